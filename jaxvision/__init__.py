@@ -1,0 +1,60 @@
+"""Train, judge and ship image classifiers with JAX. `jv.train(jv.Config(model="cnn", dataset="digits"))` begins."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jaxvision import datasets, models, tasks
+from jaxvision import registry as _registry
+from jaxvision.config import Config
+from jaxvision.evaluate import evaluate
+from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, TrainState
+from jaxvision.predict import Predictions, predict
+from jaxvision.run import load
+from jaxvision.train import Interrupted, Result, train
+
+if TYPE_CHECKING:
+    from jaxvision import augments, optimizers, schedules
+    from jaxvision.models.linen import from_linen, tap
+
+list_models = _registry.models.names
+list_datasets = _registry.datasets.names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "Interrupted",
+    "Model",
+    "Predictions",
+    "Preprocessing",
+    "Result",
+    "Split",
+    "Task",
+    "TrainState",
+    "augments",
+    "datasets",
+    "evaluate",
+    "from_linen",
+    "list_datasets",
+    "list_models",
+    "load",
+    "models",
+    "optimizers",
+    "predict",
+    "schedules",
+    "tap",
+    "tasks",
+    "train",
+]
+
+_LAZY = {"from_linen": "jaxvision.models.linen", "tap": "jaxvision.models.linen"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what brings Flax or Optax at its first use, so that `import jaxvision` stays light."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in ("augments", "optimizers", "schedules"):
+        return importlib.import_module(f"jaxvision.{name}")
+    raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")

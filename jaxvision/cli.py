@@ -1,0 +1,269 @@
+"""Config fields <-> absl flags, and the commands: launch, evaluate, predict, list."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import os
+import signal
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from jaxvision import registry
+from jaxvision.config import FIELDS, HINTS, Config
+
+Argv = Sequence[str]
+
+
+class UsageError(ValueError):
+    """What was typed cannot be carried out; the message says why and what to do."""
+
+
+def _define_config(values: flags.FlagValues) -> None:
+    """Defines one flag for each field of Config, of the field's type."""
+    for name, field in FIELDS.items():
+        default = field.default
+        help = f"{field.metadata['help']} (default: {default if default not in (None, '') else 'none'})"
+        kinds = [kind for kind in typing.get_args(HINTS[name]) or (HINTS[name],) if kind is not type(None)]
+        if typing.get_origin(HINTS[name]) is typing.Literal:
+            flags.DEFINE_enum(name, None, list(kinds), help, flag_values=values)
+        else:
+            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kinds[0]]
+            define(name, None, help, flag_values=values)
+
+
+def _define_places(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets are kept (default: its own)", flag_values=values)
+    flags.DEFINE_list("plugins", [], "modules or .py files that register more, by commas", flag_values=values)
+
+
+def _given(values: flags.FlagValues) -> dict[str, Any]:
+    return {name: values[name].value for name in FIELDS if values[name].present}
+
+
+def _parse(verb: str, usage: str, define: Callable[[flags.FlagValues], None], argv: Argv) -> tuple[Any, list[str]]:
+    """Parses a command line: (flags, the rest). Prints help and ends for --help."""
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "print this help", flag_values=values, short_name="h", allow_override=True)
+    define(values)
+    try:
+        rest = values([verb, *argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        known = [name for name in values if len(name) > 1]
+        close = difflib.get_close_matches(error.flagname, known, n=1)
+        hint = f"; did you mean --{close[0]}?" if close else ""
+        raise UsageError(f"unknown flag --{error.flagname}{hint} (jaxvision {verb} --help lists all)") from None
+    except flags.Error as error:
+        raise UsageError(" ".join(str(error).split())) from None
+    if values["help"].value:
+        print(f"{usage}\n")
+        for name in sorted(name for name in values if len(name) > 1):
+            print(f"  --{name:20} {values[name].help}")
+        raise SystemExit(0)
+    return values, rest
+
+
+def _no_arguments(verb: str, rest: Sequence[str]) -> None:
+    if rest:
+        raise UsageError(f"jaxvision {verb} takes flags alone, as in --model=cnn; what is {rest[0]!r}?")
+
+
+def load_experiment(place: str) -> Config:
+    """Gives the CONFIG of an experiment: a .py file, a module, or the name of a file in experiments/."""
+    here = os.path.join("experiments", f"{place}.py")
+    module = registry.import_plugin(here if not place.endswith(".py") and os.path.isfile(here) else place)
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, Config):
+        raise UsageError(f"the experiment {place!r} has no CONFIG = jaxvision.Config(…)")
+    return config
+
+
+def _experiment(place: str) -> Config:
+    try:
+        return load_experiment(place)
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        names = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
+        near = registry.nearest(place, names)
+        raise UsageError(f"no experiment {place!r}{near or f': {error}'}") from None
+
+
+def launch(argv: Argv) -> None:
+    """Trains: jaxvision launch --model=cnn --dataset=cifar10 --workdir=runs/first"""
+    from jaxvision.evaluate import format_report
+    from jaxvision.train import train
+
+    def define(values):
+        _define_config(values)
+        _define_places(values)
+        flags.DEFINE_string("workdir", None, "folder of the run; resumes what is there", flag_values=values)
+        flags.DEFINE_string("experiment", None, "file or name of an experiment; flags change it", flag_values=values)
+        flags.DEFINE_bool("profile", False, "write a JAX profile of a few steps to the workdir", flag_values=values)
+
+    values, rest = _parse("launch", launch.__doc__ or "", define, argv)
+    _no_arguments("launch", rest)
+    registry.load_plugins(values.plugins)  # before an experiment's own module may need them
+    base = _experiment(values.experiment) if values.experiment else Config()
+    result = train(
+        base.replace(**_given(values)),
+        workdir=values.workdir,
+        data_dir=values.data_dir,
+        plugins=values.plugins,
+        profile=values.profile,
+    )
+    if result.test is not None:
+        print(f"\n{format_report(result.test)}\nreport and pictures in {result.workdir / 'report'}")
+        print(f"test accuracy {result.test['accuracy']:.4f}")
+
+
+def evaluate(argv: Argv) -> None:
+    """Judges a trained run: jaxvision evaluate --workdir=runs/first [--split=validation]"""
+    from jaxvision.evaluate import evaluate as run_evaluate
+    from jaxvision.evaluate import format_report
+
+    def define(values):
+        _define_places(values)
+        flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
+        flags.DEFINE_string("split", "test", "train, validation or test", flag_values=values)
+
+    values, rest = _parse("evaluate", evaluate.__doc__ or "", define, argv)
+    _no_arguments("evaluate", rest)
+    _require(values.workdir, "evaluate needs --workdir=…, the folder of a trained run")
+    report = run_evaluate(values.workdir, split=values.split, data_dir=values.data_dir, plugins=values.plugins)
+    print(format_report(report))
+
+
+def predict(argv: Argv) -> None:
+    """Predicts images: jaxvision predict --workdir=runs/first IMAGE|FOLDER|GLOB … [--format=table|json|csv]"""
+    from jaxvision.predict import predict as run_predict
+
+    def define(values):
+        _define_places(values)
+        flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
+        flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "how the rows are printed", flag_values=values)
+        flags.DEFINE_integer("top", 3, "classes shown for each image", lower_bound=1, flag_values=values)
+        flags.DEFINE_integer("batch_size", None, "images at once", lower_bound=1, flag_values=values)
+        flags.DEFINE_enum("on_bad_image", "error", ["error", "skip"], FIELDS["on_bad_image"].metadata["help"], flag_values=values)
+
+    values, files = _parse("predict", predict.__doc__ or "", define, argv)
+    _require(values.workdir, "predict needs --workdir=…, the folder of a trained run")
+    _require(files, "predict needs image files, folders or patterns, as in predict --workdir=… photos/*.jpg")
+    found = run_predict(
+        values.workdir, files, batch_size=values.batch_size, on_bad_image="skip", plugins=values.plugins
+    )
+    _print_rows(found.rows(top=values.top), values.format)
+    errors = list(found.errors.values())
+    if errors and values.on_bad_image == "skip":
+        print(f"jaxvision: skipped {len(errors)} unreadable images, the first: {errors[0]}", file=sys.stderr)
+    elif errors:
+        more = f" (and {len(errors) - 1} more; --on_bad_image=skip counts them)" if len(errors) > 1 else ""
+        raise UsageError(f"{errors[0]}{more}")
+
+
+def _print_rows(rows: list[dict[str, Any]], format: str) -> None:
+    if format == "json":
+        print(json.dumps(rows, indent=2))
+        return
+    flat = [
+        [row["file"], row["class"], f"{row['probability']:.4f}"]
+        + [text for other in row["runners_up"] for text in (other["class"], f"{other['probability']:.4f}")]
+        for row in rows
+    ]
+    num_others = len(rows[0]["runners_up"]) if rows else 0
+    head = ["file", "class", "probability"] + [f"{w}{i}" for i in range(2, num_others + 2) for w in ("class_", "probability_")]
+    if format == "csv":
+        csv.writer(sys.stdout).writerows([head, *flat])
+        return
+    widths = [max(len(row[i]) for row in [head, *flat]) for i in range(len(head))]
+    for row in [head, *flat] if flat else []:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def list_registered(argv: Argv) -> None:
+    """Lists what can be named: jaxvision list [models|datasets|tasks|optimizers|schedules|augments] [PATTERN]"""
+    values, rest = _parse("list", list_registered.__doc__ or "", _define_places, argv)
+    registry.load_plugins(values.plugins)
+    kinds = list(registry.REGISTRIES)
+    kind, pattern = (rest[0] if rest else None), (rest[1] if len(rest) > 1 else "*")
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"unknown kind {kind!r}{registry.nearest(kind, kinds)}; the kinds are {', '.join(kinds)}")
+    for each in [kind] if kind else kinds:
+        names = registry.REGISTRIES[each].names(pattern)
+        if kind and not names:
+            raise UsageError(f"none of the {each} matches {pattern!r}{registry.nearest(pattern, registry.REGISTRIES[each].names())}")
+        if not kind and names:
+            print(f"{each}:")
+        for name in names:
+            entry = registry.REGISTRIES[each].entry(name)
+            facts = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in entry.facts.items())
+            print(f"  {registry.REGISTRIES[each].signature(name)}\n      {entry.summary}{f' [{facts}]' if facts else ''}")
+
+
+def _require(value: Any, message: str) -> None:
+    if not value:
+        raise UsageError(message)
+
+
+COMMANDS: dict[str, Callable[[Argv], None]] = {
+    "launch": launch,
+    "evaluate": evaluate,
+    "predict": predict,
+    "list": list_registered,
+}
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Says whether an error speaks to the user: raised by this package or by a registered factory's module itself."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    factories = {
+        entry.factory.__module__ for each in registry.REGISTRIES.values() for entry in each._entries.values()
+    }
+    return module.partition(".")[0] == "jaxvision" or module in factories
+
+
+def run(command: str, argv: Argv) -> int:
+    """Runs a command and gives its exit status: 2 after bad input, told in one line on stderr."""
+    warnings.showwarning = lambda message, *_, **__: print(f"jaxvision: warning: {message}", file=sys.stderr)
+    from jaxvision.train import Interrupted
+
+    try:
+        COMMANDS[command](argv)
+        return 0
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Interrupted as stop:
+        again = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+        print(f"jaxvision: {stop}; to go on, give the same command with --workdir={stop.workdir}: {again}", file=sys.stderr)
+        return stop.exit_status
+    except KeyboardInterrupt:
+        print("jaxvision: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        if not (isinstance(error, OSError) or _is_ours(error)):
+            raise
+        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def main() -> None:
+    """The installed command: jaxvision launch|evaluate|predict|list …"""
+    command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if command in ("--help", "-h", "help"):
+        print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))
+        sys.exit(0)
+    if command not in COMMANDS:
+        near = registry.nearest(command, COMMANDS)
+        print(f"jaxvision: unknown command {command!r}{near}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run(command, argv))

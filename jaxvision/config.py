@@ -1,0 +1,98 @@
+"""What a run is: one flat, frozen dataclass, to and from JSON. Where and how it runs is not part of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxvision.registry import nearest
+
+
+def _field(default: Any, help: str, *, may_change: bool = False) -> Any:
+    return field(default=default, metadata={"help": help, "may_change": may_change})
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides what is learned. Specs are strings such as `cnn(channels=(64, 128), dropout=0.2)`."""
+
+    model: str = _field("cnn", "model spec")
+    dataset: str = _field("digits", "dataset spec")
+    task: str = _field("multiclass", "task spec")
+    optimizer: str = _field("adam", "optimizer spec")
+    schedule: str = _field("cosine", "learning-rate schedule spec")
+    learning_rate: float | None = _field(None, "peak learning rate; by default the optimizer's own")
+    clip_norm: float | None = _field(None, "largest global norm of the gradient; none by default")
+    augment: str = _field("", "comma-separated augment specs, in order")
+    batch_size: int = _field(128, "examples a step, over all devices")
+    epochs: int = _field(10, "passes over the training split")
+    steps: int | None = _field(None, "training steps; beats epochs")
+    seed: int = _field(0, "seed of parameters, data order, augmentation and dropout")
+    split_seed: int = _field(0, "seed of the cuts between train, validation and test")
+    validation_fraction: float = _field(0.1, "share of train that is cut off where a set has no validation split")
+    eval_every: int | None = _field(None, "steps between evaluations on validation; by default an epoch")
+    eval_batch_size: int = _field(256, "examples a step in evaluation and prediction", may_change=True)
+    save_every: int | None = _field(None, "steps between further saves; each evaluation saves too", may_change=True)
+    keep: int = _field(2, "newest checkpoints that are kept beside the best", may_change=True)
+    on_bad_image: Literal["error", "skip"] = _field("error", "what an unreadable image file does")
+
+    def __post_init__(self) -> None:
+        import typeguard
+
+        for name, hint in typing.get_type_hints(Config).items():
+            value = getattr(self, name)
+            try:
+                typeguard.check_type(value, hint)
+            except typeguard.TypeCheckError:
+                raise TypeError(f"{name}={value!r} is not {describe(hint)}") from None
+        for name in ("batch_size", "epochs", "steps", "eval_every", "eval_batch_size", "save_every", "keep"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction={self.validation_fraction} must be at least 0 and below 1")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be above 0")
+
+    def replace(self, **changes: Any) -> Config:
+        """Gives a copy with other values. Raises ValueError for a field that does not exist."""
+        for name in changes:
+            if name not in FIELDS:
+                raise ValueError(f"Config has no field {name!r}{nearest(name, FIELDS)}; it has {', '.join(FIELDS)}")
+        return dataclasses.replace(self, **changes)
+
+    def differences(self, other: Config) -> dict[str, tuple[Any, Any]]:
+        """Lists the fields that differ and may not within one run: name -> (ours, the other's)."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in FIELDS.values()}
+        return {k: v for k, v in pairs.items() if v[0] != v[1] and not FIELDS[k].metadata["may_change"]}
+
+    def save(self, path: Path) -> None:
+        """Writes the fields as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> Config:
+        """Reads what `save` wrote. Raises ValueError where it is damaged or has unknown fields."""
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is not readable JSON: {error}") from None
+        return Config().replace(**values)
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+HINTS = typing.get_type_hints(Config)
+
+
+def describe(hint: Any) -> str:
+    """Says in words what a field accepts."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "a string", type(None): "None"}
+    return " or ".join(names[kind] for kind in typing.get_args(hint) or (hint,))

@@ -1,0 +1,123 @@
+"""Images that are arrays already: in memory, or in an .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.datasets import register
+from jaxvision.interfaces import Dataset, Preprocessing, Split
+
+NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+
+
+def statistics(images: np.ndarray, *, num_images: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel in 0..1, over images [N, H, W, C] evenly spread up to a number."""
+    chosen = np.asarray(images[:: max(1, len(images) // num_images)])
+    scale = 255.0 if chosen.dtype == np.uint8 else 1.0
+    mean = chosen.mean(axis=(0, 1, 2), dtype=np.float64) / scale
+    std = chosen.std(axis=(0, 1, 2), dtype=np.float64) / scale
+    return tuple(float(m) for m in mean.round(4)), tuple(float(max(s, 1e-3)) for s in std.round(4))
+
+
+def checked_images(images: np.ndarray, *, source: str) -> np.ndarray:
+    """Gives images as uint8 or float32 [N, H, W, C]; raises ValueError for another shape, type or range."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"{source}: images have shape {images.shape}; wanted [N, H, W], [N, H, W, 1] or [N, H, W, 3]")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"{source}: images have type {images.dtype}; wanted uint8, or floats from 0 to 1")
+    if not np.isfinite(images).all() or images.min(initial=0) < 0 or images.max(initial=0) > 1:
+        raise ValueError(f"{source}: float images reach from {images.min()} to {images.max()}; wanted 0 to 1")
+    return images.astype(np.float32)
+
+
+def from_arrays(
+    splits: dict[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    classes: tuple[str, ...] = (),
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    source: str = "arrays",
+) -> Dataset:
+    """Makes a dataset of {"train": (images, labels), "test": …}; without test, a stratified share of train is cut off.
+
+    Labels [N] are integers or strings. Raises ValueError for what does not fit together.
+    """
+    if "train" not in splits:
+        raise ValueError(f"{source}: there is no train split among {', '.join(splits) or 'nothing'}")
+    labels = {name: np.asarray(pair[1]).reshape(-1) for name, pair in splits.items()}
+    images = {name: checked_images(pair[0], source=f"{source}, {name}") for name, pair in splits.items()}
+    for name, values in labels.items():
+        if len(values) != len(images[name]) or not len(values):
+            raise ValueError(f"{source}, {name}: {len(images[name])} images and {len(values)} labels")
+        if images[name].shape[1:] != images["train"].shape[1:]:
+            raise ValueError(f"{source}: images of {name} are {images[name].shape[1:]}, of train {images['train'].shape[1:]}")
+    targets, classes = _encode(labels, classes, source)
+    cut = {name: Split.of(images[name], targets[name]) for name in splits}
+    if "test" not in cut:
+        cut["train"], cut["test"] = cut["train"].cut(test_fraction, seed=split_seed)
+    mean, std = statistics(images["train"])
+    size = images["train"].shape[1:3]
+    preprocessing = Preprocessing((int(size[0]), int(size[1])), images["train"].shape[-1], mean, std)
+    return Dataset(cut["train"], cut.get("validation"), cut["test"], classes, preprocessing)
+
+
+def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str):
+    """Labels -> int32 class indices and the classes' names."""
+    known = np.unique(labels["train"])
+    if len(known) < 2:
+        raise ValueError(f"{source}: train has the one class {known[0]}; a classifier needs two or more")
+    if np.issubdtype(known.dtype, np.integer):
+        if known[0] < 0:
+            raise ValueError(f"{source}: label {known[0]} is negative; labels count from 0")
+        count = max(len(classes), *(int(values.max()) + 1 for values in labels.values()))
+        if classes and count > len(classes):
+            raise ValueError(f"{source}: label {count - 1} has no name among {len(classes)} classes")
+        names = tuple(str(c) for c in classes) or tuple(str(i) for i in range(count))
+        return {name: values.astype(np.int32) for name, values in labels.items()}, names
+    if np.issubdtype(known.dtype, np.floating):
+        raise ValueError(f"{source}: labels are {known.dtype} numbers; wanted integers or strings")
+    for name, values in labels.items():
+        unseen = np.setdiff1d(values, known)
+        if len(unseen):
+            raise ValueError(f"{source}: {name} has the class {str(unseen[0])!r}, which train has not")
+    return (
+        {name: np.searchsorted(known, values).astype(np.int32) for name, values in labels.items()},
+        tuple(str(c) for c in known),
+    )
+
+
+@register("arrays")
+def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dataset:
+    """Images and labels of an .npz file: x_train, y_train, x_test, y_test (and validation), or x and y; classes.
+
+    Without test arrays, `test_fraction` of each class is cut off. `images_…` and `labels_…` are read as x and y.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"arrays: no file {path!r}")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"arrays: cannot read {path!r} as .npz: {error}") from None
+    classes = tuple(str(c) for c in content.pop("classes", ()))
+    splits: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in content.items():
+        kind, _, split = name.partition("_")
+        kind = {"images": "x", "labels": "y", "inputs": "x", "targets": "y"}.get(kind, kind)
+        if kind not in ("x", "y") or (split or "train") not in NAMES:
+            raise ValueError(f"arrays: {path!r} has {name!r}; wanted x_train, y_train, x_test, y_test, or x and y")
+        splits.setdefault(NAMES[split or "train"], {})[kind] = array
+    for name, pair in splits.items():
+        if len(pair) < 2:
+            raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; wanted x_{name} and y_{name}")
+    pairs = {name: (pair["x"], pair["y"]) for name, pair in splits.items()}
+    return from_arrays(pairs, classes=classes, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}")

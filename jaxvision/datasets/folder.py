@@ -1,0 +1,156 @@
+"""Folders of image files, one folder a class."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.datasets import register
+from jaxvision.datasets.cache import cached
+from jaxvision.images import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, read_images
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+
+TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+
+
+def split_folders(path: Path) -> dict[str, Path]:
+    """Finds which folder is train, validation and test; {"train": path} where path holds the classes itself."""
+    folders = {p.name.lower(): p for p in _folders(path)}
+    train = next((folders.pop(name) for name in TRAIN if name in folders), None)
+    if train is None:
+        return {"train": path}
+    if len(folders) == 1:  # one held-out folder, whatever its name, is test
+        return {"train": train, "test": next(iter(folders.values()))}
+    validation = next((folders.pop(name) for name in VALIDATION if name in folders), None)
+    if len(folders) > 1:
+        names = ", ".join(p.name for p in folders.values())
+        raise ValueError(f"folder {str(path)!r}: beside train there are {names}; wanted validation and test")
+    found = {"train": train, "validation": validation, "test": next(iter(folders.values()), None)}
+    return {name: folder for name, folder in found.items() if folder}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a split and the index of each one's class."""
+
+    files: list[Path]
+    targets: list[int]
+
+
+def list_classes(path: Path) -> list[str]:
+    """Names the classes: the sub-folders. Raises ValueError where there are fewer than two."""
+    classes = [p.name for p in _folders(path)]
+    if not classes:
+        loose = any(p.suffix.lower() in EXTENSIONS for p in path.iterdir())
+        what = "images but no class folders" if loose else "no class folders"
+        raise ValueError(f"folder {str(path)!r} has {what}; wanted one folder of images for each class")
+    if len(classes) == 1:
+        raise ValueError(f"folder {str(path)!r} has the one class {classes[0]!r}; a classifier needs two or more")
+    return classes
+
+
+def list_files(path: Path, classes: list[str]) -> Listing:
+    """Lists a split's files by class. Raises ValueError for an empty class or one that train has not."""
+    unknown = [p.name for p in _folders(path) if p.name not in classes]
+    if unknown:
+        raise ValueError(f"folder {str(path)!r} has the class {unknown[0]!r}, which train has not: {', '.join(classes)}")
+    files, targets = [], []
+    for index, name in enumerate(classes):
+        found = sorted(p for p in (path / name).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        files += found
+        targets += [index] * len(found)
+    if not files:
+        raise ValueError(f"folder {str(path)!r} has no images; they end in {' '.join(EXTENSIONS)}")
+    return Listing(files, targets)
+
+
+def _decode(listing: Listing, preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Gives the images [N, H, W, C], which of them could be read, and why the others could not."""
+    shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
+    stats = [p.stat() for p in listing.files]
+    key = "\n".join([str(shape), *(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(listing.files, stats, strict=True))])
+
+    def make(folder: Path) -> None:
+        from tqdm import tqdm
+
+        size = (len(listing.files), *preprocessing.size, preprocessing.channels)
+        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
+        errors = np.zeros(len(listing.files), object)
+        with tqdm(total=size[0], desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
+            for chunk, results in read_images(listing.files, preprocessing, advance=bar.update):
+                for index, result in enumerate(results, chunk.start):
+                    if isinstance(result, Exception):
+                        errors[index] = str(result)
+                    else:
+                        images[index] = result
+        images.flush()
+        np.save(folder / "errors.npy", np.array([e or "" for e in errors], np.str_))
+
+    arrays = cached("folder", key, make)
+    good = arrays["errors"] == ""
+    return arrays["images"], good, [str(e) for e in arrays["errors"][~good]]
+
+
+def _read_split(listing: Listing, classes: list[str], preprocessing: Preprocessing, name: str, on_bad_image: str) -> Split:
+    images, good, errors = _decode(listing, preprocessing, name)
+    if errors and on_bad_image == "error":
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ValueError(f"{errors[0]}{more}; mend or remove it, or --on_bad_image=skip")
+    if errors:
+        warnings.warn(f"{name}: {len(errors)} unreadable images skipped, the first: {errors[0]}", stacklevel=2)
+    targets = np.array(listing.targets, np.int32)
+    files = [str(p) for p in listing.files]
+    if name == "train":
+        empty = [c for index, c in enumerate(classes) if not (targets[good] == index).any()]
+        if empty:
+            raise ValueError(f"the class folder {empty[0]!r} of train has no readable images")
+    split = Split.of(images, targets, files)
+    return split.take(np.flatnonzero(good)) if errors else split
+
+
+@register("folder")
+def folder(
+    *,
+    path: str,
+    image_size: int | tuple[int, int] = 64,
+    channels: int = 3,
+    crop: float | None = 1.0,
+    interpolation: Interpolation = "bilinear",
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    on_bad_image: str = "error",
+) -> Dataset:
+    """Class folders of image files, at path itself or under train, validation and test.
+
+    image_size is the side in pixels, or (height, width); crop is the share of the largest centred rectangle that is
+    kept, None squashes. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {path!r}")
+    if channels not in (1, 3):
+        raise ValueError(f"folder: channels={channels}; wanted 1 (grey) or 3 (colour)")
+    if crop is not None and not 0 < crop <= 1:
+        raise ValueError(f"folder: crop={crop}; wanted a share above 0 and up to 1, or None to squash")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(size) < 1:
+        raise ValueError(f"folder: image_size={image_size}; wanted at least 1 pixel")
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))  # the grey of ImageNet
+    preprocessing = Preprocessing(size, channels, mean, std, crop, interpolation)
+    folders = split_folders(root)
+    classes = list_classes(folders["train"])
+    splits = {
+        name: _read_split(list_files(place, classes), classes, preprocessing, name, on_bad_image)
+        for name, place in folders.items()
+    }
+    if "test" not in splits:
+        splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
+    return Dataset(splits["train"], splits.get("validation"), splits["test"], tuple(classes), preprocessing)

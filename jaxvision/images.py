@@ -1,0 +1,127 @@
+"""Image files and arrays -> the raw uint8 inputs that a `Preprocessing` asks for, on the host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.interfaces import Preprocessing
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+# Mean and deviation of ImageNet's training pixels in 0..1, as torchvision publishes them with its weights.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def read_image(file: str | Path, preprocessing: Preprocessing) -> np.ndarray:
+    """Decodes one file to uint8 [H, W, C]: turned as its EXIF says, transparent parts white, cropped and resized.
+
+    Raises ValueError naming the file where it is no image or is damaged, FileNotFoundError where it is missing.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            image.draft("RGB" if preprocessing.channels == 3 else "L", _draft_size(image.size, preprocessing))
+            return fit(image, preprocessing)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no image file {os.fspath(file)!r}") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
+
+
+def _draft_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """The least size (width, height) to which a JPEG decoder may scale down by itself without loss to the result."""
+    share = preprocessing.crop or 1.0
+    wanted = 2 * max(preprocessing.size) / share  # twice, so that the final resampling still has pixels to average
+    scale = wanted / min(size)
+    return (round(size[0] * scale) + 1, round(size[1] * scale) + 1)
+
+
+def fit(image, preprocessing: Preprocessing) -> np.ndarray:
+    """Brings a Pillow image to uint8 [H, W, C] of the wanted size and channels."""
+    from PIL import Image, ImageOps
+
+    image = _convert(ImageOps.exif_transpose(image), "L" if preprocessing.channels == 1 else "RGB")
+    height, width = preprocessing.size
+    box = None
+    if preprocessing.crop is not None:
+        scale = min(image.width / width, image.height / height) * preprocessing.crop
+        left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
+        box = (max(left, 0), max(top, 0), min(left + width * scale, image.width), min(top + height * scale, image.height))
+    if (image.width, image.height) != (width, height) or preprocessing.crop not in (None, 1.0):
+        image = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()], box=box)
+    array = np.asarray(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _convert(image, mode: str):
+    """To "L" or "RGB": 16-bit greys are scaled, not clipped, and transparency is laid on white."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def from_array(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Brings one image [H, W], [H, W, 1] or [H, W, 3], uint8 or float in 0..1, to the wanted size and channels."""
+    from PIL import Image
+
+    array = np.asarray(array)
+    if array.shape == (*preprocessing.size, preprocessing.channels):
+        return array
+    if array.dtype != np.uint8:
+        array = np.round(255 * array).astype(np.uint8)
+    return fit(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array), preprocessing)
+
+
+def read_images(
+    files: Sequence[str | Path],
+    preprocessing: Preprocessing,
+    *,
+    advance: Callable[[int], object] = lambda count: None,
+    chunk_size: int = 256,
+) -> Iterator[tuple[slice, list[np.ndarray | Exception]]]:
+    """Decodes many files on all cores, a chunk at a time and in order; an unreadable one gives its error."""
+
+    def read(file: str | Path) -> np.ndarray | Exception:
+        try:
+            return read_image(file, preprocessing)
+        except (ValueError, FileNotFoundError) as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), chunk_size):
+            chunk = slice(start, min(start + chunk_size, len(files)))
+            yield chunk, list(pool.map(read, files[chunk]))
+            advance(chunk.stop - chunk.start)
+
+
+def find_images(paths: Iterable[str]) -> list[str]:
+    """Expands files, folders (searched to the bottom) and glob patterns to image files, sorted within each.
+
+    Raises FileNotFoundError for what matches nothing.
+    """
+    import glob
+
+    found: list[str] = []
+    for path in paths:
+        path = os.path.expanduser(path)
+        if os.path.isdir(path):
+            matches = sorted(str(p) for p in Path(path).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        else:
+            matches = [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
+        if not matches:
+            what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
+            raise FileNotFoundError(f"no {what} {path!r}; images end in {' '.join(EXTENSIONS)}")
+        found += matches
+    return found

@@ -1,0 +1,105 @@
+"""Rows of figures -> metrics.jsonl, TensorBoard where it is installed, and the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Reads metrics.jsonl; a last line that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def drop_rows(path: Path, *, after: int) -> None:
+    """Drops the rows beyond a step: those that a resumed run will write again."""
+    kept = [row for row in read_rows(path) if row["step"] <= after]
+    if path.exists():
+        making = path.with_suffix(".tmp")
+        making.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        os.replace(making, path)
+
+
+def _tensorboard(folder: Path):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:  # the extra is not installed
+        return None
+    return SummaryWriter(str(folder))
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def format_values(row: Row) -> str:
+    """Writes the figures of a row that people look at: loss and the like, without where and when."""
+    shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "split", "seconds", "learning_rate")}
+    return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+
+
+class Log:
+    """The log of a run under way. A bar where there is a terminal; a line for each report everywhere."""
+
+    def __init__(self, workdir: Path, *, num_steps: int, batch_size: int, start: int):
+        from tqdm import tqdm
+
+        self._path = workdir / "metrics.jsonl"
+        drop_rows(self._path, after=start)
+        self._file = self._path.open("a")
+        self._tensorboard = _tensorboard(workdir / "tensorboard")
+        self._num_steps, self._batch_size = num_steps, batch_size
+        self._start, self._began = start, time.perf_counter()
+        self._bar = tqdm(
+            total=num_steps * batch_size,
+            initial=start * batch_size,
+            unit="img",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def step(self, means: dict[str, float]) -> None:
+        """Moves the bar by one step, beside the step's values."""
+        self._bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()}, refresh=False)
+        self._bar.update(self._batch_size)
+
+    def report(self, *rows: Row) -> None:
+        """Writes rows of one step, one for each split, and one line for people."""
+        for row in rows:
+            self._file.write(json.dumps(row) + "\n")
+            for name, value in row.items() if self._tensorboard else ():
+                if isinstance(value, float):
+                    self._tensorboard.add_scalar(f"{row['split']}/{name}", value, row["step"])  # pyright: ignore
+        self._file.flush()
+        step = rows[0]["step"]
+        speed = (step - self._start) / (time.perf_counter() - self._began)
+        left = f"{speed * self._batch_size:,.0f} images/s, {_clock((self._num_steps - step) / speed)} left" if speed else ""
+        figures = " | ".join(f"{row['split']} {format_values(row)}" for row in rows)
+        self.say(f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f} | {figures} | {left}")
+
+    def say(self, line: str) -> None:
+        """Prints a line without breaking the bar."""
+        self._bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        self._bar.close()
+        self._file.close()
+        if self._tensorboard:
+            self._tensorboard.close()

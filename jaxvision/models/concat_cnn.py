@@ -1,0 +1,42 @@
+"""A convolutional network whose output layer sees every depth: the averages of all maps, concatenated."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxvision.interfaces import Model
+from jaxvision.models import register
+from jaxvision.models.layers import Conv, max_pool, require_size
+from jaxvision.models.linen import from_linen, tap
+
+
+class ConcatCNN(nn.Module):
+    output_size: int
+    channels: tuple[int, ...]
+    num_pools: int
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        least = 1
+        for index in reversed(range(len(self.channels))):
+            least = least * (2 if index < self.num_pools else 1) + 2
+        require_size(x, (least, least), name=f"concat_cnn(channels={self.channels})", wanted=least)
+        averages = []
+        for index, size in enumerate(self.channels, 1):
+            x = tap(self, f"conv{index}", nn.relu(Conv(size, (3, 3), padding="VALID", name=f"conv{index}")(x)))
+            averages.append(x.mean(axis=(1, 2)))
+            if index <= self.num_pools:
+                x = max_pool(x)
+        return nn.Dense(self.output_size, name="head")(tap(self, "pooled", jnp.concatenate(averages, axis=-1)))
+
+
+@register("concat_cnn")
+def concat_cnn(*, output_size: int, channels: tuple[int, ...] = (32, 64, 64, 32), num_pools: int = 2) -> Model:
+    """3x3 convolutions, max-pooling after the first two; the global averages of all of them feed the output layer.
+
+    The default has 192 features, and 76,138 parameters on MNIST.
+    """
+    if not channels or min(channels) < 1:
+        raise ValueError(f"concat_cnn: channels={channels}; wanted at least one convolution of at least 1 channel")
+    return from_linen(ConcatCNN(output_size, channels, num_pools), head="head")

@@ -1,0 +1,102 @@
+"""Blocks that families share, and the form of convolution and pooling that suits the platform.
+
+XLA's convolutions on CPUs are slow and its matrix products are not: there, a convolution is slices, side by side, times
+one matrix. GPUs and TPUs keep XLA's own. The results agree to float rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def _convolution(lhs, rhs, *, strides, padding):
+    return lax.conv_general_dilated(lhs, rhs, strides, padding, dimension_numbers=NHWC)
+
+
+def _slices(inputs, window, strides, padding, fill):
+    """The inputs as seen from each place of the window, [kh * kw] arrays [N, H', W', C]."""
+    inputs = lax.pad(inputs, jnp.asarray(fill, inputs.dtype), [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)])
+    n, height, width, channels = inputs.shape
+    rows, columns = ((size - w) // s * s + 1 for size, w, s in zip((height, width), window, strides, strict=True))
+    return [
+        lax.slice(inputs, (0, i, j, 0), (n, i + rows, j + columns, channels), (1, *strides, 1))
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+
+
+def _matrix_product(lhs, rhs, *, strides, padding):
+    height, width, inputs, outputs = rhs.shape
+    patches = jnp.concatenate(_slices(lhs, (height, width), strides, padding, 0), axis=-1)
+    return patches @ rhs.reshape(height * width * inputs, outputs)
+
+
+def conv_general(
+    lhs, rhs, window_strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None,
+    feature_group_count=1, precision=None, **rest,
+):  # fmt: skip
+    """Stands for `lax.conv_general_dilated` in `nn.Conv`, in the form that suits the platform. Images are NHWC."""
+    dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
+    if lhs.ndim != 4 or dilated or feature_group_count != 1 or precision is not None:
+        return lax.conv_general_dilated(
+            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
+            precision=precision, **rest,
+        )  # fmt: skip
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
+    options = {"strides": tuple(window_strides), "padding": tuple(map(tuple, padding))}
+    return lax.platform_dependent(
+        lhs, rhs, cpu=partial(_matrix_product, **options), default=partial(_convolution, **options)
+    )
+
+
+def _largest_of_slices(inputs, *, window, strides, padding):
+    slices = _slices(inputs, window, strides, padding, -jnp.inf)
+    return jnp.stack(slices).max(axis=0)
+
+
+def _largest_of_blocks(inputs, *, window):
+    n, height, width, channels = inputs.shape
+    rows, columns = height // window[0], width // window[1]
+    inputs = inputs[:, : rows * window[0], : columns * window[1]]
+    return inputs.reshape(n, rows, window[0], columns, window[1], channels).max(axis=(2, 4))
+
+
+def max_pool(
+    inputs: jax.Array,
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
+    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+) -> jax.Array:
+    """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default."""
+    strides = strides or window
+    padding = tuple(map(tuple, padding))
+    if strides == window and padding == ((0, 0), (0, 0)):
+        on_cpu = partial(_largest_of_blocks, window=window)
+    else:
+        on_cpu = partial(_largest_of_slices, window=window, strides=strides, padding=padding)
+    elsewhere = partial(nn.max_pool, window_shape=window, strides=strides, padding=padding)
+    return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
+
+
+Conv = partial(nn.Conv, conv_general_dilated=conv_general)
+
+# PyTorch's and torchvision's values, so that their weights mean the same here.
+BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+def require_size(inputs: jax.Array, least: tuple[int, int], *, name: str, wanted: int) -> None:
+    """Raises ValueError where a map [N, H, W, C] is smaller than the next layer's window; `wanted` helps the message."""
+    if inputs.shape[1] < least[0] or inputs.shape[2] < least[1]:
+        raise ValueError(
+            f"images are too small for {name}: it needs at least {wanted}x{wanted} pixels; "
+            "enlarge them (image_size=…) or use padding='SAME' or fewer layers where it has them"
+        )

@@ -1,0 +1,52 @@
+"""Flax Linen modules under the Model contract."""
+
+from __future__ import annotations
+
+import inspect
+
+import flax.linen as nn
+import jax
+
+from jaxvision.interfaces import Model
+
+
+def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+    """Gives a map inside a module its name: `features` returns it, and adds to it what it is given to add."""
+    if module.has_variable("add", name):
+        value = value + module.get_variable("add", name)
+    module.sow("intermediates", name, value, reduce_fn=lambda _, new: new)
+    return value
+
+
+def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
+    """Puts a Linen module under the Model contract.
+
+    Its `__call__` takes inputs [B, H, W, C], normalised floats, and gives outputs [B, output_size]; where it has an
+    argument `train`, it is told. Dropout draws from the "dropout" stream. All collections but "params" are the state.
+    Maps that it names by `tap` on its outermost module are its features. `head` is the key of the last layer.
+    """
+    takes_train = "train" in inspect.signature(module.__call__).parameters
+
+    def mode(train: bool) -> dict[str, bool]:
+        return {"train": train} if takes_train else {}
+
+    def init(key, inputs):
+        params_key, dropout_key = jax.random.split(key)
+        variables = dict(module.init({"params": params_key, "dropout": dropout_key}, inputs, **mode(False)))
+        variables.pop("intermediates", None)
+        return variables.pop("params", {}), variables
+
+    def apply(params, state, inputs, *, train, key):
+        variables = {"params": params, **state}
+        if not train:
+            return module.apply(variables, inputs, **mode(False)), state
+        rngs = {} if key is None else {"dropout": key}
+        outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
+        return outputs, dict(new_state)
+
+    def features(params, state, inputs, *, add=None):
+        variables = {"params": params, **state, "add": dict(add or {})}
+        _, found = module.apply(variables, inputs, **mode(False), mutable=["intermediates"])
+        return {name: value for name, value in found.get("intermediates", {}).items() if isinstance(value, jax.Array)}
+
+    return Model(init, apply, features, head)

@@ -1,0 +1,162 @@
+"""Optimizers: registered factories over optax.
+
+Each takes `learning_rate`, a number or a schedule; the run hands it the schedule, whose peak is Config.learning_rate or
+else the default that stands here. Weight decay leaves out what has fewer than two axes (biases, norms) unless
+decay_all is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from jaxvision.registry import optimizers as _registry
+
+register = _registry.register
+
+LearningRate = float | Callable[[jax.Array], jax.Array]
+
+
+def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
+    """Scales gradients whose global norm is larger down to it, before the optimizer sees them."""
+    return optax.chain(optax.clip_by_global_norm(norm), optimizer)
+
+
+def _mask(decay_all: bool):
+    return None if decay_all else lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
+def _coupled_decay(weight_decay: float, decay_all: bool) -> optax.GradientTransformation:
+    """L2 regularisation: the decay joins the gradient before anything else sees it."""
+    return optax.add_decayed_weights(weight_decay, _mask(decay_all)) if weight_decay else optax.identity()
+
+
+@register("sgd")
+def sgd(
+    *,
+    learning_rate: LearningRate = 0.1,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum; weight decay is L2 regularisation, as in PyTorch."""
+    return optax.chain(
+        _coupled_decay(weight_decay, decay_all), optax.sgd(learning_rate, momentum or None, nesterov=nesterov)
+    )
+
+
+@register("adam")
+def adam(
+    *, learning_rate: LearningRate = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam (D. Kingma, J. Ba, ICLR 2015, algorithm 1)."""
+    return optax.adam(learning_rate, b1, b2, eps)
+
+
+@register("adamw")
+def adamw(
+    *,
+    learning_rate: LearningRate = 2e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, ICLR 2019, algorithm 2)."""
+    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=_mask(decay_all))
+
+
+@register("lion")
+def lion(
+    *,
+    learning_rate: LearningRate = 2e-4,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    weight_decay: float = 0.1,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Lion (X. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023, program 1)."""
+    return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay, mask=_mask(decay_all))
+
+
+@register("lamb")
+def lamb(
+    *,
+    learning_rate: LearningRate = 5e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """LAMB, layer-wise adaptive Adam for large batches (Y. You et al., ICLR 2020, algorithm 2)."""
+    return optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=_mask(decay_all))
+
+
+@register("rmsprop")
+def rmsprop(
+    *,
+    learning_rate: LearningRate = 1e-3,
+    decay: float = 0.9,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e); weight decay is L2 regularisation."""
+    return optax.chain(
+        _coupled_decay(weight_decay, decay_all), optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
+    )
+
+
+@register("adagrad")
+def adagrad(
+    *, learning_rate: LearningRate = 1e-2, eps: float = 1e-7, weight_decay: float = 0.0, decay_all: bool = False
+) -> optax.GradientTransformation:
+    """Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularisation."""
+    return optax.chain(_coupled_decay(weight_decay, decay_all), optax.adagrad(learning_rate, eps=eps))
+
+
+@register("muon")
+def muon(
+    *,
+    learning_rate: LearningRate = 2e-3,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    num_iterations: int = 5,
+    rms: float = 0.2,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Muon (K. Jordan et al., 2024) for matrices and convolution kernels, AdamW for the rest.
+
+    Orthogonal updates are scaled to the root mean square `rms` of AdamW's, so that one learning rate and one weight
+    decay serve both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
+    """
+
+    def as_matrices(params):  # a kernel [kh, kw, in, out] is the matrix [kh * kw * in, out]
+        def matrix(p):
+            return MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None
+
+        return jax.tree.map(matrix, params)
+
+    return optax.contrib.muon(
+        learning_rate,
+        ns_steps=num_iterations,
+        beta=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        adam_weight_decay=weight_decay if decay_all else 0.0,
+        adam_b1=b1,
+        adam_b2=b2,
+        muon_weight_dimension_numbers=as_matrices,
+        consistent_rms=rms,
+    )

@@ -1,0 +1,76 @@
+"""Splits -> batches: shuffled and endless for training, ordered, padded and masked for evaluation.
+
+A training batch is a function of its number: batch n is the positions nB to (n+1)B of the concatenated permutations of
+all epochs, which are functions of (seed, epoch). So resuming is a start number, and no batch is ever short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxvision.interfaces import Batch, Split
+
+PREFETCH = 2
+
+
+class Order:
+    """The order of examples in training: positions of the concatenated epochs -> indices of examples."""
+
+    def __init__(self, num_examples: int, *, seed: int):
+        self.num_examples = num_examples
+        self.seed = seed
+        self._permutations: dict[int, np.ndarray] = {}
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._permutations:
+            self._permutations = {k: v for k, v in self._permutations.items() if k >= epoch - 1}  # two are in use
+            self._permutations[epoch] = np.random.default_rng((self.seed, epoch)).permutation(self.num_examples)
+        return self._permutations[epoch]
+
+    def indices(self, start: int, stop: int) -> np.ndarray:
+        """Gives the indices at the positions from start to before stop."""
+        epochs = range(start // self.num_examples, (stop - 1) // self.num_examples + 1)
+        parts = [self._permutation(e)[max(start - e * self.num_examples, 0) : stop - e * self.num_examples] for e in epochs]
+        return np.concatenate(parts)
+
+
+def check_batch_size(batch_size: int, split: Split) -> None:
+    """Raises ValueError where a batch is larger than the training split."""
+    if batch_size > len(split):
+        raise ValueError(
+            f"batch_size={batch_size} is larger than the training split of {len(split)}; "
+            f"wanted at most that: --batch_size={len(split)}"
+        )
+
+
+def train_batches(split: Split, batch_size: int, *, seed: int, start: int = 0) -> Iterator[Batch]:
+    """Gives the batches from number `start` on, without end; reads ahead in a thread."""
+    order = Order(len(split), seed=seed)
+    mask = np.ones(batch_size, np.float32)
+
+    def read(number: int) -> Batch:
+        indices = order.indices(number * batch_size, (number + 1) * batch_size)
+        return {"inputs": np.asarray(split.read(indices)), "targets": split.targets[indices], "mask": mask}
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(read, start + ahead) for ahead in range(PREFETCH)]
+        try:
+            while True:
+                start += 1
+                waiting.append(pool.submit(read, start + PREFETCH - 1))
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
+    """Gives a split in order, once; the last batch is filled with its first example, masked out."""
+    for start in range(0, len(split), batch_size):
+        indices = np.arange(start, min(start + batch_size, len(split)))
+        padded = np.pad(indices, (0, batch_size - len(indices)), constant_values=start)
+        mask = (np.arange(batch_size) < len(indices)).astype(np.float32)
+        yield {"inputs": np.asarray(split.read(padded)), "targets": split.targets[padded], "mask": mask}

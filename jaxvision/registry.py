@@ -1,0 +1,283 @@
+"""Names for factories: registration, spec strings such as `cnn(channels=(64, 128))`, and the loading of plug-ins."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import fnmatch
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import typing
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+ENTRY_POINTS = "jaxvision.plugins"
+
+
+class Spec(NamedTuple):
+    """A name and the keyword arguments given with it."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
+        return f"{self.name}({inner})" if inner else self.name
+
+
+class Entry(NamedTuple):
+    """A registered factory and the facts that a list shows without building anything."""
+
+    factory: Callable[..., Any]
+    facts: dict[str, Any]
+
+    @property
+    def place(self) -> str:
+        code = inspect.unwrap(self.factory).__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+
+def _unreadable(text: str, why: str) -> ValueError:
+    return ValueError(
+        f"cannot read {text!r}: {why}; write name or name(argument=value, …) with numbers, 'strings', "
+        "True, False, None, tuples or another name(…) as values"
+    )
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    match node:
+        case ast.Name() | ast.Call():  # a spec inside a spec stays a string for its own registry to read
+            _spec(node, text)
+            return ast.unparse(node)
+        case ast.Tuple() | ast.List():
+            return tuple(_value(item, text) for item in node.elts)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise _unreadable(text, f"{ast.unparse(node)!r} is not a plain value, and no code is run") from None
+
+
+def _spec(node: ast.expr, text: str) -> Spec:
+    match node:
+        case ast.Name(id=name):
+            return Spec(name, {})
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if all(k.arg for k in keywords):
+            arguments = {str(k.arg): _value(k.value, text) for k in keywords}
+            if len(arguments) < len(keywords):
+                raise _unreadable(text, "an argument is given twice")
+            return Spec(name, arguments)
+        case ast.Call(func=ast.Name(), args=[_, *_]):
+            raise _unreadable(text, "arguments are given by name")
+    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name")
+
+
+def parse_list(text: str) -> list[Spec]:
+    """Reads a comma-separated list of specs; the empty string is the empty list.
+
+    >>> [str(spec) for spec in parse_list("flip, crop(padding=4)")]
+    ['flip', 'crop(padding=4)']
+    """
+    if not text.strip():
+        return []
+    try:
+        tree = ast.parse(f"({text.strip().rstrip(',')},)", mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise _unreadable(text, getattr(error, "msg", str(error))) from None
+    if not isinstance(tree, ast.Tuple):
+        raise _unreadable(text, "brackets do not match")
+    return [_spec(node, text) for node in tree.elts]
+
+
+def parse(text: str) -> Spec:
+    """Reads one spec. Values are literals or specs: nothing is evaluated.
+
+    >>> parse("cnn(channels=(64, 128), dropout=0.2)")
+    Spec(name='cnn', arguments={'channels': (64, 128), 'dropout': 0.2})
+    """
+    specs = parse_list(text)
+    if len(specs) != 1:
+        raise _unreadable(text, "one name is wanted" if specs else "it is empty")
+    return specs[0]
+
+
+def nearest(word: str, words: typing.Iterable[str]) -> str:
+    """Says which of the words the given one may have meant: " (did you mean …?)", or nothing."""
+    close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+class Registry:
+    """The factories of one kind, by name. The built-in ones are in `home`, imported at the first look-up."""
+
+    def __init__(self, kind: str, home: str):
+        self.kind = kind
+        self.home = home
+        self._entries: dict[str, Entry] = {}
+        self._is_loaded = False
+
+    def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Registers the decorated factory; `facts` (num_parameters, input_size) are shown in lists."""
+        if not name.isidentifier():
+            raise ValueError(f"a {self.kind} cannot be named {name!r}: a name has letters, digits and _ only")
+
+        def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
+            entry = Entry(factory, facts)
+            if not factory.__module__.startswith(self.home):
+                self._load_home()  # so that it is the newcomer's name that is taken, never ours
+            taken = self._entries.get(name)
+            again = taken and taken.factory.__module__ == factory.__module__ == "__main__"  # a notebook's cell, run anew
+            if taken and not again and taken.place != entry.place:
+                raise ValueError(
+                    f"the {self.kind} {name!r} of {entry.place} has a name that {taken.place} took; rename one"
+                )
+            self._entries[name] = entry
+            return factory
+
+        return decorate
+
+    def _load_home(self) -> None:
+        home = importlib.import_module(self.home)
+        for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+            importlib.import_module(f"{self.home}.{module.name}")
+
+    def _load(self) -> None:
+        if not self._is_loaded:
+            self._is_loaded = True
+            self._load_home()
+            load_entry_points()
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Lists the registered names that match a pattern with wildcards, sorted."""
+        self._load()
+        return sorted(fnmatch.filter(self._entries, pattern))
+
+    def entry(self, name: str) -> Entry:
+        """Looks a name up. Raises ValueError with the nearest names where it is unknown."""
+        self._load()
+        if name not in self._entries:
+            known = self.names()
+            raise ValueError(
+                f"unknown {self.kind} {name!r}{nearest(name, known)} "
+                f"(`jaxvision list {self.kind}s` shows all {len(known)})"
+            )
+        return self._entries[name]
+
+    def signature(self, name: str) -> str:
+        """Writes the call that a user may make: the name with its arguments and their defaults."""
+        shown = [p.replace(kind=p.KEYWORD_ONLY) for p in _parameters(self.entry(name).factory).values()]
+        return f"{name}({', '.join(str(p) for p in shown if p.default is not p.empty)})"
+
+    def build(self, spec: str | Spec, **context: Any) -> Any:
+        """Calls the factory that the spec names, with the spec's arguments and what of the context it asks for.
+
+        Raises ValueError for an unknown name or argument, TypeError for a value of the wrong type.
+        """
+        name, arguments = parse(spec) if isinstance(spec, str) else spec
+        factory = self.entry(name).factory
+        parameters = _parameters(factory)
+        _check(self, name, arguments, parameters, context)
+        return factory(**arguments, **{k: v for k, v in context.items() if k in parameters})
+
+    def default(self, spec: str | Spec, argument: str) -> Any:
+        """Gives the value that an argument has in a spec: the one given there, or the signature's default."""
+        name, arguments = parse(spec) if isinstance(spec, str) else spec
+        parameters = _parameters(self.entry(name).factory)
+        return arguments.get(argument, parameters[argument].default if argument in parameters else None)
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(factory).parameters)
+
+
+def _check(registry: Registry, name: str, arguments: dict, parameters: dict, context: dict) -> None:
+    import typeguard
+
+    hints = typing.get_type_hints(registry.entry(name).factory)
+    wanted = f"it takes {registry.signature(name)}"
+    for argument, value in arguments.items():
+        if argument in context and parameters.get(argument) and parameters[argument].default is inspect.Parameter.empty:
+            raise ValueError(f"{registry.kind} {name!r}: {argument!r} is set by the run, not by a spec; {wanted}")
+        if argument not in parameters:
+            free = [p for p in parameters if p not in context]
+            raise ValueError(f"{registry.kind} {name!r} has no argument {argument!r}{nearest(argument, free)}; {wanted}")
+        try:
+            typeguard.check_type(value, hints.get(argument, Any))
+        except typeguard.TypeCheckError:
+            kind = inspect.formatannotation(hints[argument])
+            raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not of type {kind}; {wanted}") from None
+    for argument, parameter in parameters.items():
+        if parameter.default is parameter.empty and argument not in arguments and argument not in context:
+            raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")
+
+
+models = Registry("model", "jaxvision.models")
+datasets = Registry("dataset", "jaxvision.datasets")
+tasks = Registry("task", "jaxvision.tasks")
+optimizers = Registry("optimizer", "jaxvision.optimizers")
+schedules = Registry("schedule", "jaxvision.schedules")
+augments = Registry("augment", "jaxvision.augments")
+
+REGISTRIES = {f"{r.kind}s": r for r in (models, datasets, tasks, optimizers, schedules, augments)}
+
+_loaded_plugins: set[str] = set()
+
+
+def _warn(name: str, error: Exception) -> None:
+    warnings.warn(f"the plug-in {name} is left out: {type(error).__name__}: {error}", stacklevel=3)
+
+
+def load_entry_points() -> None:
+    """Imports every installed package's entry points of the group `jaxvision.plugins`; a broken one warns."""
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        if point.value not in _loaded_plugins:
+            _loaded_plugins.add(point.value)
+            try:
+                point.load()
+            except Exception as error:  # whatever a stranger's module raises takes down nothing but itself
+                _warn(f"{point.name} ({point.value})", error)
+
+
+def load_plugins(plugins: typing.Iterable[str]) -> None:
+    """Imports modules by dotted name or by path of a .py file, so that they register; a broken one warns."""
+    for plugin in plugins:
+        if plugin not in _loaded_plugins:
+            _loaded_plugins.add(plugin)
+            try:
+                import_plugin(plugin)
+            except Exception as error:
+                _loaded_plugins.discard(plugin)
+                _warn(plugin, error)
+
+
+def import_plugin(plugin: str) -> ModuleType:
+    """Imports a module by dotted name (the working directory included) or by path of a .py file."""
+    if not plugin.endswith(".py"):
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        return importlib.import_module(plugin)
+    path = Path(plugin).expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {plugin!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    shadowed = sys.modules.get(path.stem)
+    sys.modules.setdefault(path.stem, module)  # so that dataclasses and pickles of the file find their module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if shadowed is None:
+            sys.modules.pop(path.stem, None)
+        raise
+    return module

@@ -1,0 +1,192 @@
+"""Config -> a run: `build` looks the names up, `load` gives what a workdir's training left, with its trained state."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxvision import parallel, registry, step
+from jaxvision.config import Config
+from jaxvision.datasets.cache import cache_folder
+from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, Tree
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What later verbs know of a run without opening its data; `data` tells the data of one run from others."""
+
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    data: str
+    plugins: tuple[str, ...]
+    versions: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Writes the signature as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> Signature:
+        """Reads what `save` wrote."""
+        values = json.loads(path.read_text())
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()}
+        values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
+        return Signature(preprocessing=Preprocessing(**plain), **values)
+
+
+class Run(NamedTuple):
+    """A config with its names looked up. The model takes pixels and normalises them itself."""
+
+    config: Config
+    signature: Signature
+    task: Task
+    model: Model
+    mesh: Mesh
+
+
+class Trained(NamedTuple):
+    """A run with the parameters of one checkpoint."""
+
+    run: Run
+    workdir: Path
+    step: int
+    params: Tree
+    model_state: Tree
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX was told where already."""
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def open_dataset(config: Config, *, data_dir: str | None = None, dataset: Any = None) -> Dataset:
+    """Builds the config's dataset, or takes the one given (a Dataset, or arrays as in `train`) in its stead.
+
+    Cuts a stratified share of train off for validation where there is none and the config wants one.
+    """
+    if dataset is None:
+        dataset = registry.datasets.build(
+            config.dataset, data_dir=data_dir, split_seed=config.split_seed, on_bad_image=config.on_bad_image
+        )
+    elif not isinstance(dataset, Dataset):
+        from jaxvision.datasets.arrays import from_arrays
+
+        dataset = from_arrays(
+            dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}, split_seed=config.split_seed
+        )
+    if dataset.validation is not None or not config.validation_fraction:
+        return dataset
+    train, validation = dataset.train.cut(config.validation_fraction, seed=config.split_seed)
+    return dataset._replace(train=train, validation=validation)
+
+
+def fingerprint(dataset: Dataset, *, num_images: int = 64) -> str:
+    """Tells data apart: a hash of all targets and of some images, evenly spread, of each split."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        if split is not None:
+            digest.update(np.ascontiguousarray(split.targets).tobytes())
+            digest.update(split.read(np.linspace(0, len(split) - 1, min(num_images, len(split)), dtype=int)).tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
+
+
+def build(config: Config, dataset: Dataset, *, plugins: Sequence[str] = ()) -> Run:
+    """Looks up what the config names, for the data given."""
+    places = tuple(os.path.abspath(p) if p.endswith(".py") else p for p in plugins)
+    signature = Signature(dataset.classes, dataset.preprocessing, fingerprint(dataset), places, _versions())
+    return assemble(config, signature)
+
+
+def assemble(config: Config, signature: Signature) -> Run:
+    """Looks up what the config names, for data that the signature describes. Raises where the model cannot take them."""
+    use_compilation_cache()
+    task: Task = registry.tasks.build(config.task, num_classes=len(signature.classes))
+    model: Model = registry.models.build(config.model, output_size=task.output_size)
+    model = step.normalised(model, signature.preprocessing)
+    run = Run(config, signature, task, model, parallel.make_mesh())
+    jax.eval_shape(model.init, jax.random.key(0), example_inputs(run))  # shapes that do not fit show here, at no cost
+    return run
+
+
+def example_inputs(run: Run, batch_size: int = 1) -> jax.ShapeDtypeStruct:
+    """The shape and type of a batch of raw inputs."""
+    preprocessing = run.signature.preprocessing
+    return jax.ShapeDtypeStruct((batch_size, *preprocessing.size, preprocessing.channels), np.uint8)
+
+
+def example_batch(run: Run, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a training batch."""
+    return {
+        "inputs": example_inputs(run, batch_size),
+        "targets": jax.ShapeDtypeStruct((batch_size,), np.int32),
+        "mask": jax.ShapeDtypeStruct((batch_size,), np.float32),
+    }
+
+
+def count_steps(config: Config, num_examples: int) -> int:
+    """The number of training steps: config.steps, or as many full batches as its epochs hold."""
+    return config.steps or max(config.epochs * num_examples // config.batch_size, 1)
+
+
+def require_workdir(workdir: str | Path) -> Path:
+    """Gives the path of a workdir. Raises FileNotFoundError where training left none there."""
+    path = Path(workdir).expanduser()
+    for name in ("config.json", "signature.json", "checkpoints"):
+        if not (path / name).exists():
+            what = "no folder" if not path.is_dir() else f"no {name} in"
+            raise FileNotFoundError(f"{what} {os.fspath(workdir)!r}: it is not the workdir of a training run")
+    return path
+
+
+def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str] = ()) -> Trained:
+    """Loads a trained run: the best checkpoint, or that of a step. Never opens the data.
+
+    Raises FileNotFoundError where there is no workdir, ValueError where the checkpoint is missing or damaged.
+    """
+    from jaxvision.checkpoint import Checkpoints
+
+    path = require_workdir(workdir)
+    config, signature = Config.load(path / "config.json"), Signature.load(path / "signature.json")
+    registry.load_plugins([*plugins, *(p for p in signature.plugins if p not in plugins)])
+    run = assemble(config, signature)
+    checkpoints = Checkpoints(path / "checkpoints", best=run.task.best, read_only=True)
+    try:
+        saved = {s.step for s in checkpoints.all()}
+        best = checkpoints.best()
+        if best is None or (step is not None and step not in saved):
+            wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
+            raise ValueError(f"{str(path)!r} has not {wanted}; it has {', '.join(map(str, sorted(saved))) or 'none'}")
+        chosen = best.step if step is None else step
+        shapes = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
+        params, model_state = checkpoints.restore_model(chosen, *shapes, run.mesh)
+    finally:
+        checkpoints.close()
+    return Trained(run, path, chosen, params, model_state)
+
+
+def num_parameters(params: Any) -> int:
+    """Counts the numbers that training changes."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def splits(dataset: Dataset) -> dict[str, Split]:
+    """Gives the splits that a dataset has, by name."""
+    named = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {name: split for name, split in named.items() if split is not None}

@@ -1,0 +1,274 @@
+"""The verb train: a config -> a workdir with checkpoints and figures, and the test of the best of them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision import checkpoint, logs, parallel, pipeline, registry
+from jaxvision import run as runs
+from jaxvision import step as steps
+from jaxvision.config import Config
+from jaxvision.evaluate import evaluate, run_split
+from jaxvision.interfaces import Augment, Dataset, TrainState
+
+PROFILED = range(5, 10)  # steps after the first; those before warm up
+
+
+class Result(NamedTuple):
+    """What training gives: the rows of metrics.jsonl, the report on the test split (None without one), the workdir."""
+
+    history: list[logs.Row]
+    test: dict[str, Any] | None
+    workdir: Path
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was told to stop, by a signal, and has saved."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.exit_status = 128 + number
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying by them; the second one ends the process as ever."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number, _frame):
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def make_optimizer(config: Config, num_steps: int):
+    """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
+    peak = config.learning_rate or registry.optimizers.default(config.optimizer, "learning_rate")
+    schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
+    optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
+    if config.clip_norm:
+        from jaxvision.optimizers import clipped
+
+        optimizer = clipped(optimizer, config.clip_norm)
+    return optimizer, schedule
+
+
+def make_augment(config: Config) -> Augment:
+    """Builds the chain of the config's augments."""
+    from jaxvision.augments import chain
+
+    return chain([registry.augments.build(spec) for spec in registry.parse_list(config.augment)])
+
+
+def new_workdir(config: Config) -> Path:
+    """Names a fresh folder: workdirs/, the names of dataset and model, and the time."""
+    names = "-".join(registry.parse(spec).name for spec in (config.dataset, config.model))
+    base = Path("workdirs") / f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return next(
+        path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists()
+    )
+
+
+def _check_same_run(workdir: Path, run: runs.Run) -> None:
+    """Raises ValueError where a workdir belongs to another config or other data."""
+    before = Config.load(workdir / "config.json")
+    differences = before.differences(run.config)
+    if differences:
+        listed = ", ".join(f"{name} {old!r} there, {new!r} here" for name, (old, new) in differences.items())
+        raise ValueError(f"the workdir {str(workdir)!r} is of another config: {listed}; give the same or another --workdir")
+    if runs.Signature.load(workdir / "signature.json").data != run.signature.data:
+        raise ValueError(f"the data changed since the run in {str(workdir)!r} began; give the same or another --workdir")
+
+
+def _open_workdir(workdir: str | Path | None, run: runs.Run) -> Path:
+    """Makes a workdir, or checks that the run fits the one that is there."""
+    path = Path(workdir).expanduser() if workdir else new_workdir(run.config)
+    if (path / "config.json").exists():
+        _check_same_run(path, run)
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{str(path)!r} holds other things than a training run; give a new or empty folder as workdir")
+    path.mkdir(parents=True, exist_ok=True)
+    run.signature.save(path / "signature.json")
+    run.config.save(path / "config.json")  # last: its presence says that the workdir is whole
+    return path
+
+
+def is_due(step: int, config: Config, num_examples: int) -> bool:
+    """Says whether an evaluation follows a step: every eval_every steps, or else where an epoch ends."""
+    if config.eval_every:
+        return step % config.eval_every == 0
+    return step * config.batch_size // num_examples > (step - 1) * config.batch_size // num_examples
+
+
+class _Job(NamedTuple):
+    """All that the loop calls, built and checked before anything is written."""
+
+    run: runs.Run
+    data: Dataset
+    num_steps: int
+    make_state: Callable[[], TrainState]
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+    schedule: Callable[[int], Any]
+
+
+def _prepare(run: runs.Run, data: Dataset) -> _Job:
+    config = run.config
+    parallel.check_batch_size(config.batch_size, run.mesh)
+    pipeline.check_batch_size(config.batch_size, data.train)
+    num_steps = runs.count_steps(config, len(data.train))
+    optimizer, schedule = make_optimizer(config, num_steps)
+    train_step = steps.make_train_step(run.model, run.task, optimizer, make_augment(config))
+    like = runs.example_inputs(run)
+
+    def make_state():
+        return steps.init_state(run.model, optimizer, jnp.zeros(like.shape, like.dtype), seed=config.seed)
+
+    job = _Job(
+        run,
+        data,
+        num_steps,
+        jax.jit(make_state, out_shardings=parallel.replicated(run.mesh)),
+        train_step,
+        steps.make_eval_step(run.model, run.task),
+        schedule,
+    )
+    batch = runs.example_batch(run, config.batch_size)
+    jax.eval_shape(train_step, jax.eval_shape(make_state), batch)  # what cannot be trained shows here, at no cost
+    return job
+
+
+def _report(job: _Job, state: TrainState, sums: dict[str, float], seconds: float, log: logs.Log) -> dict[str, float]:
+    """Logs a row for train, and one for validation whose values it gives."""
+    config, number = job.run.config, int(state.step)
+    place = {"step": number, "epoch": number * config.batch_size / len(job.data.train)}
+    count = sums.pop("count")
+    train = {name: total / count for name, total in sums.items()}
+    rate = float(job.schedule(number - 1))
+    rows = [{**place, "split": "train", **train, "learning_rate": rate, "seconds": seconds}]
+    values = {}
+    if job.data.validation is not None:
+        values, _ = run_split(
+            job.run, job.eval_step, state.params, state.model_state, job.data.validation, config.eval_batch_size
+        )
+        rows.append({**place, "split": "validation", **values})
+    log.report(*rows)
+    return values
+
+
+def _add(sums: dict[str, float], means: dict[str, Any], log: logs.Log) -> dict[str, float]:
+    """Adds a step's means, once it has finished."""
+    finished = {name: float(value) for name, value in jax.device_get(means).items()}
+    log.step(finished)
+    return {name: sums.get(name, 0.0) + value for name, value in {**finished, "count": 1}.items()}
+
+
+def _loop(job: _Job, state, sums, checkpoints, log: logs.Log, profiler: "_Profiler", received: list[int]) -> None:
+    config, first = job.run.config, int(state.step) + 1
+    batches = pipeline.train_batches(job.data.train, config.batch_size, seed=config.seed, start=first - 1)
+    began, pending = time.perf_counter(), None
+    for number in range(first, job.num_steps + 1):
+        with profiler(number - first):
+            state, means = job.train_step(state, parallel.put_batch(next(batches), job.run.mesh))
+        if pending is not None:  # the step before: waiting for it bounds how far dispatch runs ahead
+            sums = _add(sums, pending, log)
+        pending = means
+        due = number == job.num_steps or is_due(number, config, len(job.data.train))
+        if due or received or (config.save_every and number % config.save_every == 0):
+            sums, pending, values = _add(sums, pending, log), None, {}
+            if due:
+                values = _report(job, state, sums, time.perf_counter() - began, log)
+                sums, began = {}, time.perf_counter()
+            checkpoints.save(state, values=values, sums=sums)
+            if received and number < job.num_steps:
+                checkpoints.wait()
+                raise Interrupted(received[0], f"stopped and saved at step {number} of {job.num_steps}")
+
+
+class _Profiler:
+    """Traces a few steps into a folder, or none where there is no folder."""
+
+    def __init__(self, folder: Path | None):
+        self._folder = folder
+
+    @contextlib.contextmanager
+    def __call__(self, index: int) -> Iterator[None]:
+        if self._folder and index == PROFILED.start:
+            jax.profiler.start_trace(self._folder)
+        yield
+        if self._folder and index == PROFILED.stop:
+            jax.profiler.stop_trace()
+
+
+def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile: bool) -> None:
+    """Trains from where the checkpoints stand to the end."""
+    state, sums = job.make_state(), {}
+    latest = checkpoints.latest_step()
+    if latest is not None:
+        state, sums = checkpoints.restore(latest, state, job.run.mesh)
+    start, config = int(state.step), job.run.config
+    size = f"{runs.num_parameters(state.params):,} parameters"
+    with contextlib.closing(
+        logs.Log(path, num_steps=job.num_steps, batch_size=config.batch_size, start=start)
+    ) as log:
+        if start >= job.num_steps:
+            log.say(f"{path}: finished already, at step {start}")
+            return
+        log.say(f"{path}: {'resumes at step ' + str(start) if start else 'begins'}, of {job.num_steps}")
+        log.say(
+            f"{config.model}, {size}, on {config.dataset}: "
+            + ", ".join(f"{len(split):,} {name}" for name, split in runs.splits(job.data).items())
+            + f"; {job.run.mesh.size} {jax.devices()[0].device_kind} device{'s' * (job.run.mesh.size > 1)}"
+        )
+        with _signals() as received:
+            _loop(job, state, sums, checkpoints, log, _Profiler(path / "profile" if profile else None), received)
+
+
+def train(
+    config: Config,
+    *,
+    workdir: str | Path | None = None,
+    data_dir: str | None = None,
+    dataset: Dataset | dict[str, tuple[Any, Any]] | tuple[Any, Any] | None = None,
+    plugins: Sequence[str] = (),
+    profile: bool = False,
+) -> Result:
+    """Trains what the config says, or goes on where the workdir stands, then tests the best checkpoint.
+
+    `dataset` stands in for config.dataset: a Dataset, arrays (images, labels), or {"train": (images, labels), …}; images
+    are uint8, or floats in 0..1, [N, H, W] or [N, H, W, C]. Without workdir a fresh one is made below ./workdirs.
+    `profile` writes a profile of a few steps into it, for TensorBoard or Perfetto. Raises ValueError for what does not
+    fit, before anything is written; Interrupted after a signal, saved.
+    """
+    registry.load_plugins(plugins)
+    data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
+    run = runs.build(config, data, plugins=plugins)
+    job = _prepare(run, data)
+    path = _open_workdir(workdir, run)
+    with contextlib.closing(
+        checkpoint.Checkpoints(path / "checkpoints", best=run.task.best, keep=config.keep)
+    ) as checkpoints:
+        _fit(job, path, checkpoints, profile=profile)
+    test = evaluate(path, dataset=data, plugins=plugins) if data.test is not None else None
+    return Result(logs.read_rows(path / "metrics.jsonl"), test, path)
