@@ -6,6 +6,7 @@ import csv
 import difflib
 import json
 import os
+import shlex
 import signal
 import sys
 import typing
@@ -148,7 +149,9 @@ def predict(argv: Argv) -> None:
         flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "how the rows are printed", flag_values=values)
         flags.DEFINE_integer("top", 3, "classes shown for each image", lower_bound=1, flag_values=values)
         flags.DEFINE_integer("batch_size", None, "images at once", lower_bound=1, flag_values=values)
-        flags.DEFINE_enum("on_bad_image", "error", ["error", "skip"], FIELDS["on_bad_image"].metadata["help"], flag_values=values)
+        flags.DEFINE_enum(
+            "on_bad_image", "error", ["error", "skip"], FIELDS["on_bad_image"].metadata["help"], flag_values=values
+        )
 
     values, files = _parse("predict", predict.__doc__ or "", define, argv)
     _require(values.workdir, "predict needs --workdir=…, the folder of a trained run")
@@ -175,7 +178,9 @@ def _print_rows(rows: list[dict[str, Any]], format: str) -> None:
         for row in rows
     ]
     num_others = len(rows[0]["runners_up"]) if rows else 0
-    head = ["file", "class", "probability"] + [f"{w}{i}" for i in range(2, num_others + 2) for w in ("class_", "probability_")]
+    head = ["file", "class", "probability"] + [
+        f"{w}{i}" for i in range(2, num_others + 2) for w in ("class_", "probability_")
+    ]
     if format == "csv":
         csv.writer(sys.stdout).writerows([head, *flat])
         return
@@ -193,15 +198,23 @@ def list_registered(argv: Argv) -> None:
     if kind is not None and kind not in kinds:
         raise UsageError(f"unknown kind {kind!r}{registry.nearest(kind, kinds)}; the kinds are {', '.join(kinds)}")
     for each in [kind] if kind else kinds:
-        names = registry.REGISTRIES[each].names(pattern)
-        if kind and not names:
-            raise UsageError(f"none of the {each} matches {pattern!r}{registry.nearest(pattern, registry.REGISTRIES[each].names())}")
-        if not kind and names:
+        listed = registry.REGISTRIES[each]
+        names = listed.names(pattern)
+        if not names:
+            raise UsageError(f"none of the {each} matches {pattern!r}{registry.nearest(pattern, listed.names())}")
+        if not kind:
             print(f"{each}:")
         for name in names:
-            entry = registry.REGISTRIES[each].entry(name)
-            facts = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in entry.facts.items())
-            print(f"  {registry.REGISTRIES[each].signature(name)}\n      {entry.summary}{f' [{facts}]' if facts else ''}")
+            print(f"  {listed.signature(name)}\n      {listed.entry(name).summary}{_facts(listed, name)}")
+
+
+def _facts(listed: registry.Registry, name: str) -> str:
+    facts = dict(listed.entry(name).facts)
+    rate = listed.default(name, "learning_rate")
+    if rate is not None:
+        facts["learning_rate"] = rate
+    shown = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items())
+    return f" [{shown}]" if shown else ""
 
 
 def _require(value: Any, message: str) -> None:
@@ -223,10 +236,14 @@ def _is_ours(error: BaseException) -> bool:
     while trace and trace.tb_next:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
-    factories = {
-        entry.factory.__module__ for each in registry.REGISTRIES.values() for entry in each._entries.values()
-    }
-    return module.partition(".")[0] == "jaxvision" or module in factories
+    known = set().union(*(each.modules() for each in registry.REGISTRIES.values()))
+    return module.partition(".")[0] == "jaxvision" or module in known
+
+
+def _again(argv: Argv, workdir: str) -> str:
+    """Writes the command that goes on where an interrupted one stopped."""
+    named = [word for word in argv if word.lstrip("-").startswith("workdir")]
+    return shlex.join(["jaxvision", "launch", *argv, *([] if named else [f"--workdir={workdir}"])])
 
 
 def run(command: str, argv: Argv) -> int:
@@ -243,8 +260,7 @@ def run(command: str, argv: Argv) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Interrupted as stop:
-        again = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
-        print(f"jaxvision: {stop}; to go on, give the same command with --workdir={stop.workdir}: {again}", file=sys.stderr)
+        print(f"jaxvision: {stop}; to go on: {_again(argv, str(stop.workdir))}", file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)

@@ -39,7 +39,7 @@ def evaluate(
     dataset: Any = None,
     plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Judges the best checkpoint of a workdir on a split, writes `report/` (test) or `report_<split>/`, gives the report.
+    """Judges the best checkpoint of a workdir on a split, writes `report/` or `report_<split>/`, gives the report.
 
     `dataset` stands in for the config's, as in `train`, where training had data in memory. Raises ValueError where the
     data are not those of the run.
@@ -52,7 +52,9 @@ def evaluate(
         raise ValueError(f"these are not the data that the run in {str(path)!r} was trained on: its splits would mix")
     chosen = runs.splits(data).get(split)
     if chosen is None:
-        raise ValueError(f"no split {split!r}{registry.nearest(split, runs.splits(data))}; {', '.join(runs.splits(data))}")
+        raise ValueError(
+            f"no split {split!r}{registry.nearest(split, runs.splits(data))}; {', '.join(runs.splits(data))}"
+        )
     eval_step = make_eval_step(trained.run.model, trained.run.task)
 
     def measure(part: Split):
@@ -97,9 +99,9 @@ def _draw_mistakes(folder: Path, split: Split, predictions, decided, classes: Se
     wrong = np.flatnonzero(decided != split.targets)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:NUM_MISTAKES]
     captions = [
-        f"{classes[decided[i]]} {confidence[i]:.0%}\nis {classes[split.targets[i]]}"
-        + (f"\n{Path(split.names[i]).name}" if len(split.names) else "")
-        for i in worst
+        f"{classes[int(decided[i])]} {confidence[i]:.0%}\nis {classes[int(split.targets[i])]}"
+        + (f"\n{Path(str(split.names[i])).name}" if len(split.names) else "")
+        for i in worst.tolist()
     ]
     file = folder / "mistakes.png"
     if len(worst):

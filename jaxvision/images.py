@@ -53,7 +53,12 @@ def fit(image, preprocessing: Preprocessing) -> np.ndarray:
     if preprocessing.crop is not None:
         scale = min(image.width / width, image.height / height) * preprocessing.crop
         left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
-        box = (max(left, 0), max(top, 0), min(left + width * scale, image.width), min(top + height * scale, image.height))
+        box = (
+            max(left, 0),
+            max(top, 0),
+            min(left + width * scale, image.width),
+            min(top + height * scale, image.height),
+        )
     if (image.width, image.height) != (width, height) or preprocessing.crop not in (None, 1.0):
         image = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()], box=box)
     array = np.asarray(image)

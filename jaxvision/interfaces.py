@@ -48,7 +48,7 @@ class Split:
 
     def take(self, indices: np.ndarray) -> Split:
         """Gives the split of those examples alone, in that order."""
-        names = [self.names[i] for i in indices] if len(self.names) else ()
+        names = [self.names[int(i)] for i in indices] if len(self.names) else ()
         return Split(lambda chosen: self.read(indices[chosen]), self.targets[indices], names)
 
     def cut(self, fraction: float, *, seed: int) -> tuple[Split, Split]:

@@ -88,7 +88,11 @@ class Log:
         self._file.flush()
         step = rows[0]["step"]
         speed = (step - self._start) / (time.perf_counter() - self._began)
-        left = f"{speed * self._batch_size:,.0f} images/s, {_clock((self._num_steps - step) / speed)} left" if speed else ""
+        left = (
+            f"{speed * self._batch_size:,.0f} images/s, {_clock((self._num_steps - step) / speed)} left"
+            if speed
+            else ""
+        )
         figures = " | ".join(f"{row['split']} {format_values(row)}" for row in rows)
         self.say(f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f} | {figures} | {left}")
 

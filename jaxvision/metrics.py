@@ -22,21 +22,21 @@ def classification(
     indices = np.arange(len(classes))
     matrix = confusion_matrix(targets, decided, labels=indices)
 
-    def scores(average):
-        return precision_recall_fscore_support(targets, decided, labels=indices, average=average, zero_division=0)  # pyright: ignore
+    def scores(average: str | None) -> tuple[Any, Any, Any]:
+        options: dict[str, Any] = {"labels": indices, "average": average, "zero_division": 0}
+        return precision_recall_fscore_support(targets, decided, **options)[:3]  # pyright: ignore[reportReturnType]
 
-    by_class = [dict(zip(("precision", "recall", "f1"), map(float, row), strict=True)) for row in zip(*scores(None)[:3], strict=True)]
-    support = matrix.sum(axis=1)
-    values: dict[str, Any] = {
-        average: dict(zip(("precision", "recall", "f1"), map(float, scores(average)[:3]), strict=True))
-        for average in ("macro", "weighted")
-    }
-    values["per_class"] = {
-        name: {**by_class[i], "num_examples": int(support[i])} for i, name in enumerate(classes)
-    }
+    def named(values: Sequence[Any]) -> dict[str, float]:
+        return dict(zip(("precision", "recall", "f1"), map(float, values), strict=True))
+
+    values: dict[str, Any] = {average: named(scores(average)) for average in ("macro", "weighted")}
+    by_class = zip(classes, zip(*scores(None), strict=True), matrix.sum(axis=1), strict=True)
+    values["per_class"] = {name: {**named(row), "num_examples": int(count)} for name, row, count in by_class}
     values["confusion_matrix"] = matrix.tolist()
     values["most_confused"] = most_confused(matrix, classes)
-    values["expected_calibration_error"] = calibration_error(targets == decided, probabilities[np.arange(len(decided)), decided])
+    values["expected_calibration_error"] = calibration_error(
+        targets == decided, probabilities[np.arange(len(decided)), decided]
+    )
     if len(classes) >= 6:
         values["top_5_accuracy"] = float(top_k_accuracy_score(targets, probabilities, k=5, labels=indices))
     return values

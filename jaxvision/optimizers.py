@@ -7,8 +7,6 @@ decay_all is set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,7 +16,7 @@ from jaxvision.registry import optimizers as _registry
 
 register = _registry.register
 
-LearningRate = float | Callable[[jax.Array], jax.Array]
+LearningRate = float | optax.Schedule
 
 
 def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:

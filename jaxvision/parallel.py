@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,9 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxvision.interfaces import Batch
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """Makes the mesh of all devices, or of those given, along the axis "data"."""
-    return Mesh(np.array(devices or jax.devices()), ("data",))
+    return Mesh(np.array(list(devices or jax.devices())), ("data",))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

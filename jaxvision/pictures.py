@@ -28,7 +28,9 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
     if size <= 30:
         for (i, j), count in np.ndenumerate(matrix):
             if count:
-                axes.text(j, i, str(count), ha="center", va="center", fontsize=7, color="w" if shares[i, j] > 0.5 else "k")
+                axes.text(
+                    j, i, str(count), ha="center", va="center", fontsize=7, color="w" if shares[i, j] > 0.5 else "k"
+                )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.savefig(file)

@@ -6,7 +6,7 @@ all epochs, which are functions of (seed, epoch). So resuming is a start number,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -33,7 +33,9 @@ class Order:
     def indices(self, start: int, stop: int) -> np.ndarray:
         """Gives the indices at the positions from start to before stop."""
         epochs = range(start // self.num_examples, (stop - 1) // self.num_examples + 1)
-        parts = [self._permutation(e)[max(start - e * self.num_examples, 0) : stop - e * self.num_examples] for e in epochs]
+        parts = [
+            self._permutation(e)[max(start - e * self.num_examples, 0) : stop - e * self.num_examples] for e in epochs
+        ]
         return np.concatenate(parts)
 
 
@@ -46,7 +48,7 @@ def check_batch_size(batch_size: int, split: Split) -> None:
         )
 
 
-def train_batches(split: Split, batch_size: int, *, seed: int, start: int = 0) -> Iterator[Batch]:
+def train_batches(split: Split, batch_size: int, *, seed: int, start: int = 0) -> Generator[Batch]:
     """Gives the batches from number `start` on, without end; reads ahead in a thread."""
     order = Order(len(split), seed=seed)
     mask = np.ones(batch_size, np.float32)

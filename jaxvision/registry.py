@@ -118,11 +118,15 @@ def nearest(word: str, words: typing.Iterable[str]) -> str:
 
 
 class Registry:
-    """The factories of one kind, by name. The built-in ones are in `home`, imported at the first look-up."""
+    """The factories of one kind, by name. The built-in ones are in `home`, imported at the first look-up.
 
-    def __init__(self, kind: str, home: str):
+    `context` names the arguments that the run gives to those factories that have them; a spec may not set them.
+    """
+
+    def __init__(self, kind: str, home: str, *, context: tuple[str, ...] = ()):
         self.kind = kind
         self.home = home
+        self.context = context
         self._entries: dict[str, Entry] = {}
         self._is_loaded = False
 
@@ -136,7 +140,9 @@ class Registry:
             if not factory.__module__.startswith(self.home):
                 self._load_home()  # so that it is the newcomer's name that is taken, never ours
             taken = self._entries.get(name)
-            again = taken and taken.factory.__module__ == factory.__module__ == "__main__"  # a notebook's cell, run anew
+            again = (
+                taken and taken.factory.__module__ == factory.__module__ == "__main__"
+            )  # a notebook's cell, run anew
             if taken and not again and taken.place != entry.place:
                 raise ValueError(
                     f"the {self.kind} {name!r} of {entry.place} has a name that {taken.place} took; rename one"
@@ -175,8 +181,9 @@ class Registry:
 
     def signature(self, name: str) -> str:
         """Writes the call that a user may make: the name with its arguments and their defaults."""
-        shown = [p.replace(kind=p.KEYWORD_ONLY) for p in _parameters(self.entry(name).factory).values()]
-        return f"{name}({', '.join(str(p) for p in shown if p.default is not p.empty)})"
+        free = [p for p in _parameters(self.entry(name).factory).values() if p.name not in self.context]
+        shown = (p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in free)
+        return f"{name}({', '.join(shown)})"
 
     def build(self, spec: str | Spec, **context: Any) -> Any:
         """Calls the factory that the spec names, with the spec's arguments and what of the context it asks for.
@@ -186,46 +193,51 @@ class Registry:
         name, arguments = parse(spec) if isinstance(spec, str) else spec
         factory = self.entry(name).factory
         parameters = _parameters(factory)
-        _check(self, name, arguments, parameters, context)
+        _check(self, name, arguments, parameters)
         return factory(**arguments, **{k: v for k, v in context.items() if k in parameters})
 
-    def default(self, spec: str | Spec, argument: str) -> Any:
-        """Gives the value that an argument has in a spec: the one given there, or the signature's default."""
-        name, arguments = parse(spec) if isinstance(spec, str) else spec
-        parameters = _parameters(self.entry(name).factory)
-        return arguments.get(argument, parameters[argument].default if argument in parameters else None)
+    def default(self, name: str, argument: str) -> Any:
+        """Gives the default that an argument has in a factory's signature, or None."""
+        parameter = _parameters(self.entry(name).factory).get(argument)
+        return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+    def modules(self) -> set[str]:
+        """Names the modules whose factories are registered."""
+        return {entry.factory.__module__ for entry in self._entries.values()}
 
 
 def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(factory).parameters)
 
 
-def _check(registry: Registry, name: str, arguments: dict, parameters: dict, context: dict) -> None:
+def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters: dict[str, inspect.Parameter]) -> None:
     import typeguard
 
     hints = typing.get_type_hints(registry.entry(name).factory)
+    free = {k: p for k, p in parameters.items() if k not in registry.context}
     wanted = f"it takes {registry.signature(name)}"
     for argument, value in arguments.items():
-        if argument in context and parameters.get(argument) and parameters[argument].default is inspect.Parameter.empty:
+        if argument in registry.context:
             raise ValueError(f"{registry.kind} {name!r}: {argument!r} is set by the run, not by a spec; {wanted}")
-        if argument not in parameters:
-            free = [p for p in parameters if p not in context]
-            raise ValueError(f"{registry.kind} {name!r} has no argument {argument!r}{nearest(argument, free)}; {wanted}")
+        if argument not in free:
+            raise ValueError(
+                f"{registry.kind} {name!r} has no argument {argument!r}{nearest(argument, free)}; {wanted}"
+            )
         try:
             typeguard.check_type(value, hints.get(argument, Any))
         except typeguard.TypeCheckError:
             kind = inspect.formatannotation(hints[argument])
             raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not of type {kind}; {wanted}") from None
-    for argument, parameter in parameters.items():
-        if parameter.default is parameter.empty and argument not in arguments and argument not in context:
+    for argument, parameter in free.items():
+        if parameter.default is parameter.empty and argument not in arguments:
             raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")
 
 
-models = Registry("model", "jaxvision.models")
-datasets = Registry("dataset", "jaxvision.datasets")
-tasks = Registry("task", "jaxvision.tasks")
-optimizers = Registry("optimizer", "jaxvision.optimizers")
-schedules = Registry("schedule", "jaxvision.schedules")
+models = Registry("model", "jaxvision.models", context=("output_size",))
+datasets = Registry("dataset", "jaxvision.datasets", context=("data_dir", "split_seed", "on_bad_image"))
+tasks = Registry("task", "jaxvision.tasks", context=("num_classes",))
+optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",))
+schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"))
 augments = Registry("augment", "jaxvision.augments")
 
 REGISTRIES = {f"{r.kind}s": r for r in (models, datasets, tasks, optimizers, schedules, augments)}

@@ -40,7 +40,9 @@ class Signature:
     def load(path: Path) -> Signature:
         """Reads what `save` wrote."""
         values = json.loads(path.read_text())
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()}
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()
+        }
         values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
         return Signature(preprocessing=Preprocessing(**plain), **values)
 
@@ -115,7 +117,7 @@ def build(config: Config, dataset: Dataset, *, plugins: Sequence[str] = ()) -> R
 
 
 def assemble(config: Config, signature: Signature) -> Run:
-    """Looks up what the config names, for data that the signature describes. Raises where the model cannot take them."""
+    """Looks up what the config names, for the data of a signature. Raises where the model cannot take them."""
     use_compilation_cache()
     task: Task = registry.tasks.build(config.task, num_classes=len(signature.classes))
     model: Model = registry.models.build(config.model, output_size=task.output_size)
@@ -175,7 +177,7 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
             raise ValueError(f"{str(path)!r} has not {wanted}; it has {', '.join(map(str, sorted(saved))) or 'none'}")
         chosen = best.step if step is None else step
         shapes = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
-        params, model_state = checkpoints.restore_model(chosen, *shapes, run.mesh)
+        params, model_state = checkpoints.restore_model(chosen, shapes[0], shapes[1], run.mesh)
     finally:
         checkpoints.close()
     return Trained(run, path, chosen, params, model_state)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import optax
 
 from jaxvision.registry import schedules as _registry
 
 register = _registry.register
 
-Schedule = Callable[[jax.Array | int], jax.Array | float]
+Schedule = optax.Schedule
 
 
 def _warmed(schedule: Callable[[int], Schedule], learning_rate: float, num_steps: int, warmup: float) -> Schedule:
@@ -72,7 +71,7 @@ def step(
 def one_cycle(
     *, learning_rate: float, num_steps: int, warmup: float = 0.3, start: float = 0.04, end: float = 4e-6
 ) -> Schedule:
-    """Rises in a line from the share `start` to the peak, falls along half a cosine to `end` (L. Smith, N. Topin, 2017)."""
+    """Rises in a line from the share `start` to the peak, along half a cosine to `end` (L. Smith, N. Topin, 2017)."""
     if not 0 < warmup < 1:
         raise ValueError(f"one_cycle: warmup={warmup}; wanted a share of the run between 0 and 1")
     num_warmup = max(round(warmup * num_steps), 1)

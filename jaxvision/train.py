@@ -32,11 +32,12 @@ class Result(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was told to stop, by a signal, and has saved."""
+    """Training was told to stop, by a signal, and has saved: training again with the same workdir goes on."""
 
-    def __init__(self, number: int, message: str):
-        super().__init__(message)
+    def __init__(self, number: int, workdir: Path, step: int, num_steps: int):
+        super().__init__(f"stopped and saved at step {step} of {num_steps} in {workdir}")
         self.exit_status = 128 + number
+        self.workdir = workdir
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def _signals() -> Iterator[list[int]]:
 
 def make_optimizer(config: Config, num_steps: int):
     """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
-    peak = config.learning_rate or registry.optimizers.default(config.optimizer, "learning_rate")
+    peak = config.learning_rate or registry.optimizers.default(registry.parse(config.optimizer).name, "learning_rate")
     schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
     optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
     if config.clip_norm:
@@ -85,9 +86,7 @@ def new_workdir(config: Config) -> Path:
     """Names a fresh folder: workdirs/, the names of dataset and model, and the time."""
     names = "-".join(registry.parse(spec).name for spec in (config.dataset, config.model))
     base = Path("workdirs") / f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(
-        path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists()
-    )
+    return next(path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists())
 
 
 def _check_same_run(workdir: Path, run: runs.Run) -> None:
@@ -96,9 +95,13 @@ def _check_same_run(workdir: Path, run: runs.Run) -> None:
     differences = before.differences(run.config)
     if differences:
         listed = ", ".join(f"{name} {old!r} there, {new!r} here" for name, (old, new) in differences.items())
-        raise ValueError(f"the workdir {str(workdir)!r} is of another config: {listed}; give the same or another --workdir")
+        raise ValueError(
+            f"the workdir {str(workdir)!r} is of another config: {listed}; give the same or another --workdir"
+        )
     if runs.Signature.load(workdir / "signature.json").data != run.signature.data:
-        raise ValueError(f"the data changed since the run in {str(workdir)!r} began; give the same or another --workdir")
+        raise ValueError(
+            f"the data changed since the run in {str(workdir)!r} began; give the same or another --workdir"
+        )
 
 
 def _open_workdir(workdir: str | Path | None, run: runs.Run) -> Path:
@@ -184,9 +187,9 @@ def _add(sums: dict[str, float], means: dict[str, Any], log: logs.Log) -> dict[s
     return {name: sums.get(name, 0.0) + value for name, value in {**finished, "count": 1}.items()}
 
 
-def _loop(job: _Job, state, sums, checkpoints, log: logs.Log, profiler: "_Profiler", received: list[int]) -> None:
+def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]) -> int:
+    """Trains to the end or until a signal is received; gives the last step, which is saved."""
     config, first = job.run.config, int(state.step) + 1
-    batches = pipeline.train_batches(job.data.train, config.batch_size, seed=config.seed, start=first - 1)
     began, pending = time.perf_counter(), None
     for number in range(first, job.num_steps + 1):
         with profiler(number - first):
@@ -201,9 +204,9 @@ def _loop(job: _Job, state, sums, checkpoints, log: logs.Log, profiler: "_Profil
                 values = _report(job, state, sums, time.perf_counter() - began, log)
                 sums, began = {}, time.perf_counter()
             checkpoints.save(state, values=values, sums=sums)
-            if received and number < job.num_steps:
-                checkpoints.wait()
-                raise Interrupted(received[0], f"stopped and saved at step {number} of {job.num_steps}")
+            if received:
+                return number
+    return job.num_steps
 
 
 class _Profiler:
@@ -229,9 +232,7 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile:
         state, sums = checkpoints.restore(latest, state, job.run.mesh)
     start, config = int(state.step), job.run.config
     size = f"{runs.num_parameters(state.params):,} parameters"
-    with contextlib.closing(
-        logs.Log(path, num_steps=job.num_steps, batch_size=config.batch_size, start=start)
-    ) as log:
+    with contextlib.closing(logs.Log(path, num_steps=job.num_steps, batch_size=config.batch_size, start=start)) as log:
         if start >= job.num_steps:
             log.say(f"{path}: finished already, at step {start}")
             return
@@ -241,8 +242,13 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile:
             + ", ".join(f"{len(split):,} {name}" for name, split in runs.splits(job.data).items())
             + f"; {job.run.mesh.size} {jax.devices()[0].device_kind} device{'s' * (job.run.mesh.size > 1)}"
         )
-        with _signals() as received:
-            _loop(job, state, sums, checkpoints, log, _Profiler(path / "profile" if profile else None), received)
+        profiler = _Profiler(path / "profile" if profile else None)
+        batches = pipeline.train_batches(job.data.train, config.batch_size, seed=config.seed, start=start)
+        with contextlib.closing(batches), _signals() as received:
+            last = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
+            checkpoints.wait()
+        if last < job.num_steps:
+            raise Interrupted(received[0], path, last, job.num_steps)
 
 
 def train(
@@ -256,10 +262,11 @@ def train(
 ) -> Result:
     """Trains what the config says, or goes on where the workdir stands, then tests the best checkpoint.
 
-    `dataset` stands in for config.dataset: a Dataset, arrays (images, labels), or {"train": (images, labels), …}; images
-    are uint8, or floats in 0..1, [N, H, W] or [N, H, W, C]. Without workdir a fresh one is made below ./workdirs.
-    `profile` writes a profile of a few steps into it, for TensorBoard or Perfetto. Raises ValueError for what does not
-    fit, before anything is written; Interrupted after a signal, saved.
+    `dataset` stands in for config.dataset: a Dataset, arrays (images, labels), or {"train": (images, labels), …};
+    images are uint8, or floats in 0..1, [N, H, W] or [N, H, W, C]. Without workdir one is made below ./workdirs.
+    `profile` writes a profile of a few steps into it, for TensorBoard or Perfetto.
+
+    Raises ValueError for what does not fit, before anything is written; Interrupted after a signal, saved.
     """
     registry.load_plugins(plugins)
     data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)

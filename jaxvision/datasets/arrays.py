@@ -58,7 +58,9 @@ def from_arrays(
         if len(values) != len(images[name]) or not len(values):
             raise ValueError(f"{source}, {name}: {len(images[name])} images and {len(values)} labels")
         if images[name].shape[1:] != images["train"].shape[1:]:
-            raise ValueError(f"{source}: images of {name} are {images[name].shape[1:]}, of train {images['train'].shape[1:]}")
+            raise ValueError(
+                f"{source}: images of {name} are {images[name].shape[1:]}, of train {images['train'].shape[1:]}"
+            )
     targets, classes = _encode(labels, classes, source)
     cut = {name: Split.of(images[name], targets[name]) for name in splits}
     if "test" not in cut:
@@ -120,4 +122,6 @@ def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dat
         if len(pair) < 2:
             raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; wanted x_{name} and y_{name}")
     pairs = {name: (pair["x"], pair["y"]) for name, pair in splits.items()}
-    return from_arrays(pairs, classes=classes, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}")
+    return from_arrays(
+        pairs, classes=classes, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}"
+    )

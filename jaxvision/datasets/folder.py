@@ -61,7 +61,9 @@ def list_files(path: Path, classes: list[str]) -> Listing:
     """Lists a split's files by class. Raises ValueError for an empty class or one that train has not."""
     unknown = [p.name for p in _folders(path) if p.name not in classes]
     if unknown:
-        raise ValueError(f"folder {str(path)!r} has the class {unknown[0]!r}, which train has not: {', '.join(classes)}")
+        raise ValueError(
+            f"folder {str(path)!r} has the class {unknown[0]!r}, which train has not: {', '.join(classes)}"
+        )
     files, targets = [], []
     for index, name in enumerate(classes):
         found = sorted(p for p in (path / name).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
@@ -76,7 +78,9 @@ def _decode(listing: Listing, preprocessing: Preprocessing, name: str) -> tuple[
     """Gives the images [N, H, W, C], which of them could be read, and why the others could not."""
     shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
     stats = [p.stat() for p in listing.files]
-    key = "\n".join([str(shape), *(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(listing.files, stats, strict=True))])
+    key = "\n".join(
+        [str(shape), *(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(listing.files, stats, strict=True))]
+    )
 
     def make(folder: Path) -> None:
         from tqdm import tqdm
@@ -99,7 +103,9 @@ def _decode(listing: Listing, preprocessing: Preprocessing, name: str) -> tuple[
     return arrays["images"], good, [str(e) for e in arrays["errors"][~good]]
 
 
-def _read_split(listing: Listing, classes: list[str], preprocessing: Preprocessing, name: str, on_bad_image: str) -> Split:
+def _read_split(
+    listing: Listing, classes: list[str], preprocessing: Preprocessing, name: str, on_bad_image: str
+) -> Split:
     images, good, errors = _decode(listing, preprocessing, name)
     if errors and on_bad_image == "error":
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

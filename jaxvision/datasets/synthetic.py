@@ -22,7 +22,9 @@ def synthetic(
 ) -> Dataset:
     """Random images, learnable: each class is a smooth random pattern, each example that pattern with noise."""
     if num_classes < 2 or num_examples < 2 * num_classes:
-        raise ValueError(f"synthetic: {num_examples} examples of {num_classes} classes; wanted 2 classes, 2 examples each")
+        raise ValueError(
+            f"synthetic: {num_examples} examples of {num_classes} classes; wanted 2 classes, 2 examples each"
+        )
     rng = np.random.default_rng(0)
     cells = -(-image_size // 4)
     patterns = rng.random((num_classes, cells, cells, channels)).repeat(4, axis=1).repeat(4, axis=2)

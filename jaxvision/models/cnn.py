@@ -12,14 +12,6 @@ from jaxvision.models.layers import BatchNorm, Conv, max_pool, require_size
 from jaxvision.models.linen import from_linen, tap
 
 
-def least_size(num_convs: int, num_pools: int, padding: str) -> int:
-    """The side in pixels of the smallest square image that every layer can take."""
-    size = 1
-    for index in reversed(range(num_convs)):
-        size = size * (2 if index < num_pools else 1) + (2 if padding == "VALID" else 0)
-    return size
-
-
 class CNN(nn.Module):
     output_size: int
     channels: tuple[int, ...]
@@ -31,8 +23,8 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        least = least_size(len(self.channels), self.num_pools, self.padding)
-        require_size(x, (least, least), name=f"cnn(channels={self.channels}, padding={self.padding!r})", wanted=least)
+        name = f"cnn(channels={self.channels}, padding={self.padding!r})"
+        require_size(x, name=name, num_convs=len(self.channels), num_pools=self.num_pools, padding=self.padding)
         for index, size in enumerate(self.channels, 1):
             x = Conv(size, (3, 3), padding=self.padding, use_bias=not self.batch_norm, name=f"conv{index}")(x)
             if self.batch_norm:

@@ -18,10 +18,8 @@ class ConcatCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        least = 1
-        for index in reversed(range(len(self.channels))):
-            least = least * (2 if index < self.num_pools else 1) + 2
-        require_size(x, (least, least), name=f"concat_cnn(channels={self.channels})", wanted=least)
+        name = f"concat_cnn(channels={self.channels})"
+        require_size(x, name=name, num_convs=len(self.channels), num_pools=self.num_pools)
         averages = []
         for index, size in enumerate(self.channels, 1):
             x = tap(self, f"conv{index}", nn.relu(Conv(size, (3, 3), padding="VALID", name=f"conv{index}")(x)))

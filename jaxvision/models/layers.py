@@ -6,7 +6,6 @@ one matrix. GPUs and TPUs keep XLA's own. The results agree to float rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -74,16 +73,15 @@ def max_pool(
     inputs: jax.Array,
     window: tuple[int, int] = (2, 2),
     strides: tuple[int, int] | None = None,
-    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
 ) -> jax.Array:
     """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default."""
     strides = strides or window
-    padding = tuple(map(tuple, padding))
     if strides == window and padding == ((0, 0), (0, 0)):
         on_cpu = partial(_largest_of_blocks, window=window)
     else:
         on_cpu = partial(_largest_of_slices, window=window, strides=strides, padding=padding)
-    elsewhere = partial(nn.max_pool, window_shape=window, strides=strides, padding=padding)
+    elsewhere = partial(nn.max_pool, window_shape=window, strides=strides, padding=list(padding))
     return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
 
 
@@ -93,10 +91,14 @@ Conv = partial(nn.Conv, conv_general_dilated=conv_general)
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
-def require_size(inputs: jax.Array, least: tuple[int, int], *, name: str, wanted: int) -> None:
-    """Raises ValueError where a map [N, H, W, C] is smaller than the next layer's window; `wanted` helps the message."""
-    if inputs.shape[1] < least[0] or inputs.shape[2] < least[1]:
+def require_size(inputs: jax.Array, *, name: str, num_convs: int, num_pools: int, padding: str = "VALID") -> None:
+    """Raises ValueError where images [N, H, W, C] are too small for 3x3 convolutions, some with 2x2 pooling."""
+    least = 1
+    for index in reversed(range(num_convs)):
+        least = least * (2 if index < num_pools else 1) + (2 if padding == "VALID" else 0)
+    height, width = inputs.shape[1:3]
+    if min(height, width) < least:
         raise ValueError(
-            f"images are too small for {name}: it needs at least {wanted}x{wanted} pixels; "
-            "enlarge them (image_size=…) or use padding='SAME' or fewer layers where it has them"
+            f"images of {height}x{width} pixels are too small for {name}, which takes {least}x{least} and larger; "
+            "enlarge them (image_size=…) or use fewer layers"
         )

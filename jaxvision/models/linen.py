@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,8 @@ def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
     """Gives a map inside a module its name: `features` returns it, and adds to it what it is given to add."""
     if module.has_variable("add", name):
         value = value + module.get_variable("add", name)
-    module.sow("intermediates", name, value, reduce_fn=lambda _, new: new)
+    if module.is_mutable_collection("intermediates"):
+        module.put_variable("intermediates", name, value)
     return value
 
 
@@ -27,7 +29,7 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
     """
     takes_train = "train" in inspect.signature(module.__call__).parameters
 
-    def mode(train: bool) -> dict[str, bool]:
+    def mode(train: bool) -> dict[str, Any]:
         return {"train": train} if takes_train else {}
 
     def init(key, inputs):
@@ -36,7 +38,7 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
         variables.pop("intermediates", None)
         return variables.pop("params", {}), variables
 
-    def apply(params, state, inputs, *, train, key):
+    def apply(params, state, inputs, *, train, key) -> tuple[Any, Any]:
         variables = {"params": params, **state}
         if not train:
             return module.apply(variables, inputs, **mode(False)), state
@@ -46,7 +48,9 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
 
     def features(params, state, inputs, *, add=None):
         variables = {"params": params, **state, "add": dict(add or {})}
-        _, found = module.apply(variables, inputs, **mode(False), mutable=["intermediates"])
-        return {name: value for name, value in found.get("intermediates", {}).items() if isinstance(value, jax.Array)}
+        _, found = module.apply(  # pyright: ignore
+            variables, inputs, **mode(False), mutable=["intermediates"]
+        )
+        return {name: value for name, value in dict(found)["intermediates"].items() if isinstance(value, jax.Array)}
 
     return Model(init, apply, features, head)

@@ -106,5 +106,5 @@ def resnet50(*, output_size: int, stem: Stem = "imagenet") -> Model:
 
 @register("resnet20", num_parameters=269_722, input_size=(32, 32, 3))
 def resnet20(*, output_size: int) -> Model:
-    """ResNet-20 for CIFAR (section 4.2): 3x3 stem, three stages of 16, 32, 64 channels, shortcuts without parameters."""
+    """ResNet-20 for CIFAR (section 4.2): 3x3 stem, stages of 16, 32, 64 channels, shortcuts without parameters."""
     return from_linen(ResNet(output_size, BasicBlock, (3, 3, 3), (16, 32, 64), "cifar", "padding"), head="head")

@@ -1,0 +1,51 @@
+"""Four fake devices, strict JAX, a compilation cache that outlives the run, and a data cache that does not."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "jaxvision-test-xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "allow")  # third-party code promotes; ours is checked in test_step
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; its tests skip where it is missing."""
+    if not SHARED.is_dir():
+        pytest.skip("there is no ../shared/data beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Two classes of tiny image files that a network can tell apart, without splits."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 60), ("light", 190)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.normal(level, 30, (24, 30, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path / "photos"

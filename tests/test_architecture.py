@@ -1,0 +1,80 @@
+"""Imports point down: scripts → edges → verbs → run → machinery → words ← plug-ins."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "jaxvision"
+
+WORDS = {"interfaces", "registry", "config", "metrics", "images"}
+PLUGINS = {"models", "datasets", "tasks", "augments", "optimizers", "schedules"}
+MACHINERY = {"pipeline", "parallel", "step", "checkpoint", "logs", "pictures"}
+VERBS = {"train", "evaluate", "predict"}
+EDGES = {"cli", "testing"}
+
+ALLOWED = {
+    **dict.fromkeys(WORDS, WORDS),
+    **dict.fromkeys(PLUGINS, WORDS),
+    **dict.fromkeys(MACHINERY, WORDS | {"parallel"}),
+    "run": WORDS | MACHINERY | {"datasets"},  # the cache's folder, and arrays in memory
+    **dict.fromkeys(VERBS, WORDS | MACHINERY | {"run", "evaluate", "augments", "optimizers"}),
+    **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | {"run"}),
+}
+KNOWN_TO = {  # outside libraries, each known to as few files as can be
+    "absl": {"cli.py"},
+    "orbax": {"checkpoint.py"},
+    "flax": {"models"},
+    "tensorflow_datasets": {"datasets"},
+    "matplotlib": {"pictures.py"},
+    "tqdm": {"logs.py", "datasets"},
+    "sklearn": {"metrics.py", "datasets"},
+    "PIL": {"images.py", "datasets"},
+    "optax": {"optimizers.py", "schedules.py", "step.py", "tasks"},
+    "typeguard": {"registry.py", "config.py"},
+    "tensorboardX": {"logs.py"},
+}
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from names if node.module == "jaxvision" else [node.module]
+
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem != "__init__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("jaxvision.")}
+    assert ours <= ALLOWED[place] | {place}, f"{path.name} imports {ours - ALLOWED[place] - {place}}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_libraries_are_known_to_few_files(path):
+    place = path.relative_to(PACKAGE).parts[0]
+    outside = {name.split(".")[0] for name in imports(path)}
+    for library in outside & KNOWN_TO.keys():
+        assert place in KNOWN_TO[library], f"{place} imports {library}"
+    assert not outside & {"tensorflow", "torch", "keras"}
+    assert outside <= KNOWN_TO.keys() | sys.stdlib_module_names | {"jax", "numpy", "jaxvision", "array_record", "etils"}
+
+
+def test_a_model_family_never_imports_a_sibling():
+    shared = {"linen", "layers"}
+    families = {p.stem for p in (PACKAGE / "models").glob("*.py")} - shared - {"__init__"}
+    for path in (PACKAGE / "models").glob("*.py"):
+        siblings = {n.split(".")[2] for n in imports(path) if n.startswith("jaxvision.models.")}
+        assert not siblings & families, f"{path.name} imports {siblings & families}"
+
+
+def test_scripts_hold_no_logic():
+    for path in (PACKAGE.parent / "scripts").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        assert not [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)], f"{path.name} defines functions"

@@ -1,0 +1,64 @@
+"""Every registered name keeps its contract: a new model is tested by being registered."""
+
+import pytest
+
+from jaxvision import registry, testing
+
+SLOW_MODELS = ("resnet18", "resnet50")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW_MODELS else n for n in registry.models.names()]
+)
+def test_model(name):
+    testing.check_model(name)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "cnn(batch_norm=True, dropout=0.3, padding='SAME')",
+        "cnn(channels=(32,), dense=(16, 8))",
+        "mlp(hidden=(), dropout=0.5)",
+        "resnet18(stem='cifar')",
+    ],
+)
+def test_model_option(spec):
+    testing.check_model(spec, input_size=(16, 20, 1), output_size=3)
+
+
+@pytest.mark.parametrize("spec", ["digits", "synthetic", "digits(image_size=20, test_fraction=0.5)"])
+def test_dataset(spec):
+    testing.check_dataset(spec)
+
+
+@pytest.mark.parametrize("name", registry.tasks.names())
+def test_task(name):
+    testing.check_task(name)
+
+
+@pytest.mark.parametrize("name", registry.optimizers.names())
+def test_optimizer(name):
+    testing.check_optimizer(name)
+
+
+@pytest.mark.parametrize("name", registry.schedules.names())
+def test_schedule(name):
+    testing.check_schedule(name)
+
+
+@pytest.mark.parametrize("name", registry.augments.names())
+def test_augment(name):
+    testing.check_augment(name)
+
+
+@pytest.mark.parametrize("kind", registry.REGISTRIES)
+def test_every_factory_is_explained_and_keyword_only(kind):
+    import inspect
+
+    each = registry.REGISTRIES[kind]
+    for name in each.names():
+        factory = each.entry(name).factory
+        assert each.entry(name).summary.endswith("."), f"{kind} {name}: the docstring's first line is no sentence"
+        kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
+        assert kinds <= {inspect.Parameter.KEYWORD_ONLY}, f"{kind} {name}: arguments are not keyword-only"

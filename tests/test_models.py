@@ -1,0 +1,128 @@
+"""Parameter counts as published, and convolutions and pooling against JAX's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxvision import registry
+from jaxvision.models.layers import conv_general, max_pool
+from jaxvision.models.linen import from_linen
+from jaxvision.run import num_parameters
+
+
+def count(spec, input_size, output_size):
+    model = registry.models.build(spec, output_size=output_size)
+    params, _ = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *input_size), np.float32))
+    return num_parameters(params)
+
+
+@pytest.mark.parametrize(
+    ("spec", "input_size", "output_size", "expected"),
+    [
+        ("cnn", (32, 32, 3), 10, 122_570),
+        ("cnn", (28, 28, 1), 10, 93_322),
+        ("cnn(channels=(32,), dense=128)", (64, 64, 3), 1, 3_937_409),
+        ("concat_cnn", (28, 28, 1), 10, 76_138),
+        ("resnet18", (224, 224, 3), 1000, 11_689_512),  # torchvision's count
+        ("resnet50", (224, 224, 3), 1000, 25_557_032),  # torchvision's count
+        ("resnet20", (32, 32, 3), 10, 269_722),  # 0.27 M in table 6 of the paper
+        ("mlp(hidden=(16, 8))", (4, 4, 3), 5, 48 * 16 + 16 + 16 * 8 + 8 + 8 * 5 + 5),
+    ],
+)
+def test_number_of_parameters(spec, input_size, output_size, expected):
+    assert count(spec, input_size, output_size) == expected
+
+
+@pytest.mark.parametrize("name", [n for n in registry.models.names() if registry.models.entry(n).facts])
+def test_registered_facts_are_true(name):
+    facts = registry.models.entry(name).facts
+    output_size = 10 if facts["input_size"][0] < 64 else 1000
+    assert count(name, facts["input_size"], output_size) == facts["num_parameters"]
+
+
+@pytest.mark.parametrize("window", [(1, 1), (3, 3), (7, 5)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (1, 1)), ((0, 2), (1, 0))])
+def test_convolution_is_that_of_jax(window, strides, padding):
+    with jax.enable_x64(True):
+        lhs = jax.random.normal(jax.random.key(0), (2, 11, 12, 3), jnp.float64)
+        rhs = jax.random.normal(jax.random.key(1), (*window, 3, 4), jnp.float64)
+
+        def ours(lhs, rhs):
+            return conv_general(lhs, rhs, strides, padding)
+
+        def theirs(lhs, rhs):
+            return lax.conv_general_dilated(lhs, rhs, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        np.testing.assert_allclose(ours(lhs, rhs), theirs(lhs, rhs), atol=1e-12)
+        for argument in (0, 1):
+            one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
+
+
+def test_grouped_and_dilated_convolutions_are_those_of_jax():
+    lhs = jax.random.normal(jax.random.key(0), (2, 9, 9, 4))
+    rhs = jax.random.normal(jax.random.key(1), (3, 3, 2, 6))
+    numbers = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+    options = {"rhs_dilation": (2, 2), "dimension_numbers": numbers, "feature_group_count": 2}
+    expected = lax.conv_general_dilated(lhs, rhs, (1, 1), "SAME", **options)
+    np.testing.assert_array_equal(conv_general(lhs, rhs, (1, 1), "SAME", **options), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"window": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}])
+@pytest.mark.parametrize("size", [8, 9])
+def test_pooling_is_that_of_jax(options, size):
+    x = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
+    window, strides = options.get("window", (2, 2)), options.get("strides", (2, 2))
+    pads = ((0, 0), *options.get("padding", ((0, 0), (0, 0))), (0, 0))
+
+    def theirs(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), pads)
+
+    np.testing.assert_array_equal(max_pool(x, **options), theirs(x))
+    np.testing.assert_allclose(
+        jax.grad(lambda x: (max_pool(x, **options) ** 2).sum())(x), jax.grad(lambda x: (theirs(x) ** 2).sum())(x)
+    )
+
+
+def test_images_too_small_are_told_how_large():
+    with pytest.raises(ValueError, match=r"images of 8x8 pixels are too small for cnn.*takes 18x18 and larger"):
+        count("cnn", (8, 8, 1), 10)
+    assert count("cnn", (18, 18, 1), 10) > 0
+    with pytest.raises(ValueError, match="too small for concat_cnn"):
+        count("concat_cnn", (17, 40, 1), 10)
+    assert count("cnn(padding='SAME')", (4, 4, 1), 10) > 0
+
+
+@pytest.mark.parametrize("spec", ["cnn(channels=())", "cnn(dropout=1.0)", "concat_cnn(channels=(0,))"])
+def test_impossible_networks_are_refused(spec):
+    with pytest.raises(ValueError, match="wanted"):
+        registry.models.build(spec, output_size=2)
+
+
+def test_dropout_acts_in_training_alone():
+    model = registry.models.build("mlp(hidden=(64,), dropout=0.9)", output_size=4)
+    x = jnp.ones((1, 4, 4, 1))
+    params, state = model.init(jax.random.key(0), x)
+
+    def apply(train, key):
+        return model.apply(params, state, x, train=train, key=jax.random.key(key))[0]
+
+    assert not np.array_equal(apply(True, 1), apply(True, 2))
+    assert np.array_equal(apply(False, 1), apply(False, 2))
+
+
+def test_from_linen_takes_a_module_without_train():
+    import flax.linen as nn
+
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(x.reshape(len(x), -1))
+
+    model = from_linen(Plain())
+    params, state = model.init(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
+    assert model.apply(params, state, jnp.ones((2, 4, 4, 1)), train=True, key=None)[0].shape == (2, 3)
+    assert state == {}
