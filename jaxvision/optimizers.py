@@ -136,8 +136,8 @@ def muon(
 ) -> optax.GradientTransformation:
     """Muon (K. Jordan et al., 2024) for matrices and convolution kernels, AdamW for the rest.
 
-    Orthogonal updates are scaled to the root mean square `rms` of AdamW's, so that one learning rate and one weight
-    decay serve both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
+    nesterov holds for both. Orthogonal updates are scaled to the root mean square `rms` of AdamW's, so that one
+    learning rate and one weight decay serve both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
     """
 
     def as_matrices(params):  # a kernel [kh, kw, in, out] is the matrix [kh * kw * in, out]

@@ -81,7 +81,10 @@ def max_pool(
         on_cpu = partial(_largest_of_blocks, window=window)
     else:
         on_cpu = partial(_largest_of_slices, window=window, strides=strides, padding=padding)
-    elsewhere = partial(nn.max_pool, window_shape=window, strides=strides, padding=list(padding))
+
+    def elsewhere(inputs):
+        return nn.max_pool(inputs, window, strides, list(padding))  # pyright: ignore[reportArgumentType]
+
     return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
 
 

@@ -1,0 +1,255 @@
+"""Training end to end on tiny data: figures, resuming bit for bit, and what a workdir refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import jaxvision as jv
+from jaxvision import logs, registry
+from jaxvision.checkpoint import Checkpoints
+
+CONFIG = jv.Config(
+    dataset="synthetic(num_examples=107, num_classes=3, image_size=8)",
+    model="cnn(channels=(4,), dense=(8,), padding='SAME', batch_norm=True, dropout=0.2)",
+    optimizer="sgd",
+    augment="flip, crop(padding=1)",
+    schedule="cosine(warmup=0.2)",
+    batch_size=20,
+    eval_every=4,
+    steps=10,
+)
+
+
+def arrays(workdir, step=None):
+    """All leaves of a checkpoint as raw bytes, by path."""
+    import orbax.checkpoint as ocp
+
+    with ocp.CheckpointManager(
+        workdir / "checkpoints", options=ocp.CheckpointManagerOptions(read_only=True)
+    ) as manager:
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(), training=ocp.args.StandardRestore())
+        found = manager.restore(manager.latest_step() if step is None else step, args=args)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(found.items()))
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+
+def rows(workdir):
+    """The rows of metrics.jsonl, less the time they took."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in logs.read_rows(workdir / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    return jv.train(CONFIG, workdir=folder)
+
+
+def test_a_run_leaves_what_later_verbs_read(straight):
+    names = {p.name for p in straight.workdir.iterdir()}
+    assert {"config.json", "signature.json", "metrics.jsonl", "checkpoints", "report"} <= names
+    assert {p.name for p in (straight.workdir / "report").iterdir()} >= {
+        "report.json",
+        "confusion_matrix.png",
+        "curves.png",
+    }
+    assert [(r["step"], r["split"]) for r in straight.history] == [
+        (s, split) for s in (4, 8, 10) for split in ("train", "validation")
+    ]
+    assert straight.history[0]["epoch"] == pytest.approx(4 * 20 / 77)
+    assert straight.test["accuracy"] == pytest.approx(np.trace(straight.test["confusion_matrix"]) / 21, abs=1e-6)
+
+
+def test_training_is_a_function_of_the_seed(straight, tmp_path):
+    again = jv.train(CONFIG, workdir=tmp_path / "again")
+    assert rows(again.workdir) == rows(straight.workdir)
+    assert arrays(again.workdir) == arrays(straight.workdir)
+    other = jv.train(CONFIG.replace(seed=1), workdir=tmp_path / "other")
+    assert arrays(other.workdir) != arrays(straight.workdir)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7, 9])
+def test_interrupted_and_resumed_equals_straight(straight, tmp_path, monkeypatch, stop_at):
+    put, calls = jv.train.__globals__["parallel"].put_batch, []
+
+    def interrupting(batch, mesh):
+        calls.append(1)
+        if len(calls) == stop_at and batch["inputs"].shape[0] == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return put(batch, mesh)
+
+    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    with pytest.raises(jv.Interrupted, match=f"saved at step {stop_at} of 10") as caught:
+        jv.train(CONFIG.replace(eval_every=20), workdir=tmp_path / "run")
+    assert caught.value.exit_status == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    resumed = jv.train(CONFIG.replace(eval_every=20), workdir=tmp_path / "run")
+    assert arrays(resumed.workdir) == arrays(straight.workdir)
+    assert len(resumed.history) == 2 and resumed.history[-1]["loss"] == straight.history[-1]["loss"]
+    whole = jv.train(CONFIG.replace(eval_every=20), workdir=tmp_path / "whole")
+    assert rows(resumed.workdir) == rows(whole.workdir)  # the sums of the report under way are saved too
+
+
+LAUNCH = [
+    sys.executable, "scripts/launch.py", *(f"--{k}={getattr(CONFIG, k)}" for k in (
+        "dataset", "model", "optimizer", "augment", "schedule", "batch_size")), "--steps=300", "--eval_every=30",
+    "--save_every=7",
+]  # fmt: skip
+
+
+def test_a_killed_run_goes_on_where_it_stood(tmp_path, root):
+    environment = {**os.environ, "JAXVISION_CACHE": str(tmp_path / "cache")}
+
+    def launch(workdir):
+        return subprocess.Popen([*LAUNCH, f"--workdir={workdir}"], cwd=root, env=environment, stdout=subprocess.DEVNULL)
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process, deadline = launch(killed), time.monotonic() + 120
+    while len(list((killed / "checkpoints").glob("[0-9]*"))) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert launch(killed).wait() == 0
+    assert launch(whole).wait() == 0
+    assert arrays(killed) == arrays(whole)
+    assert rows(killed) == rows(whole)
+
+
+def test_a_finished_run_says_so_and_evaluates(straight, capsys):
+    before = arrays(straight.workdir)
+    again = jv.train(CONFIG, workdir=straight.workdir)
+    assert "finished already, at step 10" in capsys.readouterr().out
+    assert again.test == straight.test and arrays(straight.workdir) == before
+
+
+def test_rows_beyond_the_restored_step_are_dropped(straight, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(straight.workdir, copy)
+    shutil.rmtree(copy / "checkpoints" / "10")
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "spl')  # what a kill leaves
+    resumed = jv.train(CONFIG, workdir=copy)
+    assert rows(copy) == rows(straight.workdir)
+    assert arrays(resumed.workdir) == arrays(straight.workdir)
+
+
+def test_another_config_or_other_data_are_refused(straight):
+    with pytest.raises(ValueError, match=r"another config: optimizer 'sgd' there, 'adam' here, seed 0 there, 3 here"):
+        jv.train(CONFIG.replace(optimizer="adam", seed=3), workdir=straight.workdir)
+    images = np.zeros((60, 8, 8, 3), np.uint8)
+    images[::2] = 200
+    with pytest.raises(ValueError, match="the data changed since the run"):
+        jv.train(CONFIG, workdir=straight.workdir, dataset=(images, np.arange(60) % 2))
+    jv.train(CONFIG.replace(save_every=3), workdir=straight.workdir)  # this may change
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path):
+    (tmp_path / "holiday.txt").write_text("photos")
+    with pytest.raises(ValueError, match="holds other things than a training run"):
+        jv.train(CONFIG, workdir=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_nothing_is_written_for_what_cannot_run(tmp_path):
+    for change in ({"batch_size": 80}, {"optimizer": "adma"}, {"augment": "flop"}, {"schedule": "cosine(warmup=2.0)"}):
+        with pytest.raises(ValueError, match=r"larger than|did you mean|wanted"):
+            jv.train(CONFIG.replace(**change), workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
+    config = CONFIG.replace(eval_every=2, save_every=1, keep=2, steps=12)
+    result = jv.train(config, workdir=tmp_path / "run")
+    scores = {r["step"]: r["accuracy"] for r in result.history if r["split"] == "validation"}
+    best = max(scores, key=lambda step: (scores[step], step))
+    kept = {int(p.name) for p in (result.workdir / "checkpoints").iterdir() if p.name.isdigit()}
+    assert kept == {best, 11, 12}
+    assert result.test["step"] == best
+    assert jv.load(result.workdir, step=11).step == 11
+    with pytest.raises(ValueError, match="has not a checkpoint of step 1;"):
+        jv.load(result.workdir, step=1)
+
+
+def test_steps_beat_epochs_and_epochs_are_counted():
+    from jaxvision.run import count_steps
+
+    assert count_steps(CONFIG, 77) == 10
+    assert count_steps(CONFIG.replace(steps=None, epochs=3), 77) == 3 * 77 // 20
+    assert count_steps(CONFIG.replace(steps=None, epochs=1, batch_size=77), 77) == 1
+
+
+def test_the_learning_rate_is_the_schedule_of_the_config(straight):
+    schedule = registry.schedules.build(CONFIG.schedule, learning_rate=0.1, num_steps=10)
+    shown = [row["learning_rate"] for row in straight.history if row["split"] == "train"]
+    assert shown == [float(schedule(step - 1)) for step in (4, 8, 10)]
+
+
+def test_clipping_and_learning_rate_act(straight, tmp_path):
+    for name, change in {"clipped": {"clip_norm": 1e-3}, "slow": {"learning_rate": 1e-6}}.items():
+        result = jv.train(CONFIG.replace(**change), workdir=tmp_path / name)
+        assert result.history[-2]["loss"] > straight.history[-2]["loss"]
+
+
+def test_arrays_in_memory_train_and_predict(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.array(["cat", "dog"])[np.arange(80) % 2]
+    images = np.where((labels == "dog")[:, None, None], 200, 60) + rng.integers(-50, 50, (80, 8, 8))
+    images = images.astype(np.uint8)
+    config = jv.Config(model="mlp(hidden=(16,))", task="binary", batch_size=20, epochs=12)
+    result = jv.train(
+        config,
+        workdir=tmp_path / "run",
+        dataset={"train": (images[:60], labels[:60]), "test": (images[60:], labels[60:])},
+    )
+    assert result.test["accuracy"] == 1 and result.test["auroc"] == 1
+    found = jv.predict(result.workdir, images[60:])
+    assert found.labels == list(labels[60:]) and found.probabilities.shape == (20, 2)
+    with pytest.raises(ValueError, match="not the data that the run"):
+        jv.evaluate(result.workdir, dataset=(images[:60], labels[:60]))
+
+
+def test_profile_writes_a_trace(tmp_path):
+    jv.train(CONFIG.replace(steps=12), workdir=tmp_path / "run", profile=True)
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_tensorboard_files_are_written_where_it_is_installed(straight):
+    pytest.importorskip("tensorboardX")
+    assert list((straight.workdir / "tensorboard").glob("events*"))
+
+
+def test_saved_random_numbers_go_on(straight):
+    checkpoints = Checkpoints(straight.workdir / "checkpoints", read_only=True)
+    assert checkpoints.latest_step() == 10 and [s.step for s in checkpoints.all()] == sorted(
+        s.step for s in checkpoints.all()
+    )
+    checkpoints.close()
+
+
+def test_the_signature_describes_the_inputs(straight):
+    signature = json.loads((straight.workdir / "signature.json").read_text())
+    assert signature["classes"] == ["class 0", "class 1", "class 2"]
+    assert signature["preprocessing"]["size"] == [8, 8] and "jax" in signature["versions"]
+    loaded = jv.load(straight.workdir)
+    assert loaded.run.signature.preprocessing.size == (8, 8) and loaded.step == straight.test["step"]
+
+
+@pytest.mark.parametrize("name", registry.optimizers.names())
+@pytest.mark.slow
+def test_every_optimizer_trains_and_resumes(name, tmp_path):
+    config = CONFIG.replace(optimizer=name, steps=4, eval_every=2)
+    whole = jv.train(config, workdir=tmp_path / "whole")
+    import shutil
+
+    shutil.copytree(whole.workdir, tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
+    assert arrays(jv.train(config, workdir=tmp_path / "again").workdir) == arrays(whole.workdir)
