@@ -1,0 +1,173 @@
+"""Image classification sets of TensorFlow Datasets, read without TensorFlow."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvision.datasets import register
+from jaxvision.datasets.arrays import statistics
+from jaxvision.datasets.cache import cached
+from jaxvision.images import from_array
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+
+SPLITS = ("train", "validation", "test")
+CHUNK_SIZE = 1000
+
+
+def find_prepared(root: Path, name: str) -> Path | None:
+    """Finds the folder of a prepared set, the newest version of it, by looking at the disk alone."""
+    name, _, version = name.partition(":")
+    found = (path.parent for path in root.glob(f"{name}/{version or '*'}/dataset_info.json"))
+    numbered = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
+    return max(numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+
+
+def _image_shape(features: Any, keys: tuple[str, str], name: str) -> tuple[int | None, int | None, int]:
+    """The shape of a set's images (None where it varies). Raises ValueError for what is not image classification."""
+    image, label = features[keys[0]], features[keys[1]]
+    is_image = len(image.shape) == 3 and image.shape[-1] in (1, 3) and np.dtype(image.np_dtype) == np.uint8
+    if not is_image or not hasattr(label, "num_classes") or label.shape != ():
+        raise ValueError(f"the set {name!r} of TensorFlow Datasets is not one of images with one class each")
+    return image.shape
+
+
+def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None, resize: dict[str, Any]) -> None:
+    """Decodes all splits of a prepared set into .npy files."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(prepared))
+    keys = builder.info.supervised_keys
+    if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")
+    height, width, channels = _image_shape(builder.info.features, keys, name)
+    if shape is None:
+        if height is None or width is None:
+            raise ValueError(f"the images of {name!r} have many sizes; give one: tfds(name={name!r}, image_size=…)")
+        shape = Preprocessing((height, width), channels, (0.0,), (1.0,), **resize)
+    np.save(folder / "classes.npy", np.array(builder.info.features[keys[1]].names, np.str_))
+    for split in (s for s in SPLITS if s in builder.info.splits):
+        _write_split(folder, builder.as_data_source(split), split, keys, shape)
+
+
+def _write_split(folder: Path, source: Any, split: str, keys: tuple[str, str], shape: Preprocessing) -> None:
+    from tqdm import tqdm
+
+    size = (len(source), *shape.size, shape.channels)
+    images = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, size)
+    targets = np.zeros(len(source), np.int32)
+    with tqdm(total=size[0], desc=f"decoding {split}", unit="img", disable=not sys.stderr.isatty()) as bar:
+        for start in range(0, len(source), CHUNK_SIZE):
+            indices = range(start, min(start + CHUNK_SIZE, len(source)))
+            for index, example in zip(indices, source.__getitems__(list(indices)), strict=True):
+                images[index] = from_array(example[keys[0]], shape)
+                targets[index] = example[keys[1]]
+            bar.update(len(indices))
+    images.flush()
+    np.save(folder / f"{split}_targets.npy", targets)
+
+
+def read(
+    name: str,
+    data_dir: str | None,
+    *,
+    shape: Preprocessing | None = None,
+    resize: dict[str, Any] | None = None,
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> Dataset:
+    """Reads a set from the cache of decoded arrays, or from where it is prepared, or downloads and prepares it first.
+
+    Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
+    """
+    root = Path(data_dir or "~/tensorflow_datasets").expanduser()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorFlow Datasets' own: nothing that a user could act upon
+        prepared = find_prepared(root, name)
+        if prepared is None:
+            from jaxvision.datasets.tfds_prepare import prepare
+
+            prepared = prepare(name, root)
+        info = (prepared / "dataset_info.json").stat()
+        key = f"{prepared.resolve()} {info.st_mtime_ns} {info.st_size} {shape} {resize}"
+        arrays = cached(
+            name.replace("/", "-").replace(":", "-"),
+            key,
+            lambda folder: _write(folder, prepared, name, shape, resize or {}),
+        )
+    splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"]) for s in SPLITS if f"{s}_images" in arrays}
+    splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabelled ones have -1
+    if "train" not in splits:
+        raise ValueError(f"the set {name!r} of TensorFlow Datasets has no train split")
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+    if "test" not in splits:
+        splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
+    images = arrays["train_images"]
+    mean, std = constants or statistics(images)
+    size, channels = (images.shape[1], images.shape[2]), images.shape[3]
+    classes = tuple(str(c) for c in arrays["classes"])
+    preprocessing = Preprocessing(size, channels, mean, std, **(resize or {}))
+    return Dataset(splits["train"], splits.get("validation"), splits["test"], classes, preprocessing)
+
+
+# Mean and deviation of the training pixels in 0..1, as commonly published for these sets; the tests measure them again.
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+MNIST = ((0.1307,), (0.3081,))
+FASHION_MNIST = ((0.2860,), (0.3530,))
+
+
+@register("cifar10", input_size=(32, 32, 3), num_classes=10)
+def cifar10(*, data_dir: str | None = None) -> Dataset:
+    """CIFAR-10: 60,000 colour photographs of ten classes (A. Krizhevsky, 2009)."""
+    return read("cifar10", data_dir, constants=CIFAR10)
+
+
+@register("cifar100", input_size=(32, 32, 3), num_classes=100)
+def cifar100(*, data_dir: str | None = None) -> Dataset:
+    """CIFAR-100: 60,000 colour photographs of a hundred classes (A. Krizhevsky, 2009)."""
+    return read("cifar100", data_dir, constants=CIFAR100)
+
+
+@register("mnist", input_size=(28, 28, 1), num_classes=10)
+def mnist(*, data_dir: str | None = None) -> Dataset:
+    """MNIST: 70,000 handwritten digits (Y. LeCun et al., 1998)."""
+    return read("mnist", data_dir, constants=MNIST)
+
+
+@register("fashion_mnist", input_size=(28, 28, 1), num_classes=10)
+def fashion_mnist(*, data_dir: str | None = None) -> Dataset:
+    """Fashion-MNIST: 70,000 grey pictures of ten kinds of clothes (H. Xiao et al., 2017)."""
+    return read("fashion_mnist", data_dir, constants=FASHION_MNIST)
+
+
+@register("tfds")
+def tfds(
+    *,
+    name: str,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
+    crop: float | None = 1.0,
+    interpolation: Interpolation = "bilinear",
+    test_fraction: float = 0.2,
+    data_dir: str | None = None,
+    split_seed: int = 0,
+) -> Dataset:
+    """Any other classification set of TensorFlow Datasets, as tfds(name="beans", image_size=96).
+
+    image_size is the side in pixels, or (height, width); without it the set's own size holds, where it has one.
+    """
+    resize: dict[str, Any] = {"crop": crop, "interpolation": interpolation}
+    shape = None
+    if image_size is not None:
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if min(size) < 1 or channels not in (1, 3):
+            raise ValueError(f"tfds: image_size={image_size}, channels={channels}; wanted pixels, and 1 or 3 channels")
+        shape = Preprocessing(size, channels, (0.0,), (1.0,), **resize)
+    return read(name, data_dir, shape=shape, resize=resize, test_fraction=test_fraction, split_seed=split_seed)

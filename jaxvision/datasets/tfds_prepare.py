@@ -1,0 +1,191 @@
+"""Downloads and prepares sets of TensorFlow Datasets.
+
+TensorFlow Datasets stays the engine: its builders, its download manager, its checksums, its file format. For the sets
+whose own readers need TensorFlow only to open files, the reader is replaced; what is written is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import numpy as np
+
+from jaxvision.registry import nearest
+
+CONNECT_SECONDS, READ_SECONDS = 5, 60
+
+MNIST_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+Examples = Iterator[tuple[int, dict[str, Any]]]
+
+
+def png(image: np.ndarray) -> io.BytesIO:
+    """The image [H, W, C] as a PNG file in memory: arrays are encoded by TensorFlow, files are stored as they are."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "png")
+    file.seek(0)
+    return file
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads a gzipped IDX file of bytes: two zeros, the type 8, the number of axes, their sizes, the values."""
+    content = gzip.decompress(Path(path).read_bytes())
+    if content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} is not an IDX file of bytes")
+    shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+
+
+def mnist_examples(images: Path, labels: Path) -> Examples:
+    """Gives the examples of one split of MNIST or one of its kin, keyed and ordered as TensorFlow Datasets has them."""
+    for index, (image, label) in enumerate(zip(read_idx(images), read_idx(labels), strict=True)):
+        yield index, {"image": png(image[..., None]), "label": int(label)}
+
+
+def _mnist_splits(builder: Any, manager: Any) -> dict[str, Examples]:
+    urls = {split: [urljoin(builder.URL, name) for name in names] for split, names in MNIST_FILES.items()}
+    return {split: mnist_examples(*paths) for split, paths in manager.download(urls).items()}
+
+
+def cifar_examples(content: bytes, label_keys: list[str], prefix: str) -> Examples:
+    """Gives the examples of CIFAR's binary records: a byte for each label, then 32x32 bytes for each colour."""
+    records = np.frombuffer(content, np.uint8).reshape(-1, len(label_keys) + 3 * 32 * 32)
+    for index, record in enumerate(records):
+        image = record[len(label_keys) :].reshape(3, 32, 32).transpose(1, 2, 0)
+        labels = dict(zip(label_keys, map(int, record), strict=False))
+        yield index, {"id": f"{prefix}{index:05d}", "image": png(np.ascontiguousarray(image)), **labels}
+
+
+def _cifar_splits(builder: Any, manager: Any) -> dict[str, Examples]:
+    wanted = builder._cifar_info
+    with tarfile.open(manager.download(wanted.url)) as archive:
+
+        def read(name: str) -> bytes:
+            member = archive.extractfile(wanted.prefix + name)
+            assert member is not None, f"{wanted.url} holds no {name}"
+            return member.read()
+
+        for key, file in zip(wanted.label_keys, wanted.label_files, strict=True):
+            builder.info.features[key].names = read(file).decode().split()
+        content = {
+            "train": b"".join(map(read, wanted.train_files)),
+            "test": b"".join(map(read, wanted.test_files)),
+        }
+    return {split: cifar_examples(data, wanted.label_keys, f"{split}_") for split, data in content.items()}
+
+
+READERS: dict[str, Callable[[Any, Any], dict[str, Examples]]] = {
+    "mnist": _mnist_splits,
+    "fashion_mnist": _mnist_splits,
+    "kmnist": _mnist_splits,
+    "cifar10": _cifar_splits,
+    "cifar100": _cifar_splits,
+}
+
+
+@contextlib.contextmanager
+def _impatience() -> Iterator[None]:
+    """Gives up on a host that cannot be reached: TensorFlow Datasets would go on trying for 200 seconds."""
+    from requests.adapters import HTTPAdapter
+
+    send = HTTPAdapter.send
+
+    def impatient(self, request, *args, **options):
+        self.max_retries = self.max_retries.new(connect=0)
+        return send(self, request, *args, **{**options, "timeout": (CONNECT_SECONDS, READ_SECONDS)})
+
+    HTTPAdapter.send = impatient
+    try:
+        yield
+    finally:
+        HTTPAdapter.send = send
+
+
+def _builder(name: str, root: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=str(root), file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)
+        raise ValueError(
+            f"TensorFlow Datasets has no set {name!r}{nearest(name, known)}; it has {len(known)}, "
+            "see tensorflow.org/datasets/catalog"
+        ) from None
+    except (ImportError, AssertionError, ValueError) as error:
+        raise _explained(error, name) from None
+
+
+def prepare(name: str, root: Path) -> Path:
+    """Downloads a set and prepares it below `root`; gives its folder. Checksums are those of TensorFlow Datasets.
+
+    Raises ConnectionError where the source cannot be reached, within seconds; ValueError for a set that does not
+    exist, for an archive with another checksum, and where TensorFlow is needed.
+    """
+    import requests
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    builder = _builder(name, root)
+    if builder.name in READERS:
+        builder._split_generators = lambda manager, **_: READERS[builder.name](builder, manager)
+    downloads = root / "downloads"
+    manual = downloads / "manual"
+    config = tfds.download.DownloadConfig(manual_dir=str(manual) if manual.is_dir() else None)
+    try:
+        with _impatience():
+            builder.download_and_prepare(
+                file_format="array_record", download_dir=str(downloads), download_config=config
+            )
+    except (requests.RequestException, tfds.download.DownloadError) as error:
+        _clean(downloads)
+        raise ConnectionError(_advice(builder, manual, error)) from None
+    except NonMatchingChecksumError as error:
+        _clean(downloads)
+        first = str(error).splitlines()[0].rstrip(":")
+        raise ValueError(f"{first}: it is damaged or not the original; remove it and try again") from None
+    except (ImportError, AssertionError) as error:
+        raise _explained(error, name) from error
+    return Path(builder.data_dir)
+
+
+def _clean(downloads: Path) -> None:
+    """Removes what unfinished downloads leave."""
+    for folder in downloads.glob("**/*.tmp.*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _advice(builder: Any, manual: Path, error: Exception) -> str:
+    """Says what could not be reached, and the three ways out."""
+    files = sorted(info.filename for info in builder.url_infos.values() if info.filename)
+    hosts = sorted({urlsplit(url).hostname or url for url in builder.url_infos})
+    place = f", or put {', '.join(files)} into {manual}" if files else ""
+    return (
+        f"cannot download {builder.name!r} from {' or '.join(hosts) or 'its source'} ({type(error).__name__}): connect "
+        f"to the network{place}, or give the folder of a prepared set by --data_dir"
+    )
+
+
+def _explained(error: BaseException, name: str) -> ValueError:
+    """Says in one line why a set cannot be prepared here."""
+    text, cause = "", error
+    while cause is not None:
+        text, cause = f"{text} {cause}", cause.__cause__ or cause.__context__
+    if isinstance(error, ImportError) and "tensorflow" in text.lower():
+        return ValueError(
+            f"preparing {name!r} needs TensorFlow: pip install -e '.[tensorflow]' in the clone of jaxvision, once; "
+            "what is prepared is read without it"
+        )
+    return ValueError(f"TensorFlow Datasets cannot prepare {name!r}: {' '.join(str(error).split())[:300]}")

@@ -1,0 +1,123 @@
+"""Reports, pictures and predictions of a trained run."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxvision as jv
+from jaxvision.evaluate import format_report
+
+
+@pytest.fixture
+def run(photos, tmp_path):
+    config = jv.Config(
+        model="cnn(channels=(4,), dense=(8,))", dataset=f"folder(path='{photos}', image_size=16)", task="binary",
+        batch_size=16, epochs=8, validation_fraction=0.25,
+    )  # fmt: skip
+    return jv.train(config, workdir=tmp_path / "run")
+
+
+def test_the_report_holds_what_was_promised(run):
+    report = json.loads((run.workdir / "report" / "report.json").read_text())
+    assert report == json.loads(json.dumps(run.test))
+    promised = "split num_examples num_parameters loss accuracy macro weighted per_class confusion_matrix most_confused"
+    assert {*promised.split(), "train", "gap", "auroc", "average_precision"} <= report.keys()
+    assert report["split"] == "test" and report["num_examples"] == 8
+    assert report["num_parameters"] == 4 * 28 + 7 * 7 * 4 * 8 + 8 + 8 + 1
+    assert report["gap"]["accuracy"] == pytest.approx(report["train"]["accuracy"] - report["accuracy"])
+    table = format_report(report)
+    assert "dark" in table and "macro mean" in table and f"accuracy {report['accuracy']:.4f}" in table.splitlines()[-1]
+
+
+def test_pictures_are_drawn(run):
+    sizes = {}
+    for file in (run.workdir / "report").glob("*.png"):
+        with Image.open(file) as image:
+            sizes[file.name] = image.size
+    assert sizes.keys() >= {"confusion_matrix.png", "curves.png"}
+    assert all(min(size) > 200 for size in sizes.values())
+    assert ("mistakes.png" in sizes) == (run.test["accuracy"] < 1)
+
+
+def test_mistakes_are_drawn_worst_first(run, monkeypatch):
+    from jaxvision import pictures
+
+    drawn = {}
+    monkeypatch.setattr(
+        pictures, "images", lambda inputs, captions, file: drawn.update(captions=captions, inputs=inputs)
+    )
+    module = __import__("sys").modules["jaxvision.evaluate"]
+    split = jv.Split.of(np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.array([0, 1, 1, 0]), ["a", "b", "c", "d"])
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
+    module._draw_mistakes(run.workdir, split, probabilities, probabilities.argmax(1), ("no", "yes"))
+    assert drawn["captions"] == ["no 80%\nis yes\nc", "no 60%\nis yes\nb"]
+    assert drawn["inputs"].ravel().tolist() == [2, 1]
+
+
+def test_evaluating_again_gives_the_same(run):
+    assert jv.evaluate(run.workdir) == run.test
+    validation = jv.evaluate(run.workdir, split="validation")
+    assert validation["split"] == "validation" and (run.workdir / "report_validation" / "report.json").exists()
+    best = next(r for r in run.history if r["split"] == "validation" and r["step"] == run.test["step"])
+    assert validation["accuracy"] == pytest.approx(best["accuracy"], abs=1e-6)
+
+
+def test_other_data_are_refused(run, photos):
+    (photos / "dark" / "0.png").unlink()
+    with pytest.raises(ValueError, match="not the data that the run"):
+        jv.evaluate(run.workdir)
+
+
+def test_predictions_of_files_are_those_of_the_evaluation(run, photos):
+    found = jv.predict(run.workdir, photos)
+    assert len(found.names) == 40 and found.classes == ("dark", "light")
+    right = [label in name for label, name in zip(found.labels, found.names, strict=True)]
+    assert np.mean(right) > 0.9
+    first = found.rows(top=2)[0]
+    assert first["file"].endswith("0.png") and first["probability"] >= 0.5
+    assert first["runners_up"][0]["probability"] == pytest.approx(1 - first["probability"], abs=1e-6)
+    assert jv.load(run.workdir).step == run.test["step"]
+
+
+def test_predictions_do_not_depend_on_the_batch_or_the_way_in(run, photos):
+    files = sorted(str(p) for p in photos.rglob("*.png"))[:7]
+    all_at_once = jv.predict(run.workdir, files)
+    by_three = jv.predict(jv.load(run.workdir), files, batch_size=3)
+    np.testing.assert_allclose(all_at_once.probabilities, by_three.probabilities, atol=1e-6)
+    pattern = jv.predict(run.workdir, str(photos / "*" / "1*.png"))
+    assert len(pattern.names) == 22
+    arrays = np.stack([np.asarray(Image.open(f)) for f in files])
+    np.testing.assert_allclose(jv.predict(run.workdir, arrays).probabilities, all_at_once.probabilities, atol=1e-6)
+    one = jv.predict(run.workdir, arrays[0])
+    np.testing.assert_allclose(one.probabilities, all_at_once.probabilities[:1], atol=1e-6)
+
+
+def test_what_is_no_image_is_named(run, photos, tmp_path):
+    text = tmp_path / "notes.jpg"
+    text.write_text("not an image")
+    with pytest.raises(ValueError, match=r"notes\.jpg"):
+        jv.predict(run.workdir, [photos / "dark" / "0.png", text])
+    found = jv.predict(run.workdir, [photos / "dark" / "0.png", text], on_bad_image="skip")
+    assert len(found.names) == 1 and list(found.errors) == [str(text)]
+    with pytest.raises(FileNotFoundError, match="nothing_here"):
+        jv.predict(run.workdir, tmp_path / "nothing_here.png")
+    with pytest.raises(ValueError, match=r"shape \(4, 4, 4, 7\)"):
+        jv.predict(run.workdir, np.zeros((4, 4, 4, 7), np.uint8))
+    with pytest.raises(ValueError, match=r"reach from 0.0 to 255.0"):
+        jv.predict(run.workdir, np.full((4, 16, 16, 3), [0.0, 1.0, 255.0]))
+
+
+def test_a_moved_workdir_still_works(run, tmp_path, photos):
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    run.workdir.rename(moved)
+    assert len(jv.predict(moved, photos / "dark").names) == 20
+    assert jv.evaluate(moved)["accuracy"] == run.test["accuracy"]
+
+
+def test_what_is_no_workdir_is_said(tmp_path):
+    for call in (jv.evaluate, jv.load):
+        with pytest.raises(FileNotFoundError, match="not the workdir of a training run"):
+            call(tmp_path / "nowhere")
