@@ -6,6 +6,7 @@ import csv
 import difflib
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -88,6 +89,12 @@ def load_experiment(place: str) -> Config:
 def _experiment(place: str) -> Config:
     try:
         return load_experiment(place)
+    except TypeError as error:
+        unknown = re.search(r"^Config\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if not unknown:
+            raise
+        Config().replace(**{unknown[1]: None})  # raises the error that teaches
+        raise
     except (FileNotFoundError, ModuleNotFoundError) as error:
         names = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
         near = registry.nearest(place, names)

@@ -79,7 +79,7 @@ def _spec(node: ast.expr, text: str) -> Spec:
             return Spec(name, arguments)
         case ast.Call(func=ast.Name(), args=[_, *_]):
             raise _unreadable(text, "arguments are given by name")
-    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name")
+    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name, and no code is run")
 
 
 def parse_list(text: str) -> list[Spec]:
@@ -263,13 +263,18 @@ def load_entry_points() -> None:
 def load_plugins(plugins: typing.Iterable[str]) -> None:
     """Imports modules by dotted name or by path of a .py file, so that they register; a broken one warns."""
     for plugin in plugins:
-        if plugin not in _loaded_plugins:
-            _loaded_plugins.add(plugin)
+        place = plugin_place(plugin)
+        if place not in _loaded_plugins:
+            _loaded_plugins.add(place)
             try:
                 import_plugin(plugin)
             except Exception as error:
-                _loaded_plugins.discard(plugin)
                 _warn(plugin, error)
+
+
+def plugin_place(plugin: str) -> str:
+    """Names a plug-in so that it is found again from another folder: a file by its whole path."""
+    return str(Path(plugin).expanduser().resolve()) if plugin.endswith(".py") else plugin
 
 
 def import_plugin(plugin: str) -> ModuleType:
@@ -278,7 +283,7 @@ def import_plugin(plugin: str) -> ModuleType:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         return importlib.import_module(plugin)
-    path = Path(plugin).expanduser().resolve()
+    path = Path(plugin_place(plugin))
     if not path.is_file():
         raise FileNotFoundError(f"no file {plugin!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -111,7 +111,7 @@ def _versions() -> dict[str, str]:
 
 def build(config: Config, dataset: Dataset, *, plugins: Sequence[str] = ()) -> Run:
     """Looks up what the config names, for the data given."""
-    places = tuple(os.path.abspath(p) if p.endswith(".py") else p for p in plugins)
+    places = tuple(map(registry.plugin_place, plugins))
     signature = Signature(dataset.classes, dataset.preprocessing, fingerprint(dataset), places, _versions())
     return assemble(config, signature)
 

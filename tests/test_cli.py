@@ -1,0 +1,284 @@
+"""The command line: what bad input gets is one line on stderr and exit status 2, with nothing written."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxvision as jv
+from jaxvision import cli
+
+DATA = "--dataset=synthetic(num_examples=60, num_classes=3, image_size=20)"
+TINY = [DATA, "--model=mlp(hidden=(8,))", "--steps=2", "--batch_size=20"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Runs below a folder of its own, so that what is written shows."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Runs a command that must be refused in one line, leaving nothing behind; gives the line."""
+
+    def run(verb, *argv, prints=""):
+        before = sorted(tmp_path.rglob("*"))
+        status = cli.run(verb, list(argv))
+        said = capsys.readouterr()
+        assert status == 2, said
+        assert said.err.count("\n") == 1 and said.err.startswith("jaxvision: "), said.err
+        assert "Traceback" not in said.err and said.out == prints
+        assert sorted(tmp_path.rglob("*")) == before
+        return said.err
+
+    return run
+
+
+BAD_FLAGS = {
+    "--model=cn": "unknown model 'cn'; did you mean 'cnn'",
+    "--dataset=digit": "unknown dataset 'digit'; did you mean 'digits'",
+    "--optimizer=adamm": "unknown optimizer 'adamm'; did you mean",
+    "--schedule=cosin": "unknown schedule 'cosin'; did you mean 'cosine'",
+    "--task=binry": "unknown task 'binry'; did you mean 'binary'",
+    "--augment=flip,crap": "unknown augment 'crap'; did you mean 'crop'",
+    "--modle=cnn": "unknown flag --modle; did you mean --model?",
+    "--batch_size=many": "batch_size",
+    "--batch_size=0": "batch_size=0 must be at least 1",
+    "--batch_size=-4": "batch_size=-4 must be at least 1",
+    "--batch_size=100": "batch_size=100 is larger than the training split of 42",
+    "--batch_size=18": "batch_size=18 cannot be split over 4 devices; the nearest are 16 or 20",
+    "--epochs=0": "epochs=0 must be at least 1",
+    "--learning_rate=-1": "learning_rate=-1.0 must be above 0",
+    "--validation_fraction=1.5": "validation_fraction=1.5 must be at least 0 and below 1",
+    "--on_bad_image=ignore": "error|skip",
+    "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; it takes mlp(hidden=(512, 512)",
+    "--model=mlp(hidden='x')": "hidden='x' is not of type tuple[int, ...]",
+    "--model=mlp(hidden=(2.5,))": "is not of type tuple[int, ...]",
+    "--model=mlp(hidden=__import__('os').getpid())": "no code is run",
+    "--model=mlp(": "cannot read 'mlp('",
+    "--model=cnn(dropout=1.5)": "dropout=1.5; wanted a probability",
+    "--model=cnn(channels=(8, 8, 8, 8))": "images of 20x20 pixels are too small for cnn",
+    "--task=binary": "needs two classes; these data have 3: use --task=multiclass",
+    "--dataset=folder": "dataset 'folder' needs path=",
+    "--dataset=folder(path='missing')": "no folder 'missing'",
+    "--dataset=arrays(path='missing.npz')": "no file 'missing.npz'",
+    "--experiment=nothing": "no experiment 'nothing'",
+    "model=cnn": "takes flags alone",
+}
+
+
+@pytest.mark.parametrize("flag", BAD_FLAGS)
+def test_bad_input_of_launch(flag, refused):
+    assert BAD_FLAGS[flag] in refused("launch", *TINY, flag, "--workdir=run")
+
+
+def test_the_process_says_one_line_and_exits_with_2(root, tmp_path):
+    for command in ([sys.executable, root / "scripts" / "launch.py"], ["jaxvision", "launch"]):
+        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        done = subprocess.run(
+            [*command, "--model=cn"], capture_output=True, text=True, env={**os.environ, "PATH": path}
+        )
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.count("\n") == 1 and "did you mean 'cnn'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_scripts_and_the_installed_command_do_the_same(root):
+    installed, script = (
+        subprocess.run([*command, "models", "c*"], capture_output=True, text=True, check=True).stdout
+        for command in (
+            [sys.executable, "-c", "import sys; from jaxvision.cli import main; sys.argv[1:1] = ['list']; main()"],
+            [sys.executable, root / "scripts" / "list.py"],
+        )
+    )
+    assert installed == script and script.startswith("  cnn(channels=(32, 64, 64), dense=64")
+    assert "concat_cnn" in script and "mlp" not in script
+
+
+def test_unknown_commands(monkeypatch, capsys):
+    for argv, status, text in ((["lanch"], 2, "did you mean 'launch'"), (["--help"], 0, "Trains: jaxvision launch")):
+        monkeypatch.setattr(sys, "argv", ["jaxvision", *argv])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        assert end.value.code == status and text in said.err + said.out
+
+
+def test_help_names_every_field(capsys):
+    assert cli.run("launch", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in (*jv.Config.__dataclass_fields__, "workdir", "data_dir", "plugins", "experiment", "profile"):
+        assert f"--{name} " in shown
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_broken_plugin_warns_and_the_rest_works(capsys, tmp_path):
+    (tmp_path / "broken_one.py").write_text("import no_such_thing")
+    (tmp_path / "taker.py").write_text(
+        "import jaxvision as jv\n@jv.models.register('cnn')\ndef cnn(*, output_size: int): ...\n"
+    )
+    assert cli.run("launch", [*TINY, "--workdir=run", "--plugins=broken_one.py,taker.py"]) == 0
+    said = capsys.readouterr()
+    warnings = said.err.strip().splitlines()
+    assert len(warnings) == 2 and all(line.startswith("jaxvision: warning: the plug-in") for line in warnings)
+    assert "broken_one.py" in warnings[0] and "no_such_thing" in warnings[0]
+    assert "taker.py:2" in warnings[1] and "models/cnn.py" in warnings[1]
+    assert "test accuracy" in said.out
+
+
+def test_an_experiment_and_flags_over_it(capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from jaxvision import Config\n"
+        "CONFIG = Config(model='mlp(hidden=(4,))', dataset='synthetic(num_examples=60, image_size=8)',\n"
+        "                steps=3, batch_size=20)"
+    )
+    assert cli.run("launch", ["--experiment=mine.py", "--steps=2", "--workdir=run"]) == 0
+    assert "step 2/2" in capsys.readouterr().out
+    assert jv.Config.load(tmp_path / "run" / "config.json").model == "mlp(hidden=(4,))"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("import jaxvision as jv\nCONFIG = jv.Config().replace(modle='cnn')", "no field 'modle'; did you mean 'model'"),
+        ("import jaxvision as jv\nCONFIG = jv.Config(batch_size='32')", "batch_size='32' is not a whole number"),
+        ("import jaxvision as jv\nCONFIG = jv.Config(modle='cnn')", "no field 'modle'; did you mean 'model'"),
+        ("X = 1", "has no CONFIG"),
+    ],
+)
+def test_bad_experiments(content, expected, refused, tmp_path):
+    (tmp_path / "bad.py").write_text(content)
+    assert expected in refused("launch", "--experiment=bad.py")
+
+
+def test_bad_folders(refused, photos, tmp_path):
+    empty, one, loose = tmp_path / "empty", tmp_path / "one", tmp_path / "loose"
+    (one / "cat").mkdir(parents=True)
+    empty.mkdir()
+    loose.mkdir()
+    Image.new("RGB", (9, 9)).save(loose / "a.png")
+    for path, expected in ((empty, "no class folders"), (one, "the one class 'cat'"), (loose, "images but no class")):
+        assert expected in refused("launch", f"--dataset=folder(path='{path}')")
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_broken_image_is_named_or_skipped(refused, photos, capsys):
+    whole = (photos / "dark" / "3.png").read_bytes()
+    (photos / "dark" / "3.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "light" / "4.png").write_text("no image at all")
+    flags = [f"--dataset=folder(path='{photos}', image_size=8)", "--model=mlp(hidden=())", "--batch_size=8"]
+    line = refused("launch", *flags)
+    assert "dark/3.png" in line and "(and 1 more)" in line and "--on_bad_image=skip" in line
+    assert cli.run("launch", [*flags, "--steps=1", "--on_bad_image=skip", "--workdir=run"]) == 0
+    said = capsys.readouterr()
+    assert "2 unreadable images skipped, the first: cannot read the image" in said.err
+    assert "26 train" in said.out  # 38 less a fifth and then a tenth of each class
+
+
+@pytest.fixture
+def workdir(photos, tmp_path, capsys):
+    flags = [f"--dataset=folder(path='{photos}', image_size=8)", "--model=mlp(hidden=())", "--batch_size=8"]
+    assert cli.run("launch", [*flags, "--epochs=4", "--workdir=run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("test accuracy 0.") or True
+    return tmp_path / "run"
+
+
+def test_a_workdir_of_another_config(workdir, refused, photos, tmp_path):
+    flags = [f"--dataset=folder(path='{photos}', image_size=8)", "--model=mlp(hidden=(3,))", "--batch_size=8"]
+    line = refused("launch", *flags, "--workdir=run")
+    assert "another config: model 'mlp(hidden=())' there, 'mlp(hidden=(3,))' here, epochs 4 there, 10 here" in line
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "letter.txt").write_text("dear")
+    assert "holds other things" in refused("launch", *flags, "--workdir=foreign")
+
+
+def test_evaluate_and_predict_without_a_run(refused, tmp_path):
+    assert "evaluate needs --workdir" in refused("evaluate")
+    assert "predict needs --workdir" in refused("predict", "a.png")
+    assert "not the workdir of a training run" in refused("evaluate", "--workdir=nowhere")
+    assert "not the workdir of a training run" in refused("predict", "--workdir=nowhere", "a.png")
+
+
+def test_evaluate(workdir, refused, capsys):
+    assert cli.run("evaluate", ["--workdir=run"]) == 0
+    assert "macro mean" in capsys.readouterr().out
+    assert "no split 'tets'; did you mean 'test'" in refused("evaluate", "--workdir=run", "--split=tets")
+
+
+def test_predict_prints_a_table_json_and_csv(workdir, photos, capsys):
+    files = [str(photos / "dark" / "0.png"), str(photos / "light" / "1.png")]
+    assert cli.run("predict", ["--workdir=run", *files]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 3 and table[0].split() == ["file", "class", "probability", "class_2", "probability_2"]
+    assert cli.run("predict", ["--workdir=run", "--format=json", *files]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in rows] == files and {row["class"] for row in rows} <= {"dark", "light"}
+    assert cli.run("predict", ["--workdir=run", "--format=csv", "--top=1", str(photos)]) == 0
+    parsed = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(parsed) == 40 and parsed[0].keys() == {"file", "class", "probability"}
+
+
+def test_predict_names_what_is_no_image_and_keeps_the_rest(workdir, photos, refused, capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    assert "notes.txt" in refused("predict", "--workdir=run", "notes.txt")
+    assert "no file, folder or pattern 'nothing*.png'" in refused("predict", "--workdir=run", "nothing*.png")
+    assert "needs image files" in refused("predict", "--workdir=run")
+    assert cli.run("predict", ["--workdir=run", "notes.txt", str(photos / "dark" / "0.png")]) == 2
+    said = capsys.readouterr()
+    assert "dark/0.png" in said.out and said.err.count("\n") == 1 and "notes.txt" in said.err
+    skipping = ["--workdir=run", "--on_bad_image=skip", "notes.txt", str(photos / "dark" / "0.png")]
+    assert cli.run("predict", skipping) == 0
+    assert "skipped 1 unreadable images" in capsys.readouterr().err
+
+
+def test_list(refused, capsys):
+    assert "unknown kind 'model'; did you mean 'models'" in refused("list", "model")
+    assert "none of the models matches 'x*'" in refused("list", "models", "x*")
+    assert cli.run("list", []) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{kind}:" in shown for kind in ("models", "datasets", "tasks", "optimizers", "schedules", "augments"))
+    assert "resnet18(stem='imagenet')" in shown and "num_parameters 11,689,512" in shown
+
+
+def test_a_bug_in_a_users_model_keeps_its_traceback(tmp_path):
+    (tmp_path / "buggy.py").write_text(
+        "import jax.numpy as jnp\nimport jaxvision as jv\n"
+        "@jv.models.register('buggy')\ndef buggy(*, output_size: int):\n"
+        "    '''A model with a bug.'''\n"
+        "    return jv.Model(lambda key, x: ({}, {}), lambda p, s, x, *, train, key: (x @ jnp.ones((7, 2)), s))\n"
+    )
+    with pytest.raises(TypeError):
+        cli.run("launch", [*TINY, "--model=buggy", "--plugins=buggy.py", "--workdir=run"])
+
+
+def test_interrupted_training_says_how_to_go_on(capsys, monkeypatch):
+    import signal
+
+    from jaxvision import parallel
+
+    put = parallel.put_batch
+
+    def interrupting(batch, mesh):
+        signal.raise_signal(signal.SIGINT)
+        return put(batch, mesh)
+
+    monkeypatch.setattr(parallel, "put_batch", interrupting)
+    assert cli.run("launch", [*TINY, "--steps=9"]) == 130
+    said = capsys.readouterr().err
+    assert "stopped and saved at step 1 of 9" in said and said.count("\n") == 1
+    command = said.strip().split("to go on: ")[1]
+    assert command.startswith("jaxvision launch") and "--workdir=workdirs/" in command
+
+
+def test_floats_train_as_well_as_pixels(tmp_path):
+    images = np.random.default_rng(0).random((40, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=images, y=np.arange(40) % 2)
+    assert cli.run("launch", ["--dataset=arrays(path='data.npz')", *TINY[1:], "--batch_size=8", "--workdir=run"]) == 0

@@ -1,0 +1,221 @@
+"""Sources of examples: what they accept, what they refuse, and that splits stay apart."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import registry
+from jaxvision.datasets import cache
+from jaxvision.datasets.arrays import from_arrays
+from jaxvision.interfaces import Split
+from jaxvision.testing import check_dataset
+
+
+def build(spec, **context):
+    return registry.datasets.build(spec, **{"split_seed": 0, "on_bad_image": "error", **context})
+
+
+def everything(split):
+    return split.read(np.arange(len(split)))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.33, 0.9])
+def test_a_cut_is_disjoint_complete_stratified_and_seeded(fraction):
+    targets = np.repeat(np.arange(4, dtype=np.int32), [1, 2, 20, 50])
+    split = Split.of(np.arange(73), targets, [str(i) for i in range(73)])
+    rest, share = split.cut(fraction, seed=1)
+    assert sorted([*everything(rest), *everything(share)]) == list(range(73))
+    assert list(rest.names) == [str(i) for i in everything(rest)]
+    counts = np.bincount(share.targets, minlength=4)
+    assert counts[0] == 0 and counts[1] == 1 and counts[2] == round(20 * fraction) and counts[3] == round(50 * fraction)
+    again, other = split.cut(fraction, seed=1)[1], split.cut(fraction, seed=2)[1]
+    assert np.array_equal(everything(again), everything(share))
+    assert not np.array_equal(everything(other), everything(share))
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    dataset = build("digits(image_size=8)")
+    pixels = {np.round(image * 255 / 16).astype(np.uint8).tobytes() for image in load_digits().images}
+    assert {image.tobytes() for image in everything(dataset.test)} <= pixels
+    assert len(dataset.train) + len(dataset.test) == 1797
+    assert np.ptp(np.bincount(dataset.test.targets)) <= 3
+    assert dataset.preprocessing.mean[0] == pytest.approx(everything(dataset.train).mean() / 255, abs=1e-3)
+    assert not np.array_equal(build("digits", split_seed=1).test.targets, build("digits").test.targets)
+
+
+def test_class_folders_without_splits(photos):
+    dataset = check_dataset(f"folder(path='{photos}', image_size=(10, 12))", split_seed=0, on_bad_image="error")
+    assert dataset.classes == ("dark", "light") and len(dataset.train) == 32 and len(dataset.test) == 8
+    for split in (dataset.train, dataset.test):
+        for name, target in zip(split.names, split.targets, strict=True):
+            assert dataset.classes[target] in name
+    assert not {*dataset.train.names} & {*dataset.test.names}
+    grey = build(f"folder(path='{photos}', image_size=8, channels=1)")
+    assert everything(grey.test).shape == (8, 8, 8, 1)
+    assert everything(grey.test)[grey.test.targets == 1].mean() > everything(grey.test)[grey.test.targets == 0].mean()
+
+
+def moved(photos, tmp_path, *names):
+    """Lays the photos out below train and the folders named, five of each class in each of these."""
+    root = tmp_path / "laid_out"
+    for kind in ("dark", "light"):
+        files = sorted((photos / kind).iterdir())
+        for index, name in enumerate(names):
+            folder = root / name / kind
+            folder.mkdir(parents=True)
+            for file in files[5 * index : 5 * index + 5]:
+                file.rename(folder / file.name)
+    return root
+
+
+@pytest.mark.parametrize("held_out", ["test", "validation", "val", "holdout"])
+def test_the_one_held_out_folder_is_test(photos, tmp_path, held_out):
+    dataset = build(f"folder(path='{moved(photos, tmp_path, 'train', held_out)}', image_size=8)")
+    assert dataset.validation is None and len(dataset.train) == len(dataset.test) == 10
+    assert all(f"/{held_out}/" in name for name in dataset.test.names)
+
+
+def test_train_validation_and_test_folders(photos, tmp_path):
+    dataset = build(f"folder(path='{moved(photos, tmp_path, 'Train', 'val', 'exam')}', image_size=8)")
+    assert all("/val/" in name for name in dataset.validation.names)
+    assert all("/exam/" in name for name in dataset.test.names)
+
+
+def test_folders_that_are_not_what_they_should_be(photos, tmp_path):
+    root = moved(photos, tmp_path, "train", "a", "b", "c")
+    with pytest.raises(ValueError, match="beside train there are a, b, c; wanted validation and test"):
+        build(f"folder(path='{root}')")
+    for name in "ab":
+        (root / name).rename(tmp_path / name)
+    (root / "c" / "dark").rename(root / "c" / "grey")
+    with pytest.raises(ValueError, match=r"has the class 'grey', which train has not: dark, light"):
+        build(f"folder(path='{root}')")
+    Image.new("L", (9, 9)).save(photos / "light" / "only.png")
+    with pytest.raises(ValueError, match="class folder 'dark' of train has no readable images"):
+        build(f"folder(path='{photos}')")
+    for file in (photos / "light").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="has no images; they end in"):
+        build(f"folder(path='{photos}')")
+    for argument in ("channels=2", "crop=0.0", "image_size=0"):
+        with pytest.raises(ValueError, match="wanted"):
+            build(f"folder(path='{photos}', {argument})")
+
+
+def test_unreadable_images_are_named_or_skipped(photos):
+    (photos / "dark" / "7.png").write_bytes((photos / "dark" / "7.png").read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; mend or remove it"):
+        build(f"folder(path='{photos}', image_size=8)")
+    with pytest.warns(UserWarning, match=r"train: 1 unreadable images skipped, the first: .*dark/7\.png"):
+        dataset = build(f"folder(path='{photos}', image_size=8)", on_bad_image="skip")
+    names = [*dataset.train.names, *dataset.test.names]
+    assert len(names) == 39 and not any(name.endswith("dark/7.png") for name in names)
+    for split in (dataset.train, dataset.test):  # what is read belongs to the name
+        first = np.asarray(Image.open(split.names[0]).convert("RGB")).mean()
+        assert everything(split)[0].mean() == pytest.approx(first, abs=25)
+
+
+def test_a_second_start_reads_the_cache_until_a_file_changes(photos, monkeypatch):
+    spec = f"folder(path='{photos}', image_size=8)"
+    first = everything(build(spec).train)
+    from jaxvision.datasets import folder
+
+    def refuse(*arguments, **options):
+        raise AssertionError("an image is decoded again")
+
+    monkeypatch.setattr(folder, "read_images", refuse)
+    np.testing.assert_array_equal(everything(build(spec).train), first)
+    Image.new("RGB", (30, 24), "red").save(photos / "dark" / "0.png")
+    with pytest.raises(AssertionError, match="decoded again"):
+        build(spec)
+
+
+def test_a_cache_that_cannot_be_written_warns(photos, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="JAXVISION_CACHE names another folder"):
+        dataset = build(f"folder(path='{photos}', image_size=8)")
+    assert len(everything(dataset.train)) == 32
+
+
+def test_a_cache_that_fails_half_way_leaves_nothing():
+    def fail(folder):
+        np.save(folder / "half.npy", np.zeros(3))
+        raise ValueError("the disk is full")
+
+    with pytest.raises(ValueError, match="the disk is full"):
+        cache.cached("thing", "key", fail)
+    assert not list((cache.cache_folder() / "arrays").iterdir())
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+LABELS = np.arange(30) % 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:6], "y_test": LABELS[:6]},
+        {"train": None, "images_train": IMAGES, "labels_train": LABELS, "images_val": IMAGES, "labels_val": LABELS},
+        {"x": IMAGES, "y": LABELS, "classes": np.array(["ant", "bee", "cat"])},
+        {"x": IMAGES[..., 0] / 255.0, "y": np.array(["ant", "bee", "cat"])[LABELS]},
+    ],
+)
+def test_npz_files(content, tmp_path):
+    content = {k: v for k, v in content.items() if v is not None}
+    np.savez(tmp_path / "data.npz", **content)
+    dataset = check_dataset(f"arrays(path='{tmp_path / 'data.npz'}')")
+    assert dataset.classes in (("0", "1", "2"), ("ant", "bee", "cat"))
+    assert (dataset.validation is not None) == ("images_val" in content)
+    assert dataset.test is not None and len(dataset.test) == 6
+    assert dataset.preprocessing.size == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"x": IMAGES}, "only x for train; wanted x_train and y_train"),
+        ({"x": IMAGES, "y": LABELS, "other": LABELS}, "has 'other'; wanted"),
+        ({"x_test": IMAGES, "y_test": LABELS}, "no train split"),
+        ({"x": IMAGES, "y": LABELS[:7]}, "30 images and 7 labels"),
+        ({"x": IMAGES, "y": LABELS * 0}, "the one class 0"),
+        ({"x": IMAGES, "y": LABELS - 1}, "label -1 is negative"),
+        ({"x": IMAGES, "y": LABELS / 2}, "wanted integers or strings"),
+        ({"x": IMAGES, "y": LABELS, "classes": np.array(["a", "b"])}, "label 2 has no name among 2 classes"),
+        ({"x": IMAGES.astype(np.int64), "y": LABELS}, "type int64; wanted uint8"),
+        ({"x": IMAGES.astype(np.float32), "y": LABELS}, "reach from 0.0 to 255.0; wanted 0 to 1"),
+        ({"x": IMAGES[0], "y": LABELS[:6]}, None),
+        ({"x": np.zeros((30, 4, 4, 2), np.uint8), "y": LABELS}, r"shape \(30, 4, 4, 2\)"),
+        ({"x": IMAGES, "y": LABELS, "x_test": IMAGES[:, :4], "y_test": LABELS}, r"images of test are \(4, 5, 3\)"),
+        ({"x": IMAGES, "y": LABELS.astype(str), "x_test": IMAGES, "y_test": (LABELS + 1).astype(str)}, "class '3'"),
+    ],
+)
+def test_npz_files_that_do_not_fit(content, expected, tmp_path):
+    np.savez(tmp_path / "data.npz", **content)
+    if expected is None:  # [N, H, W] with few columns is a set of grey images
+        assert len(build(f"arrays(path='{tmp_path / 'data.npz'}')").train) > 0
+        return
+    with pytest.raises(ValueError, match=expected):
+        build(f"arrays(path='{tmp_path / 'data.npz'}')")
+
+
+def test_files_that_are_no_npz(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "objects.npz", x=np.array([object()]))
+    for name in ("text.npz", "objects.npz"):
+        with pytest.raises(ValueError, match=rf"cannot read '.*{name}' as \.npz"):
+            build(f"arrays(path='{tmp_path / name}')")
+
+
+def test_pixels_stay_as_they_are():
+    dataset = from_arrays({"train": (IMAGES, LABELS), "test": (IMAGES, LABELS)})
+    np.testing.assert_array_equal(everything(dataset.test), IMAGES)
+    assert dataset.preprocessing.mean == pytest.approx((IMAGES / 255).mean(axis=(0, 1, 2)), abs=1e-4)
+    assert dataset.preprocessing.std == pytest.approx((IMAGES / 255).std(axis=(0, 1, 2)), abs=1e-4)
+
+
+def test_synthetic_needs_examples():
+    with pytest.raises(ValueError, match="wanted 2 classes, 2 examples each"):
+        build("synthetic(num_classes=10, num_examples=12)")
