@@ -1,0 +1,229 @@
+"""Sets of TensorFlow Datasets: prepared from the genuine archives, and read, without TensorFlow."""
+
+import gzip
+import http.server
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import registry
+from jaxvision.datasets import tfds as sets
+from jaxvision.datasets import tfds_prepare
+
+ARCHIVES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings_from_there():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture
+def archives(shared_data):
+    folder = shared_data / "archives" / "mnist"
+    if not folder.is_dir():
+        pytest.skip("there are no archives of MNIST beside the checkout")
+    return folder
+
+
+def test_idx_files_are_read(tmp_path):
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    header = b"\0\0\x08\x03" + np.array([2, 3, 4], ">i4").tobytes()
+    (tmp_path / "good.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    np.testing.assert_array_equal(tfds_prepare.read_idx(tmp_path / "good.gz"), values)
+    (tmp_path / "bad.gz").write_bytes(gzip.compress(b"hello, this is text"))
+    with pytest.raises(ValueError, match="not an IDX file"):
+        tfds_prepare.read_idx(tmp_path / "bad.gz")
+
+
+@pytest.mark.parametrize("keys", [["label"], ["coarse_label", "label"]])
+def test_cifar_records_are_read(keys):
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    content = b"".join(
+        bytes(range(i, i + len(keys))) + image.transpose(2, 0, 1).tobytes() for i, image in enumerate(images)
+    )
+    examples = list(tfds_prepare.cifar_examples(content, keys, "test_"))
+    for index, (key, example) in enumerate(examples):
+        assert key == index and example["id"] == f"test_{index:05d}"
+        assert [example[k] for k in keys] == list(range(index, index + len(keys)))
+        np.testing.assert_array_equal(np.asarray(Image.open(example["image"])), images[index])
+
+
+def prepared_cifar(monkeypatch, root, name):
+    """Prepares a CIFAR of six images, as if its archive had been downloaded."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder(name, data_dir=str(root))._cifar_info
+    num_labels, rng = len(info.label_keys), np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 3072), dtype=np.uint8)
+    records = np.concatenate([np.arange(6, dtype=np.uint8)[:, None].repeat(num_labels, axis=1), images], axis=1)
+    files: dict[str, bytes] = dict.fromkeys(info.train_files, b"")
+    files |= {info.train_files[0]: records[:4].tobytes(), info.test_files[0]: records[4:].tobytes()}
+    num_classes = {"label": int(name[5:]), "coarse_label": 20}
+    for file, key in zip(info.label_files, info.label_keys, strict=True):
+        files[file] = "\n".join(f"{key}{i}" for i in range(num_classes[key])).encode()
+    with tarfile.open(root / "cifar.tar.gz", "w:gz") as archive:
+        for file, content in files.items():
+            member = tarfile.TarInfo(info.prefix + file)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda self, url: root / "cifar.tar.gz")
+    return images.reshape(6, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_prepared_from_its_archive(name, tmp_path, monkeypatch):
+    images = prepared_cifar(monkeypatch, tmp_path, name)
+    dataset = registry.datasets.build(name, data_dir=str(tmp_path))
+    order = np.argsort(dataset.train.targets)  # what is written is shuffled, by TensorFlow Datasets' own rule
+    np.testing.assert_array_equal(dataset.train.read(order), images[:4])
+    assert sorted(dataset.test.targets) == [4, 5]
+    assert dataset.classes[:2] == ("label0", "label1") and len(dataset.classes) == int(name[5:])
+
+
+def test_mnist_is_prepared_from_the_genuine_archives(archives, tmp_path, monkeypatch):
+    manual = tmp_path / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    for name in ARCHIVES:
+        shutil.copy(archives / name, manual)
+    code = (
+        "import sys; from jaxvision import registry\n"
+        "d = registry.datasets.build('mnist', data_dir=sys.argv[1])\n"
+        "print(len(d.train), len(d.test), 'tensorflow' in sys.modules, 'tensorflow_datasets' in sys.modules)"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True).stdout.split("\n")[-2]
+        for _ in range(2)
+    )
+    assert first == "60000 10000 False True"
+    assert second == "60000 10000 False False"  # the cache of decoded arrays needs not even TensorFlow Datasets
+    dataset = registry.datasets.build("mnist", data_dir=str(tmp_path))
+    raw = tfds_prepare.read_idx(archives / ARCHIVES[2]), tfds_prepare.read_idx(archives / ARCHIVES[3])
+    known = {image.tobytes(): label for image, label in zip(*raw, strict=True)}
+    read = dataset.test.read(np.arange(10_000))
+    assert all(known[image.tobytes()] == label for image, label in zip(read, dataset.test.targets, strict=True))
+    assert np.array_equal(np.bincount(dataset.test.targets), np.bincount(raw[1]))
+    pixels = dataset.train.read(np.arange(60_000)) / 255
+    assert dataset.preprocessing.mean[0] == pytest.approx(pixels.mean(), abs=1e-4)
+    assert dataset.preprocessing.std[0] == pytest.approx(pixels.std(), abs=1e-4)
+
+
+def test_a_damaged_archive_is_refused(archives, tmp_path):
+    manual = tmp_path / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    for name in ARCHIVES:
+        shutil.copy(archives / name, manual)
+    whole = bytearray((manual / ARCHIVES[3]).read_bytes())
+    whole[2000] ^= 1
+    (manual / ARCHIVES[3]).write_bytes(bytes(whole))
+    with pytest.raises(ValueError, match=r"wrong checksum: it is damaged or not the original"):
+        registry.datasets.build("mnist", data_dir=str(tmp_path))
+    assert sets.find_prepared(tmp_path, "mnist") is None
+    assert not [p for p in tmp_path.rglob("*") if ".tmp." in p.name or "incomplete" in p.name]
+
+
+@pytest.mark.slow
+def test_mnist_is_downloaded_from_a_server(archives, tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(archives))
+
+        def log_message(self, *arguments): ...
+
+    builder = tfds.builder_cls("mnist")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        infos = dict(builder.url_infos)
+        there = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(builder, "URL", there)
+        moved = {there + url.rsplit("/", 1)[1]: info for url, info in infos.items()}
+        monkeypatch.setattr(builder, "url_infos", moved)
+        dataset = registry.datasets.build("mnist", data_dir=str(tmp_path))
+        server.shutdown()
+    assert len(dataset.train) == 60_000 and len(dataset.test) == 10_000
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar100", "fashion_mnist"])
+def test_without_a_network_the_error_comes_soon_and_says_what_to_do(name, tmp_path, monkeypatch):
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing listens there
+    began = time.monotonic()
+    with pytest.raises(
+        ConnectionError, match=r"cannot download .* from .*: connect to the network, or put .*--data_dir"
+    ):
+        registry.datasets.build(name, data_dir=str(tmp_path))
+    assert time.monotonic() - began < 15
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() or ".tmp." in p.name or "incomplete" in p.name]
+
+
+def test_an_unknown_set_teaches(tmp_path):
+    with pytest.raises(ValueError, match=r"no set 'mnits'; did you mean 'mnist'"):
+        registry.datasets.build("tfds(name='mnits')", data_dir=str(tmp_path))
+
+
+def test_a_set_that_needs_tensorflow_names_the_extra(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def split_generators(self, manager):
+        import tensorflow  # noqa: F401
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setattr(tfds.builder_cls("beans"), "_split_generators", split_generators)
+    with pytest.raises(ValueError, match=r"preparing 'beans' needs TensorFlow: pip install -e '.\[tensorflow\]'"):
+        registry.datasets.build("tfds(name='beans')", data_dir=str(tmp_path))
+
+
+@pytest.fixture
+def flowers(tmp_path, monkeypatch):
+    """A set of many sizes with a validation split, prepared by a builder of its own."""
+    import tensorflow_datasets as tfds
+
+    def examples(count):
+        for index in range(count):
+            image = np.full((20 + index, 30, 3), 10 * index, np.uint8)
+            yield index, {"image": tfds_prepare.png(image), "label": index % 3}
+
+    def split_generators(self, manager):
+        return {"train": examples(9), "validation": examples(6)}
+
+    monkeypatch.setattr(tfds.builder_cls("tf_flowers"), "_split_generators", split_generators)
+    return str(tmp_path)
+
+
+def test_any_other_set_can_be_named(flowers):
+    with pytest.raises(ValueError, match=r"many sizes; give one: tfds\(name='tf_flowers', image_size=…\)"):
+        registry.datasets.build("tfds(name='tf_flowers')", data_dir=flowers)
+    dataset = registry.datasets.build("tfds(name='tf_flowers', image_size=(8, 10), channels=1)", data_dir=flowers)
+    assert dataset.train.read(np.arange(9)).shape == (9, 8, 10, 1)
+    assert dataset.validation is None and len(dataset.test) == 6  # the one held-out split is test
+    assert len(dataset.classes) == 5
+    means = dataset.train.read(np.arange(9)).mean(axis=(1, 2, 3))
+    assert sorted(means.tolist()) == [10 * i for i in range(9)]
+
+
+def test_the_newest_prepared_version_is_found(tmp_path):
+    for version in ("1.9.0", "1.10.0", "incomplete.X_2.0.0"):
+        (tmp_path / "thing" / version).mkdir(parents=True)
+        (tmp_path / "thing" / version / "dataset_info.json").write_text("{}")
+    assert sets.find_prepared(tmp_path, "thing").name == "1.10.0"
+    assert sets.find_prepared(tmp_path, "thing:1.9.0").name == "1.9.0"
+    assert sets.find_prepared(tmp_path, "nothing") is None
