@@ -11,6 +11,8 @@ CONFIG = Config(
     task="binary",
     augment="flip, crop(padding=4, mode='reflect')",
     batch_size=32,
-    learning_rate=1e-3,
+    schedule="cosine(warmup=0.05)",
+    learning_rate=3e-4,
+    validation_fraction=0.0,
     epochs=20,
 )

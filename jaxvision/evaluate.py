@@ -23,10 +23,12 @@ def run_split(run: runs.Run, eval_step, params, model_state, split: Split, batch
     size = parallel.round_up(min(batch_size, len(split)), run.mesh)
     sums: dict[str, float] = {}
     predictions = []
-    for batch in pipeline.eval_batches(split, size):
-        found, predicted = jax.device_get(eval_step(params, model_state, parallel.put_batch(batch, run.mesh)))
-        sums = {name: sums.get(name, 0.0) + float(value) for name, value in found.items()}
-        predictions.append(predicted[batch["mask"] > 0])
+    with logs.progress(len(split), "evaluate") as bar:
+        for batch in pipeline.eval_batches(split, size):
+            found, predicted = jax.device_get(eval_step(params, model_state, parallel.put_batch(batch, run.mesh)))
+            sums = {name: sums.get(name, 0.0) + float(value) for name, value in found.items()}
+            predictions.append(predicted[batch["mask"] > 0])
+            bar.update(len(predictions[-1]))
     count = sums.pop("count")
     return {name: total / count for name, total in sums.items()}, np.concatenate(predictions)
 

@@ -59,6 +59,8 @@ class Split:
             members = rng.permutation(np.flatnonzero(self.targets == target))
             num_chosen = min(max(round(fraction * len(members)), 1), len(members) - 1)
             chosen[members[:num_chosen]] = True
+        if not chosen.any():
+            raise ValueError(f"no share can be cut off {len(self)} examples: no class has two of them")
         return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
 
     @staticmethod

@@ -52,26 +52,33 @@ def format_values(row: Row) -> str:
     return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
+def progress(total: int, description: str, *, initial: int = 0, leave: bool = False) -> Any:
+    """Makes a bar that counts images, shown where there is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        desc=description,
+        initial=initial,
+        leave=leave,
+        unit="img",
+        unit_scale=True,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
 class Log:
     """The log of a run under way. A bar where there is a terminal; a line for each report everywhere."""
 
     def __init__(self, workdir: Path, *, num_steps: int, batch_size: int, start: int):
-        from tqdm import tqdm
-
         self._path = workdir / "metrics.jsonl"
         drop_rows(self._path, after=start)
         self._file = self._path.open("a")
         self._tensorboard = _tensorboard(workdir / "tensorboard")
         self._num_steps, self._batch_size = num_steps, batch_size
-        self._start, self._began = start, time.perf_counter()
-        self._bar = tqdm(
-            total=num_steps * batch_size,
-            initial=start * batch_size,
-            unit="img",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-        )
+        self._start, self._reported, self._began = start, start, time.perf_counter()
+        self._bar = progress(num_steps * batch_size, "train", initial=start * batch_size, leave=True)
 
     def step(self, means: dict[str, float]) -> None:
         """Moves the bar by one step, beside the step's values."""
@@ -87,14 +94,12 @@ class Log:
                     self._tensorboard.add_scalar(f"{row['split']}/{name}", value, row["step"])  # pyright: ignore
         self._file.flush()
         step = rows[0]["step"]
-        speed = (step - self._start) / (time.perf_counter() - self._began)
-        left = (
-            f"{speed * self._batch_size:,.0f} images/s, {_clock((self._num_steps - step) / speed)} left"
-            if speed
-            else ""
-        )
-        figures = " | ".join(f"{row['split']} {format_values(row)}" for row in rows)
-        self.say(f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f} | {figures} | {left}")
+        speed = (step - self._reported) * self._batch_size / rows[0]["seconds"]
+        left = (self._num_steps - step) * (time.perf_counter() - self._began) / (step - self._start)
+        self._reported = step
+        place = f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f}"
+        figures = (f"{row['split']} {format_values(row)}" for row in rows)
+        self.say(" | ".join([place, *figures, f"{speed:,.0f} images/s, {_clock(left)} left"]))
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""

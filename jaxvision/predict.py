@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxvision import images, parallel
+from jaxvision import images, logs, parallel
 from jaxvision import run as runs
 from jaxvision.interfaces import Preprocessing
 
+Chunks = Iterator[tuple[slice, list[Any]]]
 Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray
 
 
@@ -60,21 +61,58 @@ def predict(
     run = trained.run
     preprocessing = run.signature.preprocessing
     if isinstance(inputs, np.ndarray):
-        arrays = _arrays(inputs, preprocessing)
-        names, errors = [str(i) for i in range(len(arrays))], {}
-        batches = [arrays]
+        arrays = _batched(inputs)
+        names = [str(index) for index in range(len(arrays))]
+        size = _batch_size(run, batch_size, len(names))
+        chunks = _fitted(arrays, preprocessing, size)
     else:
-        files = images.find_images([str(inputs)] if isinstance(inputs, str | Path) else [str(i) for i in inputs])
-        names, batches, errors = _read(files, preprocessing)
-    if errors and on_bad_image == "error":
-        raise ValueError(next(iter(errors.values())) + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""))
-    read = np.concatenate(batches) if batches else np.zeros((0, *preprocessing.size, preprocessing.channels), np.uint8)
-    probabilities = _run(trained, read, batch_size or run.config.eval_batch_size)
-    return Predictions(names, probabilities, run.task.decide(probabilities), run.signature.classes, errors)
+        names = images.find_images([str(inputs)] if isinstance(inputs, str | Path) else [str(i) for i in inputs])
+        size = _batch_size(run, batch_size, len(names))
+        chunks = images.read_images(names, preprocessing, chunk_size=size)
+    found = _predict(trained, names, chunks, size)
+    if found.errors and on_bad_image == "error":
+        more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
+        raise ValueError(f"{next(iter(found.errors.values()))}{more}")
+    return found
 
 
-def _arrays(inputs: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Brings arrays to the wanted size and channels."""
+def _batch_size(run: runs.Run, wanted: int | None, num_inputs: int) -> int:
+    """The one batch size that is compiled: no larger than there are inputs, and shared evenly by the devices."""
+    return parallel.round_up(min(wanted or run.config.eval_batch_size, max(num_inputs, 1)), run.mesh)
+
+
+def _fitted(arrays: np.ndarray, preprocessing: Preprocessing, size: int) -> Chunks:
+    """Brings arrays [N, H, W, C] to the wanted size and channels, a chunk at a time."""
+    for start in range(0, len(arrays), size):
+        chunk = slice(start, min(start + size, len(arrays)))
+        yield chunk, [images.from_array(image, preprocessing) for image in arrays[chunk]]
+
+
+def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int) -> Predictions:
+    """Runs chunks of up to `size` images, errors among them, through the model as they come."""
+    run = trained.run
+    step = jax.jit(lambda params, state, batch: run.task.predict(run.model, params, state, batch["inputs"]))
+    read: list[str] = []
+    found = [np.zeros((0, len(run.signature.classes)), np.float32)]
+    errors: dict[str, str] = {}
+    with logs.progress(len(names), "predict") as bar:
+        for chunk, results in chunks:
+            named = list(zip(names[chunk], results, strict=True))
+            errors |= {name: str(result) for name, result in named if isinstance(result, Exception)}
+            good = [(name, result) for name, result in named if not isinstance(result, Exception)]
+            if good:
+                inputs = [image for _, image in good]
+                padded = np.stack(inputs + inputs[:1] * (size - len(inputs)))
+                outputs = step(trained.params, trained.model_state, parallel.put_batch({"inputs": padded}, run.mesh))
+                found.append(jax.device_get(outputs)[: len(inputs)])
+            read += [name for name, _ in good]
+            bar.update(len(results))
+    probabilities = np.concatenate(found)
+    return Predictions(read, probabilities, run.task.decide(probabilities), run.signature.classes, errors)
+
+
+def _batched(inputs: np.ndarray) -> np.ndarray:
+    """Gives arrays as [N, H, W, C]; raises ValueError for another shape, type or range."""
     if inputs.ndim == 2 or (inputs.ndim == 3 and inputs.shape[-1] in (1, 3) and inputs.shape[0] > 3):
         inputs = inputs[None]
     if inputs.ndim == 3:
@@ -85,29 +123,4 @@ def _arrays(inputs: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         raise ValueError(f"images have type {inputs.dtype}; wanted uint8, or floats from 0 to 1")
     if inputs.dtype != np.uint8 and (inputs.min(initial=0) < 0 or inputs.max(initial=0) > 1):
         raise ValueError(f"float images reach from {inputs.min()} to {inputs.max()}; wanted 0 to 1")
-    return np.stack([images.from_array(image, preprocessing) for image in inputs])
-
-
-def _read(files: list[str], preprocessing: Preprocessing) -> tuple[list[str], list[np.ndarray], dict[str, str]]:
-    names, arrays, errors = [], [], {}
-    for chunk, results in images.read_images(files, preprocessing):
-        for name, result in zip(files[chunk], results, strict=True):
-            if isinstance(result, Exception):
-                errors[name] = str(result)
-            else:
-                names.append(name)
-                arrays.append(result)
-    return names, [np.stack(arrays)] if arrays else [], errors
-
-
-def _run(trained: runs.Trained, inputs: np.ndarray, batch_size: int) -> np.ndarray:
-    run = trained.run
-    size = parallel.round_up(min(batch_size, max(len(inputs), 1)), run.mesh)
-    step = jax.jit(lambda params, state, batch: run.task.predict(run.model, params, state, batch["inputs"]))
-    found = []
-    for start in range(0, len(inputs), size):
-        batch = inputs[start : start + size]
-        padded = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
-        outputs = step(trained.params, trained.model_state, parallel.put_batch({"inputs": padded}, run.mesh))
-        found.append(jax.device_get(outputs)[: len(batch)])
-    return np.concatenate(found) if found else np.zeros((0, len(run.signature.classes)), np.float32)
+    return inputs

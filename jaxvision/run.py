@@ -21,6 +21,8 @@ from jaxvision.config import Config
 from jaxvision.datasets.cache import cache_folder
 from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, Tree
 
+IN_MEMORY = "in_memory"  # what the config says where the data were handed over as arrays
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -79,6 +81,8 @@ def open_dataset(config: Config, *, data_dir: str | None = None, dataset: Any = 
 
     Cuts a stratified share of train off for validation where there is none and the config wants one.
     """
+    if dataset is None and config.dataset == IN_MEMORY:
+        raise ValueError("this run was trained on data in memory: hand them over, as dataset=… from Python")
     if dataset is None:
         dataset = registry.datasets.build(
             config.dataset, data_dir=data_dir, split_seed=config.split_seed, on_bad_image=config.on_bad_image

@@ -20,7 +20,7 @@ from jaxvision.config import Config
 from jaxvision.evaluate import evaluate, run_split
 from jaxvision.interfaces import Augment, Dataset, TrainState
 
-PROFILED = range(5, 10)  # steps after the first; those before warm up
+PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
 
 
 class Result(NamedTuple):
@@ -192,8 +192,8 @@ def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler:
     config, first = job.run.config, int(state.step) + 1
     began, pending = time.perf_counter(), None
     for number in range(first, job.num_steps + 1):
-        with profiler(number - first):
-            state, means = job.train_step(state, parallel.put_batch(next(batches), job.run.mesh))
+        profiler.before_step(number - first)
+        state, means = job.train_step(state, parallel.put_batch(next(batches), job.run.mesh))
         if pending is not None:  # the step before: waiting for it bounds how far dispatch runs ahead
             sums = _add(sums, pending, log)
         pending = means
@@ -213,15 +213,19 @@ class _Profiler:
     """Traces a few steps into a folder, or none where there is no folder."""
 
     def __init__(self, folder: Path | None):
-        self._folder = folder
+        self._folder, self._is_tracing = folder, False
 
-    @contextlib.contextmanager
-    def __call__(self, index: int) -> Iterator[None]:
+    def before_step(self, index: int) -> None:
         if self._folder and index == PROFILED.start:
             jax.profiler.start_trace(self._folder)
-        yield
-        if self._folder and index == PROFILED.stop:
+            self._is_tracing = True
+        elif index == PROFILED.stop:
+            self.close()
+
+    def close(self) -> None:
+        if self._is_tracing:
             jax.profiler.stop_trace()
+            self._is_tracing = False
 
 
 def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile: bool) -> None:
@@ -244,7 +248,7 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile:
         )
         profiler = _Profiler(path / "profile" if profile else None)
         batches = pipeline.train_batches(job.data.train, config.batch_size, seed=config.seed, start=start)
-        with contextlib.closing(batches), _signals() as received:
+        with contextlib.closing(batches), contextlib.closing(profiler), _signals() as received:
             last = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
             checkpoints.wait()
         if last < job.num_steps:
@@ -269,6 +273,7 @@ def train(
     Raises ValueError for what does not fit, before anything is written; Interrupted after a signal, saved.
     """
     registry.load_plugins(plugins)
+    config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
     data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
     run = runs.build(config, data, plugins=plugins)
     job = _prepare(run, data)

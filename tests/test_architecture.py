@@ -34,6 +34,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "optax": {"optimizers.py", "schedules.py", "step.py", "tasks"},
     "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"logs.py"},
+    "requests": {"datasets"},
 }
 
 

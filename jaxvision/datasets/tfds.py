@@ -40,7 +40,7 @@ def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None,
     """Decodes all splits of a prepared set into .npy files."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(str(prepared))
+    builder: Any = tfds.builder_from_directory(str(prepared))
     keys = builder.info.supervised_keys
     if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
         raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")

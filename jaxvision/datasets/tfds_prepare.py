@@ -115,10 +115,11 @@ def _impatience() -> Iterator[None]:
 
 def _builder(name: str, root: Path) -> Any:
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.registered import DatasetNotFoundError
 
     try:
         return tfds.builder(name, data_dir=str(root), file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError:
+    except DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(
             f"TensorFlow Datasets has no set {name!r}{nearest(name, known)}; it has {len(known)}, "

@@ -1,0 +1,73 @@
+"""Two steps of every experiment, on data of the same shape where its own are not here; and the README's examples."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxvision as jv
+from jaxvision import registry
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "experiments").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_two_steps(path, photos, tmp_path):
+    config = load(path).CONFIG
+    name = registry.parse(config.dataset).name
+    if name == "folder":
+        dataset = re.sub(r"path='[^']*'", f"path='{photos}'", config.dataset)
+    elif name in ("digits", "synthetic"):
+        dataset = config.dataset
+    else:
+        facts = registry.datasets.entry(name).facts
+        size, _, channels = facts["input_size"]
+        dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={facts['num_classes']})"
+    small = config.replace(dataset=dataset, steps=2, batch_size=min(config.batch_size, 20))
+    result = jv.train(small, workdir=tmp_path / "run")
+    assert result.history[-1]["step"] == 2 and 0 <= result.test["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_docstring_states_command_hardware_time_and_score(path):
+    text = load(path).__doc__
+    assert f"jaxvision launch --experiment={path.stem}" in text
+    assert re.search(r"0\.\d+ ± 0\.\d+", text) and "CPU cores" in text and re.search(r"\d+ (s|min)\b", text)
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readmes_first_python_block_runs(tmp_path):
+    done = subprocess.run([sys.executable, "-c", blocks("python")[0]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "workdirs/digits-cnn" in done.stdout, done.stderr
+
+
+def test_the_readmes_architecture_trains(tmp_path):
+    (tmp_path / "my_models.py").write_text(blocks("python")[1])
+    words = ["launch", "--plugins=my_models.py", "--model=small(width=8)", "--dataset=digits", "--steps=2"]
+    assert "--plugins=my_models.py --model='small(width=64)' --dataset=digits" in "".join(blocks("sh"))
+    code = "import sys; from jaxvision.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "test accuracy" in done.stdout, done.stderr
+    assert sum(map(bool, blocks("python")[1].splitlines())) <= 13  # ten, and the imports
+
+
+def test_the_readme_names_all_that_is_registered():
+    text = (ROOT / "README.md").read_text()
+    for each in registry.REGISTRIES.values():
+        for name in each.names():
+            if each.entry(name).factory.__module__.startswith("jaxvision."):
+                assert f"`{name}" in text, f"the README does not name the {each.kind} {name}"
