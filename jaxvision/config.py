@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxvision.registry import nearest
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes values as JSON; a kill leaves the file as it was, or whole."""
+    making = path.with_name(f".{path.name}.tmp")
+    making.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(making, path)
 
 
 def _field(default: Any, help: str, *, may_change: bool = False) -> Any:
@@ -74,7 +82,7 @@ class Config:
 
     def save(self, path: Path) -> None:
         """Writes the fields as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_json(path, dataclasses.asdict(self))
 
     @staticmethod
     def load(path: Path) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from jaxvision import logs, parallel, pictures, pipeline, registry
 from jaxvision import run as runs
+from jaxvision.config import write_json
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.step import make_eval_step
 
@@ -76,7 +76,7 @@ def evaluate(
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
     folder = path / ("report" if split == "test" else f"report_{split}")
     folder.mkdir(exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(folder / "report.json", report)
     decided = trained.run.task.decide(predictions)
     _draw(folder, report, logs.read_rows(path / "metrics.jsonl"), data.classes)
     _draw_mistakes(folder, chosen, predictions, decided, data.classes)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import parallel, registry, step
-from jaxvision.config import Config
+from jaxvision.config import Config, write_json
 from jaxvision.datasets.cache import cache_folder
 from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, Tree
 
@@ -36,7 +36,7 @@ class Signature:
 
     def save(self, path: Path) -> None:
         """Writes the signature as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_json(path, dataclasses.asdict(self))
 
     @staticmethod
     def load(path: Path) -> Signature:

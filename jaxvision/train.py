@@ -65,7 +65,10 @@ def _signals() -> Iterator[list[int]]:
 
 def make_optimizer(config: Config, num_steps: int):
     """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
-    peak = config.learning_rate or registry.optimizers.default(registry.parse(config.optimizer).name, "learning_rate")
+    name = registry.parse(config.optimizer).name
+    peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
+    if peak is None:
+        raise ValueError(f"the optimizer {name!r} has no learning rate of its own: give --learning_rate")
     schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
     optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
     if config.clip_norm:
@@ -109,7 +112,7 @@ def _open_workdir(workdir: str | Path | None, run: runs.Run) -> Path:
     path = Path(workdir).expanduser() if workdir else new_workdir(run.config)
     if (path / "config.json").exists():
         _check_same_run(path, run)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and (not path.is_dir() or any("signature.json" not in p.name for p in path.iterdir())):
         raise ValueError(f"{str(path)!r} holds other things than a training run; give a new or empty folder as workdir")
     path.mkdir(parents=True, exist_ok=True)
     run.signature.save(path / "signature.json")

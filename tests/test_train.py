@@ -164,6 +164,13 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
 
 
+def test_a_kill_before_the_config_is_written_does_no_harm(straight, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("signature.json", ".signature.json.tmp"):
+        (tmp_path / "run" / name).write_text('{"cla')
+    assert rows(jv.train(CONFIG, workdir=tmp_path / "run").workdir) == rows(straight.workdir)
+
+
 def test_nothing_is_written_for_what_cannot_run(tmp_path):
     for change in ({"batch_size": 80}, {"optimizer": "adma"}, {"augment": "flop"}, {"schedule": "cosine(warmup=2.0)"}):
         with pytest.raises(ValueError, match=r"larger than|did you mean|wanted"):
