@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import linecache
 import os
 import re
 import shlex
@@ -237,14 +238,20 @@ COMMANDS: dict[str, Callable[[Argv], None]] = {
 }
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Says whether an error speaks to the user: raised by this package or by a registered factory's module itself."""
+def _is_told(error: BaseException) -> bool:
+    """Says whether an error speaks to the user: raised by a `raise` of this package or of a factory's module.
+
+    What a library raises for a bug in somebody's code, ours included, is not: it keeps its traceback.
+    """
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    if trace is None:
+        return False
+    module = trace.tb_frame.f_globals.get("__name__", "")
     known = set().union(*(each.modules() for each in registry.REGISTRIES.values()))
-    return module.partition(".")[0] == "jaxvision" or module in known
+    line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    return (module.partition(".")[0] == "jaxvision" or module in known) and line.lstrip().startswith("raise ")
 
 
 def _again(argv: Argv, workdir: str) -> str:
@@ -273,7 +280,7 @@ def run(command: str, argv: Argv) -> int:
         print("jaxvision: interrupted", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError) as error:
-        if not (isinstance(error, OSError) or _is_ours(error)):
+        if not (isinstance(error, OSError) or _is_told(error)):
             raise
         print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

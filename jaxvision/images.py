@@ -82,7 +82,7 @@ def from_array(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     from PIL import Image
 
     array = np.asarray(array)
-    if array.shape == (*preprocessing.size, preprocessing.channels):
+    if array.shape == (*preprocessing.size, preprocessing.channels) and preprocessing.crop in (None, 1.0):
         return array
     if array.dtype != np.uint8:
         array = np.round(255 * array).astype(np.uint8)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def _plainly(draw: Callable[..., None]) -> Callable[..., None]:
+    """Lets names be what they are: no mathematics between dollars, no word about glyphs that the font lacks."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **options: Any) -> None:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")
+            draw(*args, **options)
+
+    return drawn
 
 
 def _figure(width: float, height: float):
@@ -15,6 +31,7 @@ def _figure(width: float, height: float):
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
+@_plainly
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> None:
     """Draws a confusion matrix [C, C] of counts: rows are true classes, colours are shares of each row."""
     size = len(classes)
@@ -36,6 +53,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
     figure.savefig(file)
 
 
+@_plainly
 def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> None:
     """Draws each value of the rows of metrics.jsonl over epochs, a panel a value; a line marks the chosen step."""
     skipped = {"step", "epoch", "split", "seconds"}
@@ -58,6 +76,7 @@ def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> N
     figure.savefig(file)
 
 
+@_plainly
 def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: int = 5) -> None:
     """Draws images [N, H, W, C], uint8 or floats in 0..1, in a grid, each below its caption."""
     rows = -(-len(inputs) // columns)

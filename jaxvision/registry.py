@@ -224,7 +224,8 @@ def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters:
                 f"{registry.kind} {name!r} has no argument {argument!r}{nearest(argument, free)}; {wanted}"
             )
         try:
-            typeguard.check_type(value, hints.get(argument, Any))
+            strategy = typeguard.CollectionCheckStrategy.ALL_ITEMS
+            typeguard.check_type(value, hints.get(argument, Any), collection_check_strategy=strategy)
         except typeguard.TypeCheckError:
             kind = inspect.formatannotation(hints[argument])
             raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not of type {kind}; {wanted}") from None

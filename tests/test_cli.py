@@ -60,6 +60,8 @@ BAD_FLAGS = {
     "--on_bad_image=ignore": "error|skip",
     "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; it takes mlp(hidden=(512, 512)",
     "--model=mlp(hidden='x')": "hidden='x' is not of type tuple[int, ...]",
+    "--model=mlp(hidden=(2, 'x'))": "is not of type tuple[int, ...]",
+    "--seed=-1": "seed=-1 must be at least 0",
     "--model=mlp(hidden=(2.5,))": "is not of type tuple[int, ...]",
     "--model=mlp(hidden=__import__('os').getpid())": "no code is run",
     "--model=mlp(": "cannot read 'mlp('",
@@ -246,6 +248,18 @@ def test_list(refused, capsys):
     shown = capsys.readouterr().out
     assert all(f"{kind}:" in shown for kind in ("models", "datasets", "tasks", "optimizers", "schedules", "augments"))
     assert "resnet18(stem='imagenet')" in shown and "num_parameters 11,689,512" in shown
+
+
+def test_a_bug_in_a_users_factory_keeps_its_traceback_and_what_it_raises_is_told(tmp_path, refused):
+    (tmp_path / "factories.py").write_text(
+        "import jaxvision as jv\n"
+        "@jv.models.register('buggy_factory')\ndef buggy_factory(*, output_size: int):\n    return int('x')\n"
+        "@jv.models.register('wary')\ndef wary(*, output_size: int, size: int = 3):\n"
+        "    raise ValueError(f'wary: size={size}; wanted 4')\n"
+    )
+    with pytest.raises(ValueError, match="invalid literal"):
+        cli.run("launch", [*TINY, "--model=buggy_factory", "--plugins=factories.py"])
+    assert "size=3; wanted 4" in refused("launch", *TINY, "--model=wary", "--plugins=factories.py")
 
 
 def test_a_bug_in_a_users_model_keeps_its_traceback(tmp_path):

@@ -56,6 +56,15 @@ def test_mistakes_are_drawn_worst_first(run, monkeypatch):
     assert drawn["inputs"].ravel().tolist() == [2, 1]
 
 
+def test_names_are_drawn_as_they_are(tmp_path):
+    from jaxvision import pictures
+
+    names = ["$a_{$", "50$ and 60$", "猫"]
+    pictures.confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
+    pictures.images(np.zeros((3, 4, 4, 1)), names, tmp_path / "images.png")
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
 def test_evaluating_again_gives_the_same(run):
     assert jv.evaluate(run.workdir) == run.test
     validation = jv.evaluate(run.workdir, split="validation")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 
 SPLITS = ("train", "validation", "test")
 CHUNK_SIZE = 1000
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow Datasets' own warnings to itself: they hold nothing that a user could act upon."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def find_prepared(root: Path, name: str) -> Path | None:
@@ -41,6 +51,11 @@ def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None,
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(str(prepared))
+    if builder.info.file_format.value != "array_record":
+        raise ValueError(
+            f"{prepared} is prepared as {builder.info.file_format.value}, which TensorFlow alone reads; "
+            "give another --data_dir, and it is prepared there as array_record"
+        )
     keys = builder.info.supervised_keys
     if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
         raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")
@@ -86,20 +101,20 @@ def read(
     Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
     """
     root = Path(data_dir or "~/tensorflow_datasets").expanduser()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of TensorFlow Datasets' own: nothing that a user could act upon
+    with _quiet():
         prepared = find_prepared(root, name)
         if prepared is None:
             from jaxvision.datasets.tfds_prepare import prepare
 
             prepared = prepare(name, root)
-        info = (prepared / "dataset_info.json").stat()
-        key = f"{prepared.resolve()} {info.st_mtime_ns} {info.st_size} {shape} {resize}"
-        arrays = cached(
-            name.replace("/", "-").replace(":", "-"),
-            key,
-            lambda folder: _write(folder, prepared, name, shape, resize or {}),
-        )
+    info = (prepared / "dataset_info.json").stat()
+    key = f"{prepared.resolve()} {info.st_mtime_ns} {info.st_size} {shape} {resize}"
+
+    def write(folder: Path) -> None:
+        with _quiet():
+            _write(folder, prepared, name, shape, resize or {})
+
+    arrays = cached(name.replace("/", "-").replace(":", "-"), key, write)
     splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"]) for s in SPLITS if f"{s}_images" in arrays}
     splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabelled ones have -1
     if "train" not in splits:
