@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import io
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +140,8 @@ def prepare(name: str, root: Path) -> Path:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     builder = _builder(name, root)
     if builder.name in READERS:
         builder._split_generators = lambda manager, **_: READERS[builder.name](builder, manager)
