@@ -8,9 +8,10 @@ from jaxvision import registry as _registry
 from jaxvision.config import Config
 from jaxvision.evaluate import evaluate
 from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, TrainState
+from jaxvision.interrupts import Interrupted
 from jaxvision.predict import Predictions, predict
 from jaxvision.run import load
-from jaxvision.train import Interrupted, Result, train
+from jaxvision.train import Result, train
 
 if TYPE_CHECKING:
     from jaxvision import augments, optimizers, schedules

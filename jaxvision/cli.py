@@ -263,7 +263,7 @@ def _again(argv: Argv, workdir: str) -> str:
 def run(command: str, argv: Argv) -> int:
     """Runs a command and gives its exit status: 2 after bad input, told in one line on stderr."""
     warnings.showwarning = lambda message, *_, **__: print(f"jaxvision: warning: {message}", file=sys.stderr)
-    from jaxvision.train import Interrupted
+    from jaxvision.interrupts import Interrupted
 
     try:
         COMMANDS[command](argv)

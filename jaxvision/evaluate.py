@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvision import logs, parallel, pictures, pipeline, registry
 from jaxvision import run as runs
+from jaxvision import workdir as workdirs
 from jaxvision.config import write_json
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.step import make_eval_step
@@ -46,7 +47,7 @@ def evaluate(
     `dataset` stands in for the config's, as in `train`, where training had data in memory. Raises ValueError where the
     data are not those of the run.
     """
-    path = runs.require_workdir(workdir)
+    path = workdirs.require(workdir)
     trained = runs.load(path, plugins=plugins)
     config = trained.run.config
     data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)

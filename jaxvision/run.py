@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,36 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import parallel, registry, step
-from jaxvision.config import Config, write_json
+from jaxvision import workdir as workdirs
+from jaxvision.config import Config
 from jaxvision.datasets.cache import cache_folder
-from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, Tree
+from jaxvision.interfaces import Dataset, Model, Split, Task, Tree
+from jaxvision.workdir import Signature
 
 IN_MEMORY = "in_memory"  # what the config says where the data were handed over as arrays
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What later verbs know of a run without opening its data; `data` tells the data of one run from others."""
-
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    data: str
-    plugins: tuple[str, ...]
-    versions: dict[str, str]
-
-    def save(self, path: Path) -> None:
-        """Writes the signature as JSON."""
-        write_json(path, dataclasses.asdict(self))
-
-    @staticmethod
-    def load(path: Path) -> Signature:
-        """Reads what `save` wrote."""
-        values = json.loads(path.read_text())
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()
-        }
-        values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
-        return Signature(preprocessing=Preprocessing(**plain), **values)
 
 
 class Run(NamedTuple):
@@ -151,16 +124,6 @@ def count_steps(config: Config, num_examples: int) -> int:
     return config.steps or max(config.epochs * num_examples // config.batch_size, 1)
 
 
-def require_workdir(workdir: str | Path) -> Path:
-    """Gives the path of a workdir. Raises FileNotFoundError where training left none there."""
-    path = Path(workdir).expanduser()
-    for name in ("config.json", "signature.json", "checkpoints"):
-        if not (path / name).exists():
-            what = "no folder" if not path.is_dir() else f"no {name} in"
-            raise FileNotFoundError(f"{what} {os.fspath(workdir)!r}: it is not the workdir of a training run")
-    return path
-
-
 def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str] = ()) -> Trained:
     """Loads a trained run: the best checkpoint, or that of a step. Never opens the data.
 
@@ -168,7 +131,7 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
     """
     from jaxvision.checkpoint import Checkpoints
 
-    path = require_workdir(workdir)
+    path = workdirs.require(workdir)
     config, signature = Config.load(path / "config.json"), Signature.load(path / "signature.json")
     registry.load_plugins([*plugins, *(p for p in signature.plugins if p not in plugins)])
     run = assemble(config, signature)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +14,11 @@ import jax.numpy as jnp
 from jaxvision import checkpoint, logs, parallel, pipeline, registry
 from jaxvision import run as runs
 from jaxvision import step as steps
+from jaxvision import workdir as workdirs
 from jaxvision.config import Config
 from jaxvision.evaluate import evaluate, run_split
 from jaxvision.interfaces import Augment, Dataset, TrainState
+from jaxvision.interrupts import Interrupted, signals
 
 PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
 
@@ -29,38 +29,6 @@ class Result(NamedTuple):
     history: list[logs.Row]
     test: dict[str, Any] | None
     workdir: Path
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was told to stop, by a signal, and has saved: training again with the same workdir goes on."""
-
-    def __init__(self, number: int, workdir: Path, step: int, num_steps: int):
-        super().__init__(f"stopped and saved at step {step} of {num_steps} in {workdir}")
-        self.exit_status = 128 + number
-        self.workdir = workdir
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying by them; the second one ends the process as ever."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def receive(number, _frame):
-        received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def make_optimizer(config: Config, num_steps: int):
@@ -83,41 +51,6 @@ def make_augment(config: Config) -> Augment:
     from jaxvision.augments import chain
 
     return chain([registry.augments.build(spec) for spec in registry.parse_list(config.augment)])
-
-
-def new_workdir(config: Config) -> Path:
-    """Names a fresh folder: workdirs/, the names of dataset and model, and the time."""
-    names = "-".join(registry.parse(spec).name for spec in (config.dataset, config.model))
-    base = Path("workdirs") / f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists())
-
-
-def _check_same_run(workdir: Path, run: runs.Run) -> None:
-    """Raises ValueError where a workdir belongs to another config or other data."""
-    before = Config.load(workdir / "config.json")
-    differences = before.differences(run.config)
-    if differences:
-        listed = ", ".join(f"{name} {old!r} there, {new!r} here" for name, (old, new) in differences.items())
-        raise ValueError(
-            f"the workdir {str(workdir)!r} is of another config: {listed}; give the same or another --workdir"
-        )
-    if runs.Signature.load(workdir / "signature.json").data != run.signature.data:
-        raise ValueError(
-            f"the data changed since the run in {str(workdir)!r} began; give the same or another --workdir"
-        )
-
-
-def _open_workdir(workdir: str | Path | None, run: runs.Run) -> Path:
-    """Makes a workdir, or checks that the run fits the one that is there."""
-    path = Path(workdir).expanduser() if workdir else new_workdir(run.config)
-    if (path / "config.json").exists():
-        _check_same_run(path, run)
-    elif path.exists() and (not path.is_dir() or any("signature.json" not in p.name for p in path.iterdir())):
-        raise ValueError(f"{str(path)!r} holds other things than a training run; give a new or empty folder as workdir")
-    path.mkdir(parents=True, exist_ok=True)
-    run.signature.save(path / "signature.json")
-    run.config.save(path / "config.json")  # last: its presence says that the workdir is whole
-    return path
 
 
 def is_due(step: int, config: Config, num_examples: int) -> bool:
@@ -251,7 +184,7 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile:
         )
         profiler = _Profiler(path / "profile" if profile else None)
         batches = pipeline.train_batches(job.data.train, config.batch_size, seed=config.seed, start=start)
-        with contextlib.closing(batches), contextlib.closing(profiler), _signals() as received:
+        with contextlib.closing(batches), contextlib.closing(profiler), signals() as received:
             last = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
             checkpoints.wait()
         if last < job.num_steps:
@@ -280,10 +213,11 @@ def train(
     data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
     run = runs.build(config, data, plugins=plugins)
     job = _prepare(run, data)
-    path = _open_workdir(workdir, run)
-    with contextlib.closing(
-        checkpoint.Checkpoints(path / "checkpoints", best=run.task.best, keep=config.keep)
-    ) as checkpoints:
-        _fit(job, path, checkpoints, profile=profile)
-    test = evaluate(path, dataset=data, plugins=plugins) if data.test is not None else None
+    place = Path(workdir).expanduser() if workdir else workdirs.fresh(config)
+    with workdirs.entered(place, config, run.signature) as path:
+        with contextlib.closing(
+            checkpoint.Checkpoints(path / "checkpoints", best=run.task.best, keep=config.keep)
+        ) as checkpoints:
+            _fit(job, path, checkpoints, profile=profile)
+        test = evaluate(path, dataset=data, plugins=plugins) if data.test is not None else None
     return Result(logs.read_rows(path / "metrics.jsonl"), test, path)

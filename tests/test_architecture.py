@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = {"interfaces", "registry", "config", "metrics", "images"}
 PLUGINS = {"models", "datasets", "tasks", "augments", "optimizers", "schedules"}
-MACHINERY = {"pipeline", "parallel", "step", "checkpoint", "logs", "pictures"}
+MACHINERY = {"pipeline", "parallel", "step", "checkpoint", "logs", "pictures", "interrupts", "workdir"}
 VERBS = {"train", "evaluate", "predict"}
 EDGES = {"cli", "testing"}
 

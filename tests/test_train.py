@@ -157,6 +157,25 @@ def test_data_that_changed_are_refused(tmp_path):
         jv.evaluate(tmp_path / "run")
 
 
+def test_a_second_run_in_a_workdir_is_refused_and_a_dead_ones_lock_is_not(tmp_path):
+    import fcntl
+
+    jv.train(CONFIG.replace(steps=1), workdir=tmp_path / "run")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, sys, time; f = open(sys.argv[1], 'r+'); fcntl.flock(f, fcntl.LOCK_EX);"
+         "f.write('process 7 on elsewhere'); f.flush(); print(flush=True); time.sleep(60)", tmp_path / "run" / "lock"],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout and holder.stdout.readline()
+    with pytest.raises(ValueError, match=r"another run trains in .*: process 7 on elsewhere"):
+        jv.train(CONFIG.replace(steps=1), workdir=tmp_path / "run")
+    holder.kill()
+    holder.communicate()
+    jv.train(CONFIG.replace(steps=1), workdir=tmp_path / "run")
+    with open(tmp_path / "run" / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a run that ended holds none
+
+
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "holiday.txt").write_text("photos")
     with pytest.raises(ValueError, match="holds other things than a training run"):

@@ -1,0 +1,121 @@
+"""The folder of a run: its name, whose it is, who trains in it, and what later verbs know without opening the data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxvision import registry
+from jaxvision.config import Config, write_json
+from jaxvision.interfaces import Preprocessing
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What later verbs know of a run without opening its data; `data` tells the data of one run from others."""
+
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    data: str
+    plugins: tuple[str, ...]
+    versions: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Writes the signature as JSON."""
+        write_json(path, dataclasses.asdict(self))
+
+    @staticmethod
+    def load(path: Path) -> Signature:
+        """Reads what `save` wrote. Raises ValueError where it is damaged."""
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is not readable JSON: {error}") from None
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()
+        }
+        values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
+        return Signature(preprocessing=Preprocessing(**plain), **values)
+
+
+def fresh(config: Config) -> Path:
+    """Names a folder that is not there yet: workdirs/, the names of dataset and model, and the time."""
+    names = "-".join(registry.parse(spec).name for spec in (config.dataset, config.model))
+    base = Path("workdirs") / f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return next(path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists())
+
+
+def require(workdir: str | Path) -> Path:
+    """Gives the path of a workdir. Raises FileNotFoundError where training left none there."""
+    path = Path(workdir).expanduser()
+    for name in ("config.json", "signature.json", "checkpoints"):
+        if not (path / name).exists():
+            what = "no folder" if not path.is_dir() else f"no {name} in"
+            raise FileNotFoundError(f"{what} {os.fspath(workdir)!r}: it is not the workdir of a training run")
+    return path
+
+
+def check(path: Path, config: Config, signature: Signature) -> None:
+    """Raises ValueError where a folder holds another run, other data's run, or no run but something else."""
+    if not (path / "config.json").exists():
+        ours = (
+            "lock",
+            "signature.json",
+            ".signature.json.tmp",
+            ".config.json.tmp",
+        )
+        if path.exists() and (not path.is_dir() or any(p.name not in ours for p in path.iterdir())):
+            raise ValueError(
+                f"{str(path)!r} holds other things than a training run; give a new or empty folder as workdir"
+            )
+        return
+    differences = Config.load(path / "config.json").differences(config)
+    if differences:
+        listed = ", ".join(f"{name} {old!r} there, {new!r} here" for name, (old, new) in differences.items())
+        raise ValueError(
+            f"the workdir {str(path)!r} is of another config: {listed}; give the same or another --workdir"
+        )
+    if Signature.load(path / "signature.json").data != signature.data:
+        raise ValueError(f"the data changed since the run in {str(path)!r} began; give the same or another --workdir")
+
+
+@contextlib.contextmanager
+def entered(path: Path, config: Config, signature: Signature) -> Iterator[Path]:
+    """Makes the folder the run's, or checks that it is, and keeps others from training in it meanwhile."""
+    check(path, config, signature)
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        signature.save(path / "signature.json")
+        config.save(path / "config.json")  # last: its presence says that the workdir is whole
+        yield path
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the folder's lock. It ends with the process, however that ends, so a killed run leaves none behind."""
+    import fcntl
+
+    with open(path / "lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"another run trains in {str(path)!r}: {file.read().strip() or 'just started'}; "
+                "wait for it, stop it, or give another --workdir"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            warnings.warn(f"{path} cannot be locked ({error}): see that no second run trains in it", stacklevel=2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
