@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import parallel
@@ -15,17 +18,18 @@ from jaxvision.interfaces import TrainState
 Best = tuple[str, str] | None  # the value that chooses, and "max" or "min"
 
 
-class Saved(NamedTuple):
-    """A checkpoint that exists: its step, and the validation values it carries (empty where it carries none)."""
-
-    step: int
-    values: dict[str, float]
-
-
 def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     """What later verbs need, and what only training needs. Keys of random numbers are saved as their data."""
     model = {"params": state.params, "model_state": state.model_state, "ema": state.ema}
     return model, {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+
+
+def _digest(tree: Any) -> str:
+    """A hash of all numbers of a tree: the storage itself does not notice a flipped bit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 class Checkpoints:
@@ -53,62 +57,87 @@ class Checkpoints:
         """Saves the state at its step, with validation values (may be empty) and the sums of the report under way."""
         args = self._ocp.args
         model, training = _split(state)
+        report = {"values": values, "sums": sums, "model": _digest(model), "training": _digest(training)}
         self._manager.save(
             int(state.step),
             args=args.Composite(
-                model=args.StandardSave(model),
-                training=args.StandardSave(training),
-                report=args.JsonSave({"values": values, "sums": sums}),
+                model=args.StandardSave(model), training=args.StandardSave(training), report=args.JsonSave(report)
             ),
             metrics=values or None,
             force=True,
         )
 
-    def all(self) -> list[Saved]:
-        """Lists what is saved, oldest first."""
+    def steps(self) -> list[int]:
+        """Lists the saved steps, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def ranked(self) -> list[int]:
+        """Lists the saved steps, the best first, of equals the later; then those without the value, newest first."""
+
+        def rank(step: int) -> tuple[bool, float, int]:
+            values = self._manager.metrics(step) or {}
+            if not self._best or self._best[0] not in values:
+                return False, 0.0, step
+            value = values[self._best[0]]
+            return True, value if self._best[1] == "max" else -value, step
+
+        return sorted(self.steps(), key=rank, reverse=True)
+
+    def _read(self, step: int, likes: dict[str, Any]) -> dict[str, Any]:
+        """Reads items of a checkpoint and its report. Raises ValueError where they are not what was saved."""
         args = self._ocp.args
-        restored = [
-            (step, self._manager.restore(step, args=args.Composite(report=args.JsonRestore())))
-            for step in sorted(self._manager.all_steps())
-        ]
-        return [Saved(step, item["report"]["values"]) for step, item in restored]
+        items = {name: args.StandardRestore(like) for name, like in likes.items()}
+        try:
+            found = dict(self._manager.restore(step, args=args.Composite(report=args.JsonRestore(), **items)).items())
+        except Exception as error:  # whatever its many layers make of damaged bytes
+            raise ValueError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        for name in likes:
+            if _digest(found[name]) != found["report"].get(name):
+                raise ValueError(f"is damaged: its {name} is not what was saved")
+        return found
 
-    def best(self) -> Saved | None:
-        """Gives the checkpoint with the best value (the later one of equals); the newest where none carries it."""
-        saved = self.all()
-        if self._best:
-            name, mode = self._best
-            scored = [s for s in saved if name in s.values]
-            if scored:
-                return max(scored, key=lambda s: (s.values[name] if mode == "max" else -s.values[name], s.step))
-        return saved[-1] if saved else None
+    def _read_first(self, steps: list[int], likes: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Reads the first of the steps that is whole; warns of those passed over. Raises ValueError where none is."""
+        damaged: dict[int, str] = {}
+        for step in steps:
+            try:
+                found = self._read(step, likes)
+            except ValueError as error:
+                damaged[step] = str(error)
+                continue
+            for other, why in damaged.items():
+                warnings.warn(f"the checkpoint of step {other} {why}; that of step {step} is taken", stacklevel=3)
+            return step, found
+        listed = "; ".join(f"that of step {step} {why}" for step, why in damaged.items())
+        raise ValueError(f"none of the checkpoints in {self._manager.directory} can be read: {listed}")
 
-    def latest_step(self) -> int | None:
-        """Gives the newest saved step, or None."""
-        return self._manager.latest_step()
+    def restore(self, like: TrainState, mesh: Mesh) -> tuple[TrainState, dict[str, float]]:
+        """Restores (state, sums of the report under way) of the newest whole checkpoint into the shapes of `like`.
 
-    def restore(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState, dict[str, float]]:
-        """Restores (state, sums of the report under way) into the shapes of `like`, on the mesh."""
-        args = self._ocp.args
+        Those after it, damaged, are deleted. Without any checkpoint, gives `like` and no sums.
+        """
+        steps = self.steps()
+        if not steps:
+            return like, {}
         model, training = parallel.abstract(jax.eval_shape(_split, like), mesh)
-        found = self._manager.restore(
-            step,
-            args=args.Composite(
-                model=args.StandardRestore(model),
-                training=args.StandardRestore(training),
-                report=args.JsonRestore(),
-            ),
-        )
+        step, found = self._read_first(steps[::-1], {"model": model, "training": training})
+        for other in steps:
+            if other > step:
+                self._manager.delete(other)
         rest = found["training"]
-        key = jax.random.wrap_key_data(rest["key"])
-        return TrainState(rest["step"], opt_state=rest["opt_state"], key=key, **found["model"]), found["report"]["sums"]
+        state = TrainState(
+            rest["step"],
+            opt_state=rest["opt_state"],
+            key=jax.random.wrap_key_data(rest["key"]),
+            **found["model"],
+        )
+        return state, found["report"]["sums"]
 
-    def restore_model(self, step: int, params: Any, model_state: Any, mesh: Mesh) -> tuple[Any, Any]:
-        """Restores (params, model_state) alone, into the shapes given."""
-        args = self._ocp.args
+    def restore_model(self, steps: list[int], params: Any, model_state: Any, mesh: Mesh) -> tuple[int, Any, Any]:
+        """Restores (step, params, model_state) of the first of the steps that is whole, into the shapes given."""
         like = parallel.abstract({"params": params, "model_state": model_state, "ema": None}, mesh)
-        found = self._manager.restore(step, args=args.Composite(model=args.StandardRestore(like)))["model"]
-        return found["params"], found["model_state"]
+        step, found = self._read_first(steps, {"model": like})
+        return step, found["model"]["params"], found["model"]["model_state"]
 
     def wait(self) -> None:
         """Waits until what was saved is on disk."""

@@ -137,14 +137,13 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
     run = assemble(config, signature)
     checkpoints = Checkpoints(path / "checkpoints", best=run.task.best, read_only=True)
     try:
-        saved = {s.step for s in checkpoints.all()}
-        best = checkpoints.best()
-        if best is None or (step is not None and step not in saved):
+        if not checkpoints.steps() or (step is not None and step not in checkpoints.steps()):
             wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
-            raise ValueError(f"{str(path)!r} has not {wanted}; it has {', '.join(map(str, sorted(saved))) or 'none'}")
-        chosen = best.step if step is None else step
-        shapes = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
-        params, model_state = checkpoints.restore_model(chosen, shapes[0], shapes[1], run.mesh)
+            saved = ", ".join(map(str, checkpoints.steps())) or "none"
+            raise ValueError(f"{str(path)!r} has not {wanted}; it has {saved}")
+        params, model_state = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
+        steps = checkpoints.ranked() if step is None else [step]
+        chosen, params, model_state = checkpoints.restore_model(steps, params, model_state, run.mesh)
     finally:
         checkpoints.close()
     return Trained(run, path, chosen, params, model_state)

@@ -166,10 +166,7 @@ class _Profiler:
 
 def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile: bool) -> None:
     """Trains from where the checkpoints stand to the end."""
-    state, sums = job.make_state(), {}
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        state, sums = checkpoints.restore(latest, state, job.run.mesh)
+    state, sums = checkpoints.restore(job.make_state(), job.run.mesh)
     start, config = int(state.step), job.run.config
     size = f"{runs.num_parameters(state.params):,} parameters"
     with contextlib.closing(logs.Log(path, num_steps=job.num_steps, batch_size=config.batch_size, start=start)) as log:

@@ -13,7 +13,6 @@ import pytest
 
 import jaxvision as jv
 from jaxvision import logs, registry
-from jaxvision.checkpoint import Checkpoints
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=107, num_classes=3, image_size=8)",
@@ -258,12 +257,44 @@ def test_tensorboard_files_are_written_where_it_is_installed(straight):
     assert list((straight.workdir / "tensorboard").glob("events*"))
 
 
-def test_saved_random_numbers_go_on(straight):
-    checkpoints = Checkpoints(straight.workdir / "checkpoints", read_only=True)
-    assert checkpoints.latest_step() == 10 and [s.step for s in checkpoints.all()] == sorted(
-        s.step for s in checkpoints.all()
-    )
-    checkpoints.close()
+def damage(step, how):
+    """Damages the files that hold a checkpoint's parameters: a bit here and there, or their second half."""
+    for file in (p for p in (step / "model").rglob("d/*") if p.is_file()):
+        content = bytearray(file.read_bytes())
+        for place in range(40, len(content), 80):
+            content[place] ^= 16
+        file.write_bytes(bytes(content if how == "flipped" else content[: len(content) // 2]))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of threads that read in vain
+@pytest.mark.parametrize("how", ["flipped", "truncated"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(straight, tmp_path, how):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(straight.workdir, copy)
+    saved = sorted(int(p.name) for p in (copy / "checkpoints").iterdir() if p.name.isdigit())
+    damage(copy / "checkpoints" / str(saved[-1]), how)
+    with pytest.warns(UserWarning, match=rf"the checkpoint of step {saved[-1]} .*; that of step {saved[-2]} is taken"):
+        jv.train(CONFIG, workdir=copy)
+    assert arrays(copy) == arrays(straight.workdir) and rows(copy) == rows(straight.workdir)
+    for step in saved:
+        damage(copy / "checkpoints" / str(step), how)
+    with pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"):
+        jv.train(CONFIG, workdir=copy)
+    with pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"):
+        jv.load(copy)
+
+
+def test_a_half_written_checkpoint_is_none(straight, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(straight.workdir, copy)
+    step = copy / "checkpoints" / "10"
+    step.rename(step.with_name("10.orbax-checkpoint-tmp"))
+    jv.train(CONFIG, workdir=copy)
+    assert arrays(copy) == arrays(straight.workdir) and rows(copy) == rows(straight.workdir)
 
 
 def test_the_signature_describes_the_inputs(straight):
