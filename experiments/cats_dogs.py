@@ -1,6 +1,10 @@
 """The binary classifier, 3,937,409 parameters, on photographs of cats and dogs in class folders.
 
 jaxvision launch --experiment=cats_dogs --dataset="folder(path='PHOTOS', image_size=64)"
+
+On 800 training and 200 test photographs: test accuracy 0.700 ± 0.010 over 3 seeds (0.71, 0.69, 0.70), macro F1 the
+same; 31 to 42 s each on two CPU cores (x86-64, JAX 0.10.2, float32), other work beside them. The last checkpoint is
+judged: a tenth of so few photographs, 80, is too small a validation split to choose by.
 """
 
 from jaxvision import Config
