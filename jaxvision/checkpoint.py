@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,20 @@ def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     return model, {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
 
 
+@functools.cache
+def _hush() -> None:
+    """Keeps what Orbax's threads say to themselves: each step, and pages about a read that failed, after its error."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    say = sys.unraisablehook
+
+    def say_others(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            say(unraisable)
+
+    sys.unraisablehook = say_others
+
+
 def _digest(tree: Any) -> str:
     """A hash of all numbers of a tree: the storage itself does not notice a flipped bit."""
     digest = hashlib.blake2b(digest_size=16)
@@ -36,7 +52,7 @@ class Checkpoints:
     """The checkpoints of one folder: the newest `keep` and the best are kept. Saves run in the background."""
 
     def __init__(self, folder: Path, *, best: Best = None, keep: int = 2, read_only: bool = False):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells each of its steps
+        _hush()
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as managers
 

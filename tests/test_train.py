@@ -266,7 +266,6 @@ def damage(step, how):
         file.write_bytes(bytes(content if how == "flipped" else content[: len(content) // 2]))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of threads that read in vain
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(straight, tmp_path, how):
     import shutil
@@ -284,6 +283,17 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(straight, tmp_pa
         jv.train(CONFIG, workdir=copy)
     with pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"):
         jv.load(copy)
+
+
+def test_damage_is_told_in_one_line(straight, tmp_path, root):
+    import shutil
+
+    shutil.copytree(straight.workdir, tmp_path / "copy")
+    for step in (tmp_path / "copy" / "checkpoints").iterdir():
+        damage(step, "truncated")
+    words = [sys.executable, root / "scripts" / "predict.py", f"--workdir={tmp_path / 'copy'}", "tests/conftest.py"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "none of the checkpoints" in done.stderr
 
 
 def test_a_half_written_checkpoint_is_none(straight, tmp_path):
