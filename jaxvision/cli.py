@@ -279,7 +279,7 @@ def run(command: str, argv: Argv) -> int:
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
         if not (isinstance(error, OSError) or _is_told(error)):
             raise
         print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)

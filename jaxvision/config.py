@@ -46,6 +46,7 @@ class Config:
     eval_batch_size: int = _field(256, "examples a step in evaluation and prediction", may_change=True)
     save_every: int | None = _field(None, "steps between further saves; each evaluation saves too", may_change=True)
     keep: int = _field(2, "newest checkpoints that are kept beside the best", may_change=True)
+    on_nonfinite: Literal["stop", "skip"] = _field("stop", "what a step does whose loss or gradient is not finite")
     on_bad_image: Literal["error", "skip"] = _field("error", "what an unreadable image file does")
 
     def __post_init__(self) -> None:

@@ -63,9 +63,11 @@ def make_train_step(
     augment: Augment,
     *,
     gradient: Gradient = mean_gradient,
+    skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Values]]:
-    """Makes (state, batch) -> (state, mean of each value). The state given is used up.
+    """Makes (state, batch) -> (state, mean of each value and "gradient_norm"). The state given is used up.
 
+    With skip_nonfinite, a step whose loss or gradient is not finite changes nothing but the step's number.
     All randomness is a function of (state.key, state.step), so a step does not depend on how it was reached.
     """
 
@@ -81,7 +83,13 @@ def make_train_step(
         gradients, (means, model_state) = gradient(loss, state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, model_state, opt_state, state.ema, state.key), means
+        means["gradient_norm"] = optax.tree.norm(gradients)
+        new = state._replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)
+        if skip_nonfinite:
+            finite = jnp.isfinite(means["loss"]) & jnp.isfinite(means["gradient_norm"])
+            old = state._replace(step=new.step)
+            new = jax.tree.map(lambda a, b: a if a is b else jnp.where(finite, a, b), new, old)
+        return new, means
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ def _prepare(run: runs.Run, data: Dataset) -> _Job:
     pipeline.check_batch_size(config.batch_size, data.train)
     num_steps = runs.count_steps(config, len(data.train))
     optimizer, schedule = make_optimizer(config, num_steps)
-    train_step = steps.make_train_step(run.model, run.task, optimizer, make_augment(config))
+    skip = config.on_nonfinite == "skip"
+    train_step = steps.make_train_step(run.model, run.task, optimizer, make_augment(config), skip_nonfinite=skip)
     like = runs.example_inputs(run)
 
     def make_state():
@@ -102,8 +104,10 @@ def _report(job: _Job, state: TrainState, sums: dict[str, float], seconds: float
     """Logs a row for train, and one for validation whose values it gives."""
     config, number = job.run.config, int(state.step)
     place = {"step": number, "epoch": number * config.batch_size / len(job.data.train)}
-    count = sums.pop("count")
+    count, num_skipped = sums.pop("count", 0), sums.pop("num_skipped", 0)
     train = {name: total / count for name, total in sums.items()}
+    if num_skipped:
+        train["num_skipped"] = num_skipped
     rate = float(job.schedule(number - 1))
     rows = [{**place, "split": "train", **train, "learning_rate": rate, "seconds": seconds}]
     values = {}
@@ -116,11 +120,18 @@ def _report(job: _Job, state: TrainState, sums: dict[str, float], seconds: float
     return values
 
 
-def _add(sums: dict[str, float], means: dict[str, Any], log: logs.Log) -> dict[str, float]:
-    """Adds a step's means, once it has finished."""
+def _add(sums: dict[str, float], number: int, means: dict[str, Any], log: logs.Log, on_nonfinite: str):
+    """Adds a step's means, once it has finished. Raises FloatingPointError where they are not finite, or counts it."""
     finished = {name: float(value) for name, value in jax.device_get(means).items()}
+    wrong = [f"{name} is {finished[name]}" for name in ("loss", "gradient_norm") if not math.isfinite(finished[name])]
+    if wrong and on_nonfinite == "stop":
+        raise FloatingPointError(
+            f"{' and '.join(wrong)} at step {number}; stopped, and the checkpoints before it are kept: try a lower "
+            "--learning_rate, --clip_norm=1, a schedule with warmup, or --on_nonfinite=skip in another --workdir"
+        )
     log.step(finished)
-    return {name: sums.get(name, 0.0) + value for name, value in {**finished, "count": 1}.items()}
+    added = {"num_skipped": 1.0} if wrong else {**finished, "count": 1.0}
+    return {name: sums.get(name, 0.0) + added.get(name, 0.0) for name in {**sums, **added}}
 
 
 def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]) -> int:
@@ -131,11 +142,11 @@ def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler:
         profiler.before_step(number - first)
         state, means = job.train_step(state, parallel.put_batch(next(batches), job.run.mesh))
         if pending is not None:  # the step before: waiting for it bounds how far dispatch runs ahead
-            sums = _add(sums, pending, log)
-        pending = means
+            sums = _add(sums, *pending, log, config.on_nonfinite)
+        pending = number, means
         due = number == job.num_steps or is_due(number, config, len(job.data.train))
         if due or received or (config.save_every and number % config.save_every == 0):
-            sums, pending, values = _add(sums, pending, log), None, {}
+            sums, pending, values = _add(sums, *pending, log, config.on_nonfinite), None, {}
             if due:
                 values = _report(job, state, sums, time.perf_counter() - began, log)
                 sums, began = {}, time.perf_counter()

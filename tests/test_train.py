@@ -257,6 +257,39 @@ def test_tensorboard_files_are_written_where_it_is_installed(straight):
     assert list((straight.workdir / "tensorboard").glob("events*"))
 
 
+def poisoned(monkeypatch, step):
+    """Makes the inputs of one training step infinite."""
+    put, calls = jv.train.__globals__["parallel"].put_batch, []
+
+    def poison(batch, mesh):
+        calls.append(1)
+        inputs = batch["inputs"].astype(np.float32) / 255
+        return put({**batch, "inputs": np.full_like(inputs, np.inf) if len(calls) == step else inputs}, mesh)
+
+    monkeypatch.setattr("jaxvision.parallel.put_batch", poison)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_is_good(tmp_path, monkeypatch, straight):
+    poisoned(monkeypatch, 7)
+    with pytest.raises(FloatingPointError, match=r"loss is nan and gradient_norm is nan at step 7.*--learning_rate"):
+        jv.train(CONFIG.replace(eval_every=20, save_every=3), workdir=tmp_path / "run")
+    monkeypatch.undo()
+    assert jv.load(tmp_path / "run").step == 6
+    resumed = jv.train(CONFIG.replace(eval_every=20, save_every=3), workdir=tmp_path / "run")
+    assert resumed.history[-1]["step"] == 10
+
+
+def test_updates_that_are_not_finite_are_dropped_and_counted(tmp_path, monkeypatch):
+    config = CONFIG.replace(on_nonfinite="skip", eval_every=20, save_every=1, keep=9)
+    poisoned(monkeypatch, 4)
+    run = jv.train(config, workdir=tmp_path / "run")
+    assert run.history[0]["num_skipped"] == 1 and np.isfinite(run.history[0]["loss"])
+    three, four, five = (
+        {k: v for k, v in arrays(run.workdir, step).items() if "['step']" not in k} for step in (3, 4, 5)
+    )
+    assert three == four and four != five
+
+
 def damage(step, how):
     """Damages the files that hold a checkpoint's parameters: a bit here and there, or their second half."""
     for file in (p for p in (step / "model").rglob("d/*") if p.is_file()):
