@@ -59,6 +59,8 @@ def test_every_factory_is_explained_and_keyword_only(kind):
     each = registry.REGISTRIES[kind]
     for name in each.names():
         factory = each.entry(name).factory
+        if not factory.__module__.startswith("jaxvision."):  # a plug-in that another test registered
+            continue
         assert each.entry(name).summary.endswith("."), f"{kind} {name}: the docstring's first line is no sentence"
         kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
         assert kinds <= {inspect.Parameter.KEYWORD_ONLY}, f"{kind} {name}: arguments are not keyword-only"
