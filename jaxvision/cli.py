@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from jaxvision import registry
-from jaxvision.config import FIELDS, HINTS, Config
+from jaxvision.config import FIELDS, HINTS, Config, describe
 
 Argv = Sequence[str]
 
@@ -62,6 +62,11 @@ def _parse(verb: str, usage: str, define: Callable[[flags.FlagValues], None], ar
         close = difflib.get_close_matches(error.flagname, known, n=1)
         hint = f"; did you mean --{close[0]}?" if close else ""
         raise UsageError(f"unknown flag --{error.flagname}{hint} (jaxvision {verb} --help lists all)") from None
+    except flags.IllegalFlagValueError as error:
+        wrong = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+        if not wrong or wrong[1] not in FIELDS:
+            raise UsageError(" ".join(str(error).split())) from None
+        raise UsageError(f"--{wrong[1]}={wrong[2]} is not {describe(HINTS[wrong[1]])}") from None
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from None
     if values["help"].value:
@@ -78,9 +83,10 @@ def _no_arguments(verb: str, rest: Sequence[str]) -> None:
 
 
 def load_experiment(place: str) -> Config:
-    """Gives the CONFIG of an experiment: a .py file, a module, or the name of a file in experiments/."""
-    here = os.path.join("experiments", f"{place}.py")
-    module = registry.import_plugin(here if not place.endswith(".py") and os.path.isfile(here) else place)
+    """Gives the CONFIG of an experiment: a .py file, a module, or the name of a file in experiments/, here or ours."""
+    folders = ("experiments", "", os.path.join(os.path.dirname(os.path.dirname(__file__)), "experiments"))
+    files = [os.path.join(folder, f"{place}.py") for folder in folders]
+    module = registry.import_plugin(next((file for file in files if os.path.isfile(file)), place))
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, Config):
         raise UsageError(f"the experiment {place!r} has no CONFIG = jaxvision.Config(…)")
@@ -99,7 +105,9 @@ def _experiment(place: str) -> Config:
     except (FileNotFoundError, ModuleNotFoundError) as error:
         names = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
         near = registry.nearest(place, names)
-        raise UsageError(f"no experiment {place!r}{near or f': {error}'}") from None
+        raise UsageError(
+            f"no experiment {place!r}{near or f', neither a file nor in ./experiments ({error})'}"
+        ) from None
 
 
 def launch(argv: Argv) -> None:
@@ -291,6 +299,11 @@ def main() -> None:
     command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h", "help"):
         print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))
+        sys.exit(0)
+    if command == "--version":
+        import jaxvision
+
+        print(f"jaxvision {jaxvision.__version__}")
         sys.exit(0)
     if command not in COMMANDS:
         near = registry.nearest(command, COMMANDS)

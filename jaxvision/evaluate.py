@@ -103,7 +103,7 @@ def _draw_mistakes(folder: Path, split: Split, predictions, decided, classes: Se
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:NUM_MISTAKES]
     captions = [
         f"{classes[int(decided[i])]} {confidence[i]:.0%}\nis {classes[int(split.targets[i])]}"
-        + (f"\n{Path(str(split.names[i])).name}" if len(split.names) else "")
+        + (f"\n{_shortened(Path(str(split.names[i])).name)}" if len(split.names) else "")
         for i in worst.tolist()
     ]
     file = folder / "mistakes.png"
@@ -111,6 +111,12 @@ def _draw_mistakes(folder: Path, split: Split, predictions, decided, classes: Se
         pictures.images(split.read(worst), captions, file)
     else:
         file.unlink(missing_ok=True)
+
+
+def _shortened(name: str, *, length: int = 22) -> str:
+    """Leaves the middle of a long name out."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 def format_report(report: dict[str, Any]) -> str:

@@ -53,6 +53,8 @@ class Split:
 
     def cut(self, fraction: float, *, seed: int) -> tuple[Split, Split]:
         """Cuts a share of each class off: (the rest, the share). A class of two examples or more is in both."""
+        if not 0 < fraction < 1:
+            raise ValueError(f"a share of {fraction} cannot be cut off; wanted one between 0 and 1 (test_fraction=…)")
         rng = np.random.default_rng(seed)
         chosen = np.zeros(len(self), bool)
         for target in np.unique(self.targets):

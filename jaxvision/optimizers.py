@@ -24,6 +24,13 @@ def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.Gradi
     return optax.chain(optax.clip_by_global_norm(norm), optimizer)
 
 
+def _check(*, at_least_0: dict[str, float], below_1: dict[str, float]) -> None:
+    """Raises ValueError for what would let the optimizer diverge whatever the data."""
+    for name, value in {**at_least_0, **below_1}.items():
+        if value < 0 or (name in below_1 and value >= 1):
+            raise ValueError(f"{name}={value}; wanted at least 0{' and below 1' if name in below_1 else ''}")
+
+
 def _mask(decay_all: bool):
     return None if decay_all else lambda params: jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
@@ -43,6 +50,7 @@ def sgd(
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum; weight decay is L2 regularisation, as in PyTorch."""
+    _check(at_least_0={"weight_decay": weight_decay}, below_1={"momentum": momentum})
     return optax.chain(
         _coupled_decay(weight_decay, decay_all), optax.sgd(learning_rate, momentum or None, nesterov=nesterov)
     )
@@ -53,6 +61,7 @@ def adam(
     *, learning_rate: LearningRate = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
     """Adam (D. Kingma, J. Ba, ICLR 2015, algorithm 1)."""
+    _check(at_least_0={"eps": eps}, below_1={"b1": b1, "b2": b2})
     return optax.adam(learning_rate, b1, b2, eps)
 
 
@@ -67,6 +76,7 @@ def adamw(
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, ICLR 2019, algorithm 2)."""
+    _check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
     return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=_mask(decay_all))
 
 
@@ -80,6 +90,7 @@ def lion(
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
     """Lion (X. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023, program 1)."""
+    _check(at_least_0={"weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay, mask=_mask(decay_all))
 
 
@@ -94,6 +105,7 @@ def lamb(
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
     """LAMB, layer-wise adaptive Adam for large batches (Y. You et al., ICLR 2020, algorithm 2)."""
+    _check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
     return optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=_mask(decay_all))
 
 
@@ -108,6 +120,7 @@ def rmsprop(
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
     """RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e); weight decay is L2 regularisation."""
+    _check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"decay": decay, "momentum": momentum})
     return optax.chain(
         _coupled_decay(weight_decay, decay_all), optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
     )
@@ -118,6 +131,7 @@ def adagrad(
     *, learning_rate: LearningRate = 1e-2, eps: float = 1e-7, weight_decay: float = 0.0, decay_all: bool = False
 ) -> optax.GradientTransformation:
     """Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularisation."""
+    _check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={})
     return optax.chain(_coupled_decay(weight_decay, decay_all), optax.adagrad(learning_rate, eps=eps))
 
 
@@ -139,6 +153,8 @@ def muon(
     nesterov holds for both. Orthogonal updates are scaled to the root mean square `rms` of AdamW's, so that one
     learning rate and one weight decay serve both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
     """
+
+    _check(at_least_0={"weight_decay": weight_decay, "rms": rms}, below_1={"momentum": momentum, "b1": b1, "b2": b2})
 
     def as_matrices(params):  # a kernel [kh, kw, in, out] is the matrix [kh * kw * in, out]
         def matrix(p):

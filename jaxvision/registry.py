@@ -113,7 +113,8 @@ def parse(text: str) -> Spec:
 
 def nearest(word: str, words: typing.Iterable[str]) -> str:
     """Says which of the words the given one may have meant: " (did you mean …?)", or nothing."""
-    close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
+    lowered = {each.lower(): each for each in words}
+    close = [lowered[each] for each in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.5)]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -196,6 +197,11 @@ class Registry:
         _check(self, name, arguments, parameters)
         return factory(**arguments, **{k: v for k, v in context.items() if k in parameters})
 
+    def check(self, spec: str | Spec) -> None:
+        """Raises what `build` would for a spec's name and arguments, without building."""
+        name, arguments = parse(spec) if isinstance(spec, str) else spec
+        _check(self, name, arguments, _parameters(self.entry(name).factory))
+
     def default(self, name: str, argument: str) -> Any:
         """Gives the default that an argument has in a factory's signature, or None."""
         parameter = _parameters(self.entry(name).factory).get(argument)
@@ -227,8 +233,10 @@ def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters:
             strategy = typeguard.CollectionCheckStrategy.ALL_ITEMS
             typeguard.check_type(value, hints.get(argument, Any), collection_check_strategy=strategy)
         except typeguard.TypeCheckError:
-            kind = inspect.formatannotation(hints[argument])
-            raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not of type {kind}; {wanted}") from None
+            kind, choices = f"of type {inspect.formatannotation(hints[argument])}", typing.get_args(hints[argument])
+            if typing.get_origin(hints[argument]) is typing.Literal:
+                kind = f"one of {', '.join(map(repr, choices))}{nearest(str(value), map(str, choices))}"
+            raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not {kind}; {wanted}") from None
     for argument, parameter in free.items():
         if parameter.default is parameter.empty and argument not in arguments:
             raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")

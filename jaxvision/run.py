@@ -41,6 +41,10 @@ class Trained(NamedTuple):
     params: Tree
     model_state: Tree
 
+    def __repr__(self) -> str:
+        size = f"{num_parameters(self.params):,} parameters"
+        return f"Trained({self.run.config.model}, {size}, step {self.step} of {str(self.workdir)!r})"
+
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told where already."""

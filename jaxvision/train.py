@@ -31,6 +31,10 @@ class Result(NamedTuple):
     test: dict[str, Any] | None
     workdir: Path
 
+    def __repr__(self) -> str:
+        test = f"accuracy {self.test['accuracy']:.4f}" if self.test and "accuracy" in self.test else "none"
+        return f"Result(workdir={str(self.workdir)!r}, test={test}, history of {len(self.history)} rows)"
+
 
 def make_optimizer(config: Config, num_steps: int):
     """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
@@ -71,6 +75,16 @@ class _Job(NamedTuple):
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
     schedule: Callable[[int], Any]
+
+
+def _check_specs(config: Config, is_dataset_named: bool) -> None:
+    """Raises for names and arguments that cannot be, before the data are opened, which may take long."""
+    for each in (registry.models, registry.tasks, registry.optimizers, registry.schedules):
+        each.check(getattr(config, each.kind))
+    for spec in registry.parse_list(config.augment):
+        registry.augments.check(spec)
+    if is_dataset_named and config.dataset != runs.IN_MEMORY:
+        registry.datasets.check(config.dataset)
 
 
 def _prepare(run: runs.Run, data: Dataset) -> _Job:
@@ -218,6 +232,7 @@ def train(
     """
     registry.load_plugins(plugins)
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
+    _check_specs(config, dataset is None)
     data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
     run = runs.build(config, data, plugins=plugins)
     job = _prepare(run, data)

@@ -180,6 +180,7 @@ def test_npz_files(content, tmp_path):
         ({"x": IMAGES, "y": LABELS, "other": LABELS}, "has 'other'; wanted"),
         ({"x_test": IMAGES, "y_test": LABELS}, "no train split"),
         ({"x": IMAGES, "y": LABELS[:7]}, "30 images and 7 labels"),
+        ({"x": IMAGES, "y": np.eye(3)[LABELS]}, r"labels have shape \(30, 3\); wanted \[N\]"),
         ({"x": IMAGES, "y": LABELS * 0}, "the one class 0"),
         ({"x": IMAGES, "y": LABELS - 1}, "label -1 is negative"),
         ({"x": IMAGES, "y": LABELS / 2}, "wanted integers or strings"),
@@ -199,6 +200,11 @@ def test_npz_files_that_do_not_fit(content, expected, tmp_path):
         return
     with pytest.raises(ValueError, match=expected):
         build(f"arrays(path='{tmp_path / 'data.npz'}')")
+
+
+def test_whole_numbers_with_gaps_are_names():
+    dataset = from_arrays({"train": (IMAGES, 10 * LABELS), "test": (IMAGES, 10 * LABELS)})
+    assert dataset.classes == ("0", "10", "20") and np.array_equal(dataset.test.targets, LABELS)
 
 
 def test_files_that_are_no_npz(tmp_path):

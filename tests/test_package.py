@@ -86,6 +86,14 @@ def test_a_file_plugs_in_and_the_workdir_remembers_it(tmp_path):
     assert jaxvision("evaluate", "--workdir=run", "--plugins=renamed.py").returncode == 0
 
 
+def test_the_checks_pass_for_a_module_that_names_no_maps(tmp_path):
+    from jaxvision import registry, testing
+
+    (tmp_path / "checked.py").write_text(PLUGIN.replace('"tiny"', '"checked_tiny"'))
+    registry.load_plugins([str(tmp_path / "checked.py")])
+    testing.check_model("checked_tiny")
+
+
 def test_import_is_light():
     code = """
 import sys, time

@@ -52,7 +52,12 @@ def from_arrays(
     """
     if "train" not in splits:
         raise ValueError(f"{source}: there is no train split among {', '.join(splits) or 'nothing'}")
-    labels = {name: np.asarray(pair[1]).reshape(-1) for name, pair in splits.items()}
+    labels = {name: np.asarray(pair[1]) for name, pair in splits.items()}
+    for name, values in labels.items():
+        if values.ndim != 1:
+            raise ValueError(
+                f"{source}, {name}: labels have shape {values.shape}; wanted [N], one class for each image"
+            )
     images = {name: checked_images(pair[0], source=f"{source}, {name}") for name, pair in splits.items()}
     for name, values in labels.items():
         if len(values) != len(images[name]) or not len(values):
@@ -79,11 +84,11 @@ def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str
     if np.issubdtype(known.dtype, np.integer):
         if known[0] < 0:
             raise ValueError(f"{source}: label {known[0]} is negative; labels count from 0")
-        count = max(len(classes), *(int(values.max()) + 1 for values in labels.values()))
-        if classes and count > len(classes):
-            raise ValueError(f"{source}: label {count - 1} has no name among {len(classes)} classes")
-        names = tuple(str(c) for c in classes) or tuple(str(i) for i in range(count))
-        return {name: values.astype(np.int32) for name, values in labels.items()}, names
+        if classes:  # the labels count them
+            largest = max(int(values.max()) for values in labels.values())
+            if largest >= len(classes):
+                raise ValueError(f"{source}: label {largest} has no name among {len(classes)} classes")
+            return {name: values.astype(np.int32) for name, values in labels.items()}, classes
     if np.issubdtype(known.dtype, np.floating):
         raise ValueError(f"{source}: labels are {known.dtype} numbers; wanted integers or strings")
     for name, values in labels.items():

@@ -18,6 +18,8 @@ def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int 
     """
     from sklearn.datasets import load_digits
 
+    if image_size < 1:
+        raise ValueError(f"digits: image_size={image_size}; wanted at least 1 pixel")
     pixels, targets = load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # stored as 0..16
     shape = Preprocessing((image_size, image_size), 1, (0.0,), (1.0,), interpolation="bicubic")

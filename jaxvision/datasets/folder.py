@@ -141,7 +141,7 @@ def folder(
     """
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {path!r}")
+        raise FileNotFoundError(f"no folder {path!r}; name the one that holds the classes: folder(path='…')")
     if channels not in (1, 3):
         raise ValueError(f"folder: channels={channels}; wanted 1 (grey) or 3 (colour)")
     if crop is not None and not 0 < crop <= 1:

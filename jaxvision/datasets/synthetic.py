@@ -25,6 +25,11 @@ def synthetic(
         raise ValueError(
             f"synthetic: {num_examples} examples of {num_classes} classes; wanted 2 classes, 2 examples each"
         )
+    if image_size < 1 or channels not in (1, 3) or noise < 0:
+        raise ValueError(
+            f"synthetic: image_size={image_size}, channels={channels}, noise={noise}; "
+            "wanted at least 1 pixel, 1 or 3 channels, and noise of 0 or more"
+        )
     rng = np.random.default_rng(0)
     cells = -(-image_size // 4)
     patterns = rng.random((num_classes, cells, cells, channels)).repeat(4, axis=1).repeat(4, axis=2)

@@ -60,4 +60,6 @@ def cnn(
     if not 0 <= dropout < 1:
         raise ValueError(f"cnn: dropout={dropout}; wanted a probability from 0 to below 1")
     dense = (dense,) if isinstance(dense, int) else dense
+    if min(dense, default=1) < 1 or num_pools < 0:
+        raise ValueError(f"cnn: dense={dense}, num_pools={num_pools}; wanted sizes of 1 and more, and 0 pools or more")
     return from_linen(CNN(output_size, channels, dense, num_pools, padding, dropout, batch_norm), head="head")

@@ -51,6 +51,8 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
         _, found = module.apply(  # pyright: ignore
             variables, inputs, **mode(False), mutable=["intermediates"]
         )
-        return {name: value for name, value in dict(found)["intermediates"].items() if isinstance(value, jax.Array)}
+        return {
+            name: value for name, value in dict(found).get("intermediates", {}).items() if isinstance(value, jax.Array)
+        }
 
     return Model(init, apply, features, head)

@@ -26,4 +26,6 @@ class MLP(nn.Module):
 @register("mlp")
 def mlp(*, output_size: int, hidden: tuple[int, ...] = (512, 512), dropout: float = 0.0) -> Model:
     """Dense layers with ReLU and dropout over all pixels of the image."""
+    if min(hidden, default=1) < 1 or not 0 <= dropout < 1:
+        raise ValueError(f"mlp: hidden={hidden}, dropout={dropout}; wanted sizes of 1 and more, and 0 to below 1")
     return from_linen(MLP(output_size, hidden, dropout), head="head")
