@@ -104,10 +104,8 @@ def _experiment(place: str) -> Config:
         raise
     except (FileNotFoundError, ModuleNotFoundError) as error:
         names = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
-        near = registry.nearest(place, names)
-        raise UsageError(
-            f"no experiment {place!r}{near or f', neither a file nor in ./experiments ({error})'}"
-        ) from None
+        near = registry.nearest(place, names) or f": neither a file nor in ./experiments ({error})"
+        raise UsageError(f"no experiment {place!r}{near}") from None
 
 
 def launch(argv: Argv) -> None:

@@ -57,7 +57,7 @@ BAD_FLAGS = {
     "--epochs=0": "epochs=0 must be at least 1",
     "--learning_rate=-1": "learning_rate=-1.0 must be above 0",
     "--validation_fraction=1.5": "validation_fraction=1.5 must be at least 0 and below 1",
-    "--on_bad_image=ignore": "error|skip",
+    "--on_bad_image=ignore": "--on_bad_image=ignore is not one of error, skip",
     "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; it takes mlp(hidden=(512, 512)",
     "--model=mlp(hidden='x')": "hidden='x' is not of type tuple[int, ...]",
     "--model=mlp(hidden=(2, 'x'))": "is not of type tuple[int, ...]",

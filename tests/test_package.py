@@ -89,9 +89,9 @@ def test_a_file_plugs_in_and_the_workdir_remembers_it(tmp_path):
 def test_the_checks_pass_for_a_module_that_names_no_maps(tmp_path):
     from jaxvision import registry, testing
 
-    (tmp_path / "checked.py").write_text(PLUGIN.replace('"tiny"', '"checked_tiny"'))
+    (tmp_path / "checked.py").write_text(PLUGIN.replace('"tiny"', '"tiny_checked"'))
     registry.load_plugins([str(tmp_path / "checked.py")])
-    testing.check_model("checked_tiny")
+    testing.check_model("tiny_checked")
 
 
 def test_import_is_light():

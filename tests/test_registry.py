@@ -50,7 +50,7 @@ def test_errors_teach():
         registry.models.build("cnn(chanels=(1,))", output_size=2)
     with pytest.raises(TypeError, match=r"dropout='high' is not of type float"):
         registry.models.build("cnn(dropout='high')", output_size=2)
-    with pytest.raises(TypeError, match=r"padding='same' is not of type"):
+    with pytest.raises(TypeError, match=r"padding='same' is not one of 'VALID', 'SAME'; did you mean 'SAME'\?"):
         registry.models.build("cnn(padding=same)", output_size=2)
     with pytest.raises(ValueError, match="'output_size' is set by the run"):
         registry.models.build("cnn(output_size=3)", output_size=2)

@@ -55,9 +55,7 @@ def from_arrays(
     labels = {name: np.asarray(pair[1]) for name, pair in splits.items()}
     for name, values in labels.items():
         if values.ndim != 1:
-            raise ValueError(
-                f"{source}, {name}: labels have shape {values.shape}; wanted [N], one class for each image"
-            )
+            raise ValueError(f"{source}, {name}: labels have shape {values.shape}; wanted [N], a class for each")
     images = {name: checked_images(pair[0], source=f"{source}, {name}") for name, pair in splits.items()}
     for name, values in labels.items():
         if len(values) != len(images[name]) or not len(values):
