@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,32 +56,50 @@ class Checkpoints:
     def __init__(self, folder: Path, *, best: Best = None, keep: int = 2, read_only: bool = False):
         _hush()
         import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as managers
 
         self._ocp = ocp
         self._best = best
-        policies: list[Any] = [managers.LatestN(n=keep)]
-        if best:
-            name, mode = best
-            score = (lambda values: values[name]) if mode == "max" else (lambda values: -values[name])
-            policies.append(managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False))
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(policies), create=not read_only, read_only=read_only
-        )
+        self._keep = keep
+        self._scores: dict[int, float] = {}
+        options = ocp.CheckpointManagerOptions(preservation_policy=self, create=not read_only, read_only=read_only)
         items = ("model", "training", "report")
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=items)
+
+        for step in self.steps():
+            self._score(step, self._values(step))
+
+    def _values(self, step: int) -> dict[str, float]:
+        """Reads the validation values that a checkpoint carries; none where it is damaged."""
+        args = self._ocp.args
+        try:
+            return self._manager.restore(step, args=args.Composite(report=args.JsonRestore()))["report"]["values"]
+        except Exception:  # whatever its layers make of damaged bytes; who restores it is told
+            return {}
+
+    def _score(self, step: int, values: dict[str, float]) -> None:
+        if self._best and self._best[0] in values:
+            self._scores[step] = values[self._best[0]] * (1 if self._best[1] == "max" else -1)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Answers Orbax, which asks after each save: the newest are kept, and the best."""
+        steps = [each.step for each in checkpoints]
+        kept = {*steps[-self._keep :], *sorted(set(steps) & self._scores.keys(), key=self._rank)[-1:]}
+        return [step in kept for step in steps]
+
+    def _rank(self, step: int) -> tuple[float, int]:
+        return self._scores.get(step, -math.inf), step
 
     def save(self, state: TrainState, *, values: dict[str, float], sums: dict[str, float]) -> None:
         """Saves the state at its step, with validation values (may be empty) and the sums of the report under way."""
         args = self._ocp.args
         model, training = _split(state)
         report = {"values": values, "sums": sums, "model": _digest(model), "training": _digest(training)}
+        self._score(int(state.step), values)
         self._manager.save(
             int(state.step),
             args=args.Composite(
                 model=args.StandardSave(model), training=args.StandardSave(training), report=args.JsonSave(report)
             ),
-            metrics=values or None,
             force=True,
         )
 
@@ -90,14 +110,7 @@ class Checkpoints:
     def ranked(self) -> list[int]:
         """Lists the saved steps, the best first, of equals the later; then those without the value, newest first."""
 
-        def rank(step: int) -> tuple[bool, float, int]:
-            values = self._manager.metrics(step) or {}
-            if not self._best or self._best[0] not in values:
-                return False, 0.0, step
-            value = values[self._best[0]]
-            return True, value if self._best[1] == "max" else -value, step
-
-        return sorted(self.steps(), key=rank, reverse=True)
+        return sorted(self.steps(), key=self._rank, reverse=True)
 
     def _read(self, step: int, likes: dict[str, Any]) -> dict[str, Any]:
         """Reads items of a checkpoint and its report. Raises ValueError where they are not what was saved."""

@@ -203,7 +203,7 @@ def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
     best = max(scores, key=lambda step: (scores[step], step))
     kept = {int(p.name) for p in (result.workdir / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {best, 11, 12}
-    assert result.test["step"] == best
+    assert result.test["step"] == best and jv.load(result.workdir).step == best
     assert jv.load(result.workdir, step=11).step == 11
     with pytest.raises(ValueError, match="has not a checkpoint of step 1;"):
         jv.load(result.workdir, step=1)

@@ -1,0 +1,67 @@
+"""Which checkpoints are kept and which is taken, over closing and opening again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import parallel
+from jaxvision.checkpoint import Checkpoints
+from jaxvision.interfaces import TrainState
+
+
+def state(step):
+    params = {"kernel": jnp.full((2, 3), float(step))}
+    return TrainState(jnp.int32(step), params, {}, {"momentum": params}, None, jax.random.key(step))
+
+
+def save(folder, scores, *, best=("accuracy", "max")):
+    """Saves steps with the scores given, opening anew for each; gives the steps that are left and their ranking."""
+    checkpoints = None
+    for step, score in scores.items():
+        checkpoints = Checkpoints(folder, best=best, keep=2)
+        checkpoints.save(state(step), values={} if score is None else {"accuracy": score}, sums={"loss": 0.1 * step})
+        checkpoints.close()
+    assert checkpoints is not None
+    return checkpoints.steps(), checkpoints.ranked()
+
+
+@pytest.mark.parametrize(
+    ("mode", "scores", "kept", "best"),
+    [
+        ("max", {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2, 5: 0.4}, [2, 4, 5], 2),
+        ("max", {1: 0.1, 2: 0.9, 3: 0.9, 4: None, 5: None, 6: 0.2}, [3, 5, 6], 3),
+        ("min", {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2}, [1, 3, 4], 1),
+        ("max", {1: None, 2: None, 3: None}, [2, 3], 3),
+    ],
+)
+def test_the_best_outlives_resuming_and_is_ranked_first(tmp_path, mode, scores, kept, best):
+    steps, ranked = save(tmp_path / "checkpoints", scores, best=("accuracy", mode))
+    assert steps == kept and ranked[0] == best
+    again = Checkpoints(tmp_path / "checkpoints", best=("accuracy", mode), read_only=True)
+    assert again.ranked() == ranked
+    mesh = parallel.make_mesh()
+    step, params, _ = again.restore_model(ranked, state(0).params, {}, mesh)
+    assert step == best and (np.asarray(params["kernel"]) == best).all()
+    again.close()
+
+
+def test_without_a_value_to_choose_by_the_newest_is_taken(tmp_path):
+    steps, ranked = save(tmp_path / "checkpoints", {1: 0.9, 2: 0.1, 3: 0.2}, best=None)
+    assert steps == [2, 3] and ranked == [3, 2]
+
+
+def test_all_of_a_state_comes_back(tmp_path):
+    save(tmp_path / "checkpoints", {7: 0.5})
+    checkpoints = Checkpoints(tmp_path / "checkpoints", best=("accuracy", "max"))
+    found, sums = checkpoints.restore(state(0), parallel.make_mesh())
+    expected = state(7)
+    assert int(found.step) == 7 and sums == {"loss": pytest.approx(0.7)}
+    assert jax.random.key_data(found.key).tolist() == jax.random.key_data(expected.key).tolist()
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(found[1:4]), jax.tree.leaves(expected[1:4]), strict=True)
+    )
+    checkpoints.close()
+    empty = Checkpoints(tmp_path / "none")
+    assert int(empty.restore(state(3), parallel.make_mesh())[0].step) == 3
+    empty.close()
