@@ -71,3 +71,30 @@ def test_the_readme_names_all_that_is_registered():
         for name in each.names():
             if each.entry(name).factory.__module__.startswith("jaxvision."):
                 assert f"`{name}" in text, f"the README does not name the {each.kind} {name}"
+
+
+def test_digits_keep_the_readmes_promise(tmp_path):
+    """The README's first command, whole."""
+    result = jv.train(load(ROOT / "experiments" / "digits.py").CONFIG, workdir=tmp_path / "run")
+    assert result.test["accuracy"] >= 0.97
+
+
+@pytest.mark.slow
+def test_cats_and_dogs(shared_data, tmp_path):
+    config = load(ROOT / "experiments" / "cats_dogs.py").CONFIG
+    config = config.replace(dataset=f"folder(path='{shared_data / 'cats_dogs'}', image_size=64)")
+    results = [jv.train(config.replace(seed=seed), workdir=tmp_path / f"{seed}").test for seed in range(3)]
+    assert sum(result["accuracy"] for result in results) / 3 >= 0.68
+    assert results[0]["num_parameters"] == 3_937_409 and results[0].keys() >= {"macro", "confusion_matrix", "auroc"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cnn", "concat_cnn"])
+def test_mnist_by_the_defaults(model, shared_data, tmp_path):
+    import shutil
+
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    shutil.copytree(shared_data / "archives" / "mnist", tmp_path / "data" / "downloads" / "manual")
+    config = jv.Config(model=model, dataset="mnist", epochs=5)
+    result = jv.train(config, workdir=tmp_path / "run", data_dir=str(tmp_path / "data"))
+    assert result.test["accuracy"] >= 0.990
