@@ -77,7 +77,7 @@ class Checkpoints:
             return {}
 
     def _score(self, step: int, values: dict[str, float]) -> None:
-        if self._best and self._best[0] in values:
+        if self._best and math.isfinite(values.get(self._best[0], math.nan)):
             self._scores[step] = values[self._best[0]] * (1 if self._best[1] == "max" else -1)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:

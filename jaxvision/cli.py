@@ -82,30 +82,35 @@ def _no_arguments(verb: str, rest: Sequence[str]) -> None:
         raise UsageError(f"jaxvision {verb} takes flags alone, as in --model=cnn; what is {rest[0]!r}?")
 
 
-def load_experiment(place: str) -> Config:
-    """Gives the CONFIG of an experiment: a .py file, a module, or the name of a file in experiments/, here or ours."""
-    folders = ("experiments", "", os.path.join(os.path.dirname(os.path.dirname(__file__)), "experiments"))
-    files = [os.path.join(folder, f"{place}.py") for folder in folders]
-    module = registry.import_plugin(next((file for file in files if os.path.isfile(file)), place))
-    config = getattr(module, "CONFIG", None)
-    if not isinstance(config, Config):
-        raise UsageError(f"the experiment {place!r} has no CONFIG = jaxvision.Config(…)")
-    return config
+def find_experiment(place: str) -> str:
+    """Finds an experiment: a .py file, a name in experiments/ here or in the clone, or a module by its dotted name."""
+    clone = os.path.join(os.path.dirname(os.path.dirname(__file__)), "experiments")
+    names = [place, f"{place}.py", os.path.join("experiments", f"{place}.py"), os.path.join(clone, f"{place}.py")]
+    found = next((name for name in names if name.endswith(".py") and os.path.isfile(name)), None)
+    if found:
+        return found
+    if "." in place and not place.endswith(".py"):
+        return place
+    known = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
+    near = registry.nearest(place, known) or ": neither a file nor in experiments/ of this folder or the clone"
+    raise UsageError(f"no experiment {place!r}{near}")
 
 
-def _experiment(place: str) -> Config:
+def load_experiment(place: str) -> tuple[Config, list[str]]:
+    """Gives the CONFIG of an experiment and, where it registers something, itself as a plug-in."""
+    found = find_experiment(place)
+    before = registry.num_registered()
     try:
-        return load_experiment(place)
+        config = getattr(registry.import_plugin(found), "CONFIG", None)
     except TypeError as error:
         unknown = re.search(r"^Config\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if not unknown:
             raise
         Config().replace(**{unknown[1]: None})  # raises the error that teaches
         raise
-    except (FileNotFoundError, ModuleNotFoundError) as error:
-        names = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
-        near = registry.nearest(place, names) or f": neither a file nor in ./experiments ({error})"
-        raise UsageError(f"no experiment {place!r}{near}") from None
+    if not isinstance(config, Config):
+        raise UsageError(f"the experiment {place!r} has no CONFIG = jaxvision.Config(…)")
+    return config, [found] if registry.num_registered() > before else []
 
 
 def launch(argv: Argv) -> None:
@@ -123,17 +128,18 @@ def launch(argv: Argv) -> None:
     values, rest = _parse("launch", launch.__doc__ or "", define, argv)
     _no_arguments("launch", rest)
     registry.load_plugins(values.plugins)  # before an experiment's own module may need them
-    base = _experiment(values.experiment) if values.experiment else Config()
+    base, registering = load_experiment(values.experiment) if values.experiment else (Config(), [])
     result = train(
         base.replace(**_given(values)),
         workdir=values.workdir,
         data_dir=values.data_dir,
-        plugins=values.plugins,
+        plugins=[*values.plugins, *registering],
         profile=values.profile,
     )
     if result.test is not None:
         print(f"\n{format_report(result.test)}\nreport and pictures in {result.workdir / 'report'}")
-        print(f"test accuracy {result.test['accuracy']:.4f}")
+        if "accuracy" in result.test:
+            print(f"test accuracy {result.test['accuracy']:.4f}")
 
 
 def evaluate(argv: Argv) -> None:
@@ -275,7 +281,7 @@ def run(command: str, argv: Argv) -> int:
         COMMANDS[command](argv)
         return 0
     except SystemExit as end:
-        return int(end.code or 0)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -92,9 +92,9 @@ class Config:
     def load(path: Path) -> Config:
         """Reads what `save` wrote. Raises ValueError where it is damaged or has unknown fields."""
         try:
-            values = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is not readable JSON: {error}") from None
+            values = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
         return Config().replace(**values)
 
 

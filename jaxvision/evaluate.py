@@ -50,7 +50,8 @@ def evaluate(
     path = workdirs.require(workdir)
     trained = runs.load(path, plugins=plugins)
     config = trained.run.config
-    data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
+    place = data_dir or trained.run.signature.data_dir
+    data = runs.open_dataset(config, data_dir=place, dataset=dataset)
     if runs.fingerprint(data) != trained.run.signature.data:
         raise ValueError(f"these are not the data that the run in {str(path)!r} was trained on: its splits would mix")
     chosen = runs.splits(data).get(split)
@@ -92,7 +93,8 @@ def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:
 
 
 def _draw(folder: Path, report: dict[str, Any], rows: list[logs.Row], classes: Sequence[str]) -> None:
-    pictures.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
+    if "confusion_matrix" in report:
+        pictures.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
     pictures.curves(rows, folder / "curves.png", chosen_step=report["step"])
 
 

@@ -26,17 +26,20 @@ def read_image(file: str | Path, preprocessing: Preprocessing) -> np.ndarray:
 
     try:
         with Image.open(file) as image:
-            image.draft("RGB" if preprocessing.channels == 3 else "L", _draft_size(image.size, preprocessing))
+            if preprocessing.interpolation != "nearest":
+                image.draft("RGB" if preprocessing.channels == 3 else "L", _draft_size(image.size, preprocessing))
             return fit(image, preprocessing)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {os.fspath(file)!r}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:  # the system's word, not the file's content
+            raise OSError(f"cannot open the image {os.fspath(file)!r}: {error.strerror}") from None
         why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
         raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
 
 
 def _draft_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """The least size (width, height) to which a JPEG decoder may scale down by itself without loss to the result."""
+    """The least size (width, height) to which a JPEG decoder may scale down by itself, averaging as we would."""
     share = preprocessing.crop or 1.0
     wanted = 2 * max(preprocessing.size) / share  # twice, so that the final resampling still has pixels to average
     scale = wanted / min(size)
@@ -47,7 +50,10 @@ def fit(image, preprocessing: Preprocessing) -> np.ndarray:
     """Brings a Pillow image to uint8 [H, W, C] of the wanted size and channels."""
     from PIL import Image, ImageOps
 
-    image = _convert(ImageOps.exif_transpose(image), "L" if preprocessing.channels == 1 else "RGB")
+    file_format = image.format
+    image = ImageOps.exif_transpose(image)
+    image.format = file_format  # which turning forgets
+    image = _convert(image, "L" if preprocessing.channels == 1 else "RGB")
     height, width = preprocessing.size
     box = None
     if preprocessing.crop is not None:
@@ -69,6 +75,8 @@ def _convert(image, mode: str):
     """To "L" or "RGB": 16-bit greys are scaled, not clipped, and transparency is laid on white."""
     from PIL import Image
 
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise ValueError(f"its numbers are of the type {image.mode!r}, whose black and white are not defined")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -101,7 +109,7 @@ def read_images(
     def read(file: str | Path) -> np.ndarray | Exception:
         try:
             return read_image(file, preprocessing)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -109,6 +117,11 @@ def read_images(
             chunk = slice(start, min(start + chunk_size, len(files)))
             yield chunk, list(pool.map(read, files[chunk]))
             advance(chunk.stop - chunk.start)
+
+
+def is_image(path: Path) -> bool:
+    """Says whether a path looks like an image file; what is hidden does not."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
 def find_images(paths: Iterable[str]) -> list[str]:
@@ -122,9 +135,11 @@ def find_images(paths: Iterable[str]) -> list[str]:
     for path in paths:
         path = os.path.expanduser(path)
         if os.path.isdir(path):
-            matches = sorted(str(p) for p in Path(path).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+            matches = sorted(str(p) for p in Path(path).rglob("*") if is_image(p))
         else:
-            matches = [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
+            matches = (
+                [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+            )
         if not matches:
             what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
             raise FileNotFoundError(f"no {what} {path!r}; images end in {' '.join(EXTENSIONS)}")

@@ -31,6 +31,10 @@ class Preprocessing:
     crop: float | None = 1.0
     interpolation: Interpolation = "bilinear"
 
+    def __post_init__(self) -> None:
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(f"crop={self.crop}; wanted a share above 0 and up to 1, or None to squash")
+
 
 @dataclass(frozen=True)
 class Split:

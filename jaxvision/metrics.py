@@ -14,10 +14,10 @@ def classification(
     """Judges decided classes [N] and probabilities [N, C] against targets [N].
 
     Gives precision, recall and F1 by class and averaged, the confusion matrix (rows are true classes), the most
-    confused pairs, the expected calibration error and, from six classes on, top-5 accuracy. A class that is never
+    confused pairs and the expected calibration error. A class that is never
     predicted, or does not occur, counts as 0, as in scikit-learn with zero_division=0.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     indices = np.arange(len(classes))
     matrix = confusion_matrix(targets, decided, labels=indices)
@@ -37,8 +37,6 @@ def classification(
     values["expected_calibration_error"] = calibration_error(
         targets == decided, probabilities[np.arange(len(decided)), decided]
     )
-    if len(classes) >= 6:
-        values["top_5_accuracy"] = float(top_k_accuracy_score(targets, probabilities, k=5, labels=indices))
     return values
 
 
@@ -63,12 +61,17 @@ def calibration_error(correct: np.ndarray, confidence: np.ndarray, *, num_bins: 
     return float(round(np.abs(gaps).sum() / len(correct), 10))
 
 
-def binary(targets: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """Gives AUROC and average precision of the positive class's probability [N]; nothing where one class is missing."""
+def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Gives AUROC and average precision by probabilities [N, 2]; nothing where one class is missing.
+
+    Examples are ranked by the logarithm of the odds, which still differs where probabilities have rounded to 1.
+    """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     if len(np.unique(targets)) < 2:
         return {}
+    negative, positive = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float64).tiny)).T
+    probability = positive - negative
     return {
         "auroc": float(roc_auc_score(targets, probability)),
         "average_precision": float(average_precision_score(targets, probability)),

@@ -14,7 +14,7 @@ from jaxvision import run as runs
 from jaxvision.interfaces import Preprocessing
 
 Chunks = Iterator[tuple[slice, list[Any]]]
-Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray
+Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray | jax.Array | Sequence[np.ndarray]
 
 
 class Predictions(NamedTuple):
@@ -60,7 +60,9 @@ def predict(
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     run = trained.run
     preprocessing = run.signature.preprocessing
-    if isinstance(inputs, np.ndarray):
+    is_named = isinstance(inputs, str | Path) or (len(inputs) and isinstance(inputs[0], str | Path))
+    if not is_named:
+        inputs = np.asarray(inputs)
         arrays = _batched(inputs)
         names = [str(index) for index in range(len(arrays))]
         size = _batch_size(run, batch_size, len(names))

@@ -64,7 +64,7 @@ def _value(node: ast.expr, text: str) -> Any:
             return tuple(_value(item, text) for item in node.elts)
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         raise _unreadable(text, f"{ast.unparse(node)!r} is not a plain value, and no code is run") from None
 
 
@@ -92,7 +92,7 @@ def parse_list(text: str) -> list[Spec]:
         return []
     try:
         tree = ast.parse(f"({text.strip().rstrip(',')},)", mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _unreadable(text, getattr(error, "msg", str(error))) from None
     if not isinstance(tree, ast.Tuple):
         raise _unreadable(text, "brackets do not match")
@@ -254,7 +254,12 @@ REGISTRIES = {f"{r.kind}s": r for r in (models, datasets, tasks, optimizers, sch
 _loaded_plugins: set[str] = set()
 
 
-def _warn(name: str, error: Exception) -> None:
+def num_registered() -> int:
+    """Counts what is registered so far, of all kinds."""
+    return sum(len(each._entries) for each in REGISTRIES.values())
+
+
+def _warn(name: str, error: BaseException) -> None:
     warnings.warn(f"the plug-in {name} is left out: {type(error).__name__}: {error}", stacklevel=3)
 
 
@@ -265,7 +270,10 @@ def load_entry_points() -> None:
             _loaded_plugins.add(point.value)
             try:
                 point.load()
-            except Exception as error:  # whatever a stranger's module raises takes down nothing but itself
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # whatever it is, nothing else goes down with it
                 _warn(f"{point.name} ({point.value})", error)
 
 
@@ -277,7 +285,7 @@ def load_plugins(plugins: typing.Iterable[str]) -> None:
             _loaded_plugins.add(place)
             try:
                 import_plugin(plugin)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 _warn(plugin, error)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,12 +77,13 @@ def open_dataset(config: Config, *, data_dir: str | None = None, dataset: Any = 
     return dataset._replace(train=train, validation=validation)
 
 
-def fingerprint(dataset: Dataset, *, num_images: int = 64) -> str:
-    """Tells data apart: a hash of all targets and of some images, evenly spread, of each split."""
-    digest = hashlib.blake2b(digest_size=16)
+def fingerprint(dataset: Dataset, *, num_images: int = 4096) -> str:
+    """Tells data apart: a hash of all classes, targets and names, and of up to a number of images of each split."""
+    digest = hashlib.blake2b(repr(dataset.classes).encode(), digest_size=16)
     for split in (dataset.train, dataset.validation, dataset.test):
         if split is not None:
             digest.update(np.ascontiguousarray(split.targets).tobytes())
+            digest.update("\n".join(name.rsplit("/", 1)[-1] for name in split.names).encode())
             digest.update(split.read(np.linspace(0, len(split) - 1, min(num_images, len(split)), dtype=int)).tobytes())
     return digest.hexdigest()
 
@@ -90,10 +92,11 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
 
 
-def build(config: Config, dataset: Dataset, *, plugins: Sequence[str] = ()) -> Run:
+def build(config: Config, dataset: Dataset, *, data_dir: str | None = None, plugins: Sequence[str] = ()) -> Run:
     """Looks up what the config names, for the data given."""
     places = tuple(map(registry.plugin_place, plugins))
-    signature = Signature(dataset.classes, dataset.preprocessing, fingerprint(dataset), places, _versions())
+    place = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
+    signature = Signature(dataset.classes, dataset.preprocessing, fingerprint(dataset), place, places, _versions())
     return assemble(config, signature)
 
 
@@ -104,8 +107,20 @@ def assemble(config: Config, signature: Signature) -> Run:
     model: Model = registry.models.build(config.model, output_size=task.output_size)
     model = step.normalised(model, signature.preprocessing)
     run = Run(config, signature, task, model, parallel.make_mesh())
-    jax.eval_shape(model.init, jax.random.key(0), example_inputs(run))  # shapes that do not fit show here, at no cost
+    _check_outputs(run)  # shapes that do not fit show here, at no cost
     return run
+
+
+def _check_outputs(run: Run) -> None:
+    """Raises where the model cannot take the inputs, or gives another number of outputs than the task asks for."""
+    inputs = example_inputs(run)
+    params, state = jax.eval_shape(run.model.init, jax.random.key(0), inputs)
+    outputs, _ = jax.eval_shape(lambda *a: run.model.apply(*a, train=False, key=None), params, state, inputs)
+    if outputs.shape != (1, run.task.output_size):
+        raise ValueError(
+            f"the model {run.config.model!r} gives outputs of shape {outputs.shape} for one image; the task "
+            f"{run.config.task!r} wants (1, {run.task.output_size}): its factory is told output_size"
+        )
 
 
 def example_inputs(run: Run, batch_size: int = 1) -> jax.ShapeDtypeStruct:

@@ -234,7 +234,7 @@ def train(
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
     _check_specs(config, dataset is None)
     data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
-    run = runs.build(config, data, plugins=plugins)
+    run = runs.build(config, data, data_dir=data_dir, plugins=plugins)
     job = _prepare(run, data)
     place = Path(workdir).expanduser() if workdir else workdirs.fresh(config)
     with workdirs.entered(place, config, run.signature) as path:

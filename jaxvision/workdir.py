@@ -21,11 +21,15 @@ from jaxvision.interfaces import Preprocessing
 
 @dataclass(frozen=True)
 class Signature:
-    """What later verbs know of a run without opening its data; `data` tells the data of one run from others."""
+    """What later verbs know of a run without opening its data; `data` tells the data of one run from others.
+
+    `data_dir` and `plugins` say where things were, and serve where nothing else is said.
+    """
 
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     data: str
+    data_dir: str | None
     plugins: tuple[str, ...]
     versions: dict[str, str]
 
@@ -38,13 +42,13 @@ class Signature:
         """Reads what `save` wrote. Raises ValueError where it is damaged."""
         try:
             values = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is not readable JSON: {error}") from None
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()
-        }
-        values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
-        return Signature(preprocessing=Preprocessing(**plain), **values)
+            plain: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()
+            }
+            values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
+            return Signature(preprocessing=Preprocessing(**plain), **values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def fresh(config: Config) -> Path:
@@ -94,6 +98,7 @@ def entered(path: Path, config: Config, signature: Signature) -> Iterator[Path]:
     check(path, config, signature)
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
+        check(path, config, signature)  # once more: another may have begun and ended since
         signature.save(path / "signature.json")
         config.save(path / "config.json")  # last: its presence says that the workdir is whole
         yield path

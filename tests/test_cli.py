@@ -170,6 +170,21 @@ def test_bad_experiments(content, expected, refused, tmp_path):
     assert expected in refused("launch", "--experiment=bad.py")
 
 
+def test_an_experiment_that_registers_a_model_and_one_that_cannot_be_imported(tmp_path, refused):
+    (tmp_path / "own.py").write_text(
+        "import jaxvision as jv\nfrom jaxvision import registry\n"
+        "@jv.models.register('own_model')\ndef own_model(*, output_size: int):\n"
+        "    return registry.models.build('mlp(hidden=(3,))', output_size=output_size)\n"
+        "CONFIG = jv.Config(model='own_model', dataset='synthetic(num_examples=60, image_size=8)',\n"
+        "                   steps=1, batch_size=20)"
+    )
+    assert cli.run("launch", ["--experiment=own", "--workdir=run"]) == 0
+    assert str(tmp_path / "own.py") in (tmp_path / "run" / "signature.json").read_text()
+    (tmp_path / "lame.py").write_text("import pandas_missing")
+    with pytest.raises(ModuleNotFoundError, match="pandas_missing"):
+        cli.run("launch", ["--experiment=lame.py"])
+
+
 def test_bad_folders(refused, photos, tmp_path):
     empty, one, loose = tmp_path / "empty", tmp_path / "one", tmp_path / "loose"
     (one / "cat").mkdir(parents=True)

@@ -70,6 +70,22 @@ def moved(photos, tmp_path, *names):
     return root
 
 
+def test_other_names_of_splits_are_known_or_asked_for(photos, tmp_path):
+    dataset = build(f"folder(path='{moved(photos, tmp_path, 'training_set', 'test_set')}', image_size=8)")
+    assert dataset.classes == ("dark", "light") and all("/test_set/" in name for name in dataset.test.names)
+    (tmp_path / "laid_out" / "training_set").rename(tmp_path / "laid_out" / "study")
+    with pytest.raises(ValueError, match=r"has 'test_set' but no training split; name that one 'train'"):
+        build(f"folder(path='{tmp_path / 'laid_out'}', image_size=8)")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("bus", "train"):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            Image.new("RGB", (9, 9)).save(tmp_path / name / f"{index}.png")
+    assert build(f"folder(path='{tmp_path}', image_size=8)").classes == ("bus", "train")
+
+
 @pytest.mark.parametrize("held_out", ["test", "validation", "val", "holdout"])
 def test_the_one_held_out_folder_is_test(photos, tmp_path, held_out):
     dataset = build(f"folder(path='{moved(photos, tmp_path, 'train', held_out)}', image_size=8)")
@@ -200,6 +216,16 @@ def test_npz_files_that_do_not_fit(content, expected, tmp_path):
         return
     with pytest.raises(ValueError, match=expected):
         build(f"arrays(path='{tmp_path / 'data.npz'}')")
+
+
+def test_splits_of_arrays_go_by_their_names():
+    both = (IMAGES, LABELS)
+    dataset = from_arrays({"train": both, "val": both, "test": both})
+    assert dataset.validation is not None and len(dataset.validation) == 30
+    with pytest.raises(ValueError, match="no split 'tset'; did you mean 'test'"):
+        from_arrays({"train": both, "tset": both})
+    with pytest.raises(ValueError, match="label -1 is negative"):
+        from_arrays({"train": both, "test": (IMAGES, LABELS - 1)}, classes=("a", "b", "c"))
 
 
 def test_whole_numbers_with_gaps_are_names():

@@ -99,6 +99,9 @@ def test_predictions_do_not_depend_on_the_batch_or_the_way_in(run, photos):
     assert len(pattern.names) == 22
     arrays = np.stack([np.asarray(Image.open(f)) for f in files])
     np.testing.assert_allclose(jv.predict(run.workdir, arrays).probabilities, all_at_once.probabilities, atol=1e-6)
+    np.testing.assert_allclose(
+        jv.predict(run.workdir, list(arrays)).probabilities, all_at_once.probabilities, atol=1e-6
+    )
     one = jv.predict(run.workdir, arrays[0])
     np.testing.assert_allclose(one.probabilities, all_at_once.probabilities[:1], atol=1e-6)
 

@@ -51,6 +51,12 @@ def test_all_modes_become_what_is_asked(mode, channels, tmp_path):
     assert (mode == "1") or np.abs(read.astype(int) - 204).max() <= 3
 
 
+def test_numbers_without_a_black_and_white_are_refused(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match=r"float\.tif.*type 'F', whose black and white are not defined"):
+        read_image(tmp_path / "float.tif", asked((8, 8)))
+
+
 def test_crop_keeps_the_aspect_and_squash_the_whole(tmp_path):
     Image.fromarray(gradient(90, 30)).save(tmp_path / "wide.png")
     cropped = read_image(tmp_path / "wide.png", asked((30, 30)))

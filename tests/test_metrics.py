@@ -27,12 +27,6 @@ def test_classification_by_hand():
     assert report["expected_calibration_error"] == pytest.approx(0.8 - 0.5)
 
 
-def test_top_5_accuracy_from_six_classes_on():
-    probabilities = np.array([[0.3, 0.2, 0.2, 0.15, 0.1, 0.05]] * 2)
-    report = metrics.classification(np.array([4, 5]), np.array([0, 0]), probabilities, classes=tuple("abcdef"))
-    assert report["top_5_accuracy"] == 0.5
-
-
 def test_calibration_error_by_hand():
     correct, confidence = np.array([1, 0, 1, 1]), np.array([0.95, 0.95, 0.55, 1.0])
     # bins (14/15, 1]: three of mean confidence 2.9 / 3 and accuracy 2 / 3; and one of 0.55 and 1
@@ -40,7 +34,7 @@ def test_calibration_error_by_hand():
 
 
 def test_binary_figures_by_hand():
-    figures = metrics.binary(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.5, 0.9]))
+    figures = metrics.binary(np.array([0, 1, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.1, 0.9]]))
     assert figures["auroc"] == pytest.approx(3 / 4)
     assert figures["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
-    assert metrics.binary(np.array([1, 1]), np.array([0.1, 0.4])) == {}
+    assert metrics.binary(np.array([1, 1]), np.full((2, 2), 0.5)) == {}

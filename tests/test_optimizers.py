@@ -85,7 +85,21 @@ def test_warm_up_rises_from_the_first_step_to_the_peak(name):
     np.testing.assert_allclose(rates(name)[-1], warmed[-1], atol=1e-6)
 
 
-@pytest.mark.parametrize("spec", ["cosine(warmup=1.0)", "step(at=(0.7, 0.2))", "one_cycle(warmup=0.0)"])
+def test_two_steps_of_a_short_run_may_fall_on_one():
+    assert rates("step(at=(0.5, 0.52))", num_steps=10)[-1] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "cosine(end=-1.0)",
+        "linear(end=2.0)",
+        "one_cycle(start=30.0)",
+        "cosine(warmup=1.0)",
+        "step(at=(0.7, 0.2))",
+        "one_cycle(warmup=0.0)",
+    ],
+)
 def test_impossible_schedules_are_refused(spec):
     with pytest.raises(ValueError, match="wanted"):
         rates(spec)

@@ -36,6 +36,7 @@ def test_specs_are_read():
         "cnn, mlp",
         "lambda: 0",
         "cnn(a=f'{1}')",
+        "cnn(a={[1]: 2})",
     ],
 )
 def test_code_and_nonsense_are_refused(text):
@@ -86,12 +87,22 @@ def test_plugins_load_from_a_file_and_a_broken_one_warns(tmp_path):
     good, broken, taken = (tmp_path / f"{n}.py" for n in ("good_plugin", "broken_plugin", "taken_plugin"))
     good.write_text(PLUGIN.format(name="from_a_file"))
     broken.write_text("import does_not_exist_at_all")
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit('needs a GPU')")
     taken.write_text(PLUGIN.format(name="cnn"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        registry.load_plugins([str(broken), str(taken), str(good), str(tmp_path / "missing.py"), "no_such_module"])
+        registry.load_plugins(
+            [
+                str(broken),
+                str(taken),
+                str(good),
+                str(tmp_path / "missing.py"),
+                "no_such_module",
+                str(tmp_path / "leaving.py"),
+            ]
+        )
     told = [str(w.message) for w in caught]
-    assert len(told) == 4
+    assert len(told) == 5 and "needs a GPU" in told[4]
     assert "broken_plugin.py" in told[0] and "does_not_exist_at_all" in told[0]
     assert "taken_plugin.py:4" in told[1] and "cnn.py" in told[1] and "rename one" in told[1]
     assert "missing.py" in told[2] and "no_such_module" in told[3]

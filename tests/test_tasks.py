@@ -28,6 +28,20 @@ def test_softmax_cross_entropy_by_hand():
     np.testing.assert_array_equal(values["accuracy"], [1, 0])
 
 
+def test_top_5_accuracy_from_six_classes_on_is_judged_by_logits():
+    logits = np.array([[0.0, -120, -121, -122, -123, -124, -125]] * 3, np.float32)  # whose probabilities are 1, 0, 0 …
+    values = loss("multiclass", logits, [1, 4, 5], num_classes=7)
+    np.testing.assert_array_equal(values["top_5_accuracy"], [1, 1, 0])
+    assert "top_5_accuracy" not in loss("multiclass", logits[:, :5], [1, 4, 2], num_classes=5)
+
+
+def test_confident_answers_are_still_ranked():
+    task = registry.tasks.build("binary", num_classes=2)
+    logits = np.array([[18.0], [20], [25], [30], [35], [40]], np.float32)
+    predictions = np.asarray(task.predict(fixed(logits), {}, {}, jnp.zeros((6, 1))))
+    assert task.report(np.array([0, 0, 0, 1, 1, 1]), predictions, ("no", "yes"))["auroc"] == 1
+
+
 def test_label_smoothing_acts_in_training_alone():
     log_probabilities = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
     smoothed = loss("multiclass(label_smoothing=0.3)", LOGITS, [0, 2], train=True, num_classes=3)["loss"]

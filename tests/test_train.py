@@ -156,6 +156,16 @@ def test_data_that_changed_are_refused(tmp_path):
         jv.evaluate(tmp_path / "run")
 
 
+def test_a_model_of_the_wrong_width_is_refused(tmp_path):
+    def wrong(*, output_size: int) -> jv.Model:
+        """One output, whatever is asked for."""
+        return registry.models.build("mlp(hidden=())", output_size=1)
+
+    registry.models.register("wrong_width")(wrong)
+    with pytest.raises(ValueError, match=r"gives outputs of shape \(1, 1\) for one image; the task .* wants \(1, 3\)"):
+        jv.train(CONFIG.replace(model="wrong_width"), workdir=tmp_path / "run")
+
+
 def test_a_second_run_in_a_workdir_is_refused_and_a_dead_ones_lock_is_not(tmp_path):
     import fcntl
 

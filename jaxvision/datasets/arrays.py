@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.registry import nearest
 
 NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 
@@ -20,6 +21,11 @@ def statistics(images: np.ndarray, *, num_images: int = 10_000) -> tuple[tuple[f
     mean = chosen.mean(axis=(0, 1, 2), dtype=np.float64) / scale
     std = chosen.std(axis=(0, 1, 2), dtype=np.float64) / scale
     return tuple(float(m) for m in mean.round(4)), tuple(float(max(s, 1e-3)) for s in std.round(4))
+
+
+def statistics_of(split: Split, *, num_images: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of a split, over images evenly spread up to a number."""
+    return statistics(split.read(np.linspace(0, len(split) - 1, min(num_images, len(split)), dtype=int)))
 
 
 def checked_images(images: np.ndarray, *, source: str) -> np.ndarray:
@@ -50,6 +56,10 @@ def from_arrays(
 
     Labels [N] are integers or strings. Raises ValueError for what does not fit together.
     """
+    unknown = [name for name in splits if name not in NAMES]
+    if unknown:
+        raise ValueError(f"{source}: there is no split {unknown[0]!r}{nearest(unknown[0], NAMES)}; {', '.join(NAMES)}")
+    splits = {NAMES[name]: pair for name, pair in splits.items()}
     if "train" not in splits:
         raise ValueError(f"{source}: there is no train split among {', '.join(splits) or 'nothing'}")
     labels = {name: np.asarray(pair[1]) for name, pair in splits.items()}
@@ -68,7 +78,7 @@ def from_arrays(
     cut = {name: Split.of(images[name], targets[name]) for name in splits}
     if "test" not in cut:
         cut["train"], cut["test"] = cut["train"].cut(test_fraction, seed=split_seed)
-    mean, std = statistics(images["train"])
+    mean, std = statistics_of(cut["train"])
     size = images["train"].shape[1:3]
     preprocessing = Preprocessing((int(size[0]), int(size[1])), images["train"].shape[-1], mean, std)
     return Dataset(cut["train"], cut.get("validation"), cut["test"], classes, preprocessing)
@@ -80,8 +90,9 @@ def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str
     if len(known) < 2:
         raise ValueError(f"{source}: train has the one class {known[0]}; a classifier needs two or more")
     if np.issubdtype(known.dtype, np.integer):
-        if known[0] < 0:
-            raise ValueError(f"{source}: label {known[0]} is negative; labels count from 0")
+        least = min(int(values.min()) for values in labels.values())
+        if least < 0:
+            raise ValueError(f"{source}: label {least} is negative; labels count from 0")
         if classes:  # the labels count them
             largest = max(int(values.max()) for values in labels.values())
             if largest >= len(classes):

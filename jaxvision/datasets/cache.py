@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+DECODING = 1  # counts the changes of images.py after which what was decoded before is no longer right
 Arrays = dict[str, np.ndarray]
 
 
@@ -27,6 +29,7 @@ def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
     The folder appears whole or not at all. A cache that cannot be written warns, and a temporary folder serves.
     """
     parent = cache_folder() / "arrays"
+    key = f"{DECODING} {importlib.metadata.version('pillow')} {key}"
     folder = parent / f"{name}-{hashlib.blake2b(key.encode(), digest_size=10).hexdigest()}"
     if not folder.is_dir():
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.arrays import statistics
+from jaxvision.datasets.arrays import statistics_of
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 
@@ -26,6 +26,6 @@ def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int 
     images = np.stack([from_array(image, shape) for image in images])
     names = [f"digit {index}" for index in range(len(targets))]
     train, test = Split.of(images, targets.astype(np.int32), names).cut(test_fraction, seed=split_seed)
-    mean, std = statistics(train.read(np.arange(len(train))))
+    mean, std = statistics_of(train)
     preprocessing = Preprocessing(shape.size, 1, mean, std, interpolation="bicubic")
     return Dataset(train, None, test, tuple("0123456789"), preprocessing)

@@ -11,10 +11,12 @@ import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.datasets.cache import cached
-from jaxvision.images import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, read_images
+from jaxvision.images import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, is_image, read_images
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 
-TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
+TRAIN = ("train", "training", "train_set", "training_set")
+VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
+HELD_OUT = (*VALIDATION, "test", "testing", "test_set", "holdout", "eval")
 
 
 def _folders(path: Path) -> list[Path]:
@@ -24,8 +26,11 @@ def _folders(path: Path) -> list[Path]:
 def split_folders(path: Path) -> dict[str, Path]:
     """Finds which folder is train, validation and test; {"train": path} where path holds the classes itself."""
     folders = {p.name.lower(): p for p in _folders(path)}
-    train = next((folders.pop(name) for name in TRAIN if name in folders), None)
+    train = next((folders.pop(name) for name in TRAIN if name in folders and _folders(folders[name])), None)
     if train is None:
+        held_out = next((p.name for name, p in folders.items() if name in HELD_OUT and _folders(p)), None)
+        if held_out is not None:
+            raise ValueError(f"folder {str(path)!r} has {held_out!r} but no training split; name that one 'train'")
         return {"train": path}
     if len(folders) == 1:  # one held-out folder, whatever its name, is test
         return {"train": train, "test": next(iter(folders.values()))}
@@ -66,7 +71,7 @@ def list_files(path: Path, classes: list[str]) -> Listing:
         )
     files, targets = [], []
     for index, name in enumerate(classes):
-        found = sorted(p for p in (path / name).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        found = sorted(p for p in (path / name).rglob("*") if is_image(p))
         files += found
         targets += [index] * len(found)
     if not files:
@@ -91,6 +96,8 @@ def _decode(listing: Listing, preprocessing: Preprocessing, name: str) -> tuple[
         with tqdm(total=size[0], desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
             for chunk, results in read_images(listing.files, preprocessing, advance=bar.update):
                 for index, result in enumerate(results, chunk.start):
+                    if isinstance(result, OSError):  # not the file's own fault, so nothing to remember of it
+                        raise result
                     if isinstance(result, Exception):
                         errors[index] = str(result)
                     else:
@@ -139,13 +146,11 @@ def folder(
     image_size is the side in pixels, or (height, width); crop is the share of the largest centred rectangle that is
     kept, None squashes. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
     """
-    root = Path(path).expanduser()
+    root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {path!r}; name the one that holds the classes: folder(path='…')")
     if channels not in (1, 3):
         raise ValueError(f"folder: channels={channels}; wanted 1 (grey) or 3 (colour)")
-    if crop is not None and not 0 < crop <= 1:
-        raise ValueError(f"folder: crop={crop}; wanted a share above 0 and up to 1, or None to squash")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(size) < 1:
         raise ValueError(f"folder: image_size={image_size}; wanted at least 1 pixel")

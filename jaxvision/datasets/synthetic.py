@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.arrays import statistics
+from jaxvision.datasets.arrays import statistics_of
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 
 
@@ -38,7 +38,7 @@ def synthetic(
         (num_examples, image_size, image_size, channels)
     )
     images = (255 * images.clip(0, 1)).astype(np.uint8)
-    mean, std = statistics(images)
     train, test = Split.of(images, targets).cut(test_fraction, seed=split_seed)
+    mean, std = statistics_of(train)
     preprocessing = Preprocessing((image_size, image_size), channels, mean, std)
     return Dataset(train, None, test, tuple(f"class {i}" for i in range(num_classes)), preprocessing)

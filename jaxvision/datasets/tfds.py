@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.arrays import statistics
+from jaxvision.datasets.arrays import statistics_of
 from jaxvision.datasets.cache import cached
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
@@ -124,7 +124,7 @@ def read(
     if "test" not in splits:
         splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
     images = arrays["train_images"]
-    mean, std = constants or statistics(images)
+    mean, std = constants or statistics_of(splits["train"])
     size, channels = (images.shape[1], images.shape[2]), images.shape[3]
     classes = tuple(str(c) for c in arrays["classes"])
     preprocessing = Preprocessing(size, channels, mean, std, **(resize or {}))

@@ -32,6 +32,9 @@ def multiclass(*, num_classes: int, label_smoothing: float = 0.0) -> Task:
         wanted = optax.smooth_labels(soft, label_smoothing) if train and label_smoothing else soft
         correct = jnp.argmax(logits, axis=-1) == jnp.argmax(soft, axis=-1)
         values = {"loss": optax.softmax_cross_entropy(logits, wanted), "accuracy": correct.astype(jnp.float32)}
+        if num_classes > 5:
+            of_target = jnp.take_along_axis(logits, jnp.argmax(soft, axis=-1, keepdims=True), axis=-1)
+            values["top_5_accuracy"] = ((logits > of_target).sum(axis=-1) < 5).astype(jnp.float32)
         return values, state
 
     def predict(model, params, state, inputs):
@@ -75,14 +78,13 @@ def binary(*, num_classes: int, threshold: float = 0.5, label_smoothing: float =
 
     def predict(model, params, state, inputs):
         outputs, _ = model.apply(params, state, inputs, train=False, key=None)
-        positive = jax.nn.sigmoid(outputs[:, 0])
-        return jnp.stack([1 - positive, positive], axis=-1)
+        return jnp.stack([jax.nn.sigmoid(-outputs[:, 0]), jax.nn.sigmoid(outputs[:, 0])], axis=-1)
 
     def decide(predictions):
         return (predictions[:, 1] >= threshold).astype("int32")
 
     def report(targets, predictions, classes):
         values = metrics.classification(targets, decide(predictions), predictions, classes=classes)
-        return {"threshold": threshold, **values, **metrics.binary(targets, predictions[:, 1])}
+        return {"threshold": threshold, **values, **metrics.binary(targets, predictions)}
 
     return Task(1, loss, predict, decide, report, ("accuracy", "max"))
