@@ -33,6 +33,7 @@ def _hush() -> None:
     """Keeps what Orbax's threads say to themselves: each step, and pages about a read that failed, after its error."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     say = sys.unraisablehook
 
     def say_others(unraisable: Any) -> None:
