@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
+import json
 import logging
 import math
 import sys
@@ -17,15 +17,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import parallel
-from jaxvision.interfaces import TrainState
+from jaxvision.config import write_json
+from jaxvision.interfaces import TrainState, Tree
 
+VALUES = "values.json"  # in a checkpoint's folder, where its evaluation came after it
 Best = tuple[str, str] | None  # the value that chooses, and "max" or "min"
 
 
+Judged = tuple[Tree, Tree]  # (params, model_state), or the averages of both
+
+
 def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What later verbs need, and what only training needs. Keys of random numbers are saved as their data."""
+    """What later verbs need, and what only training needs."""
     model = {"params": state.params, "model_state": state.model_state, "ema": state.ema}
-    return model, {"step": state.step, "opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+    return model, {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+
+
+def _plain(state: TrainState) -> TrainState:
+    """The state with its key of random numbers as plain data."""
+    return state._replace(key=jax.random.key_data(state.key))
 
 
 @functools.cache
@@ -43,12 +53,32 @@ def _hush() -> None:
     sys.unraisablehook = say_others
 
 
+def _sum(leaf: jax.Array, salt: int) -> int:
+    """A sum over the bits of this host's part of an array, each number times an odd one made of its place.
+
+    Sums of integers modulo 2^64 do not depend on their order, so it is the same however devices split the array, and
+    an odd factor lets no single change go unseen.
+    """
+    total = np.uint64(0)
+    for shard in leaf.addressable_shards:
+        if shard.replica_id == 0:
+            place = np.uint64(salt)
+            for size, part in zip(leaf.shape, shard.index, strict=True):
+                place = np.add.outer(place * np.uint64(size), np.arange(*part.indices(size), dtype=np.uint64))
+            numbers = np.asarray(shard.data)
+            bits = np.ascontiguousarray(numbers).view(f"u{numbers.itemsize}").reshape(numbers.shape)
+            total += ((2 * place + 1) * np.uint64(0x9E3779B97F4A7C15) * bits).sum(dtype=np.uint64)
+    return int(total)
+
+
 def _digest(tree: Any) -> str:
-    """A hash of all numbers of a tree: the storage itself does not notice a flipped bit."""
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(jax.device_get(tree)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
+    """A hash of all numbers of a tree, whatever its sharding: the storage itself does not notice a flipped bit."""
+    leaves = jax.tree.leaves(tree)
+    for leaf in leaves:
+        leaf.copy_to_host_async()
+    with np.errstate(over="ignore"):
+        ours = sum(_sum(leaf, salt) for salt, leaf in enumerate(leaves))
+    return f"{sum(map(int, parallel.gather_texts(str(ours)))) % 2**64:016x}"
 
 
 class Checkpoints:
@@ -59,23 +89,40 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
+        self._folder = folder.absolute()
         self._best = best
         self._keep = keep
         self._scores: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(preservation_policy=self, create=not read_only, read_only=read_only)
         items = ("model", "training", "report")
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=items)
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=items)
 
         for step in self.steps():
             self._score(step, self._values(step))
 
     def _values(self, step: int) -> dict[str, float]:
-        """Reads the validation values that a checkpoint carries; none where it is damaged."""
+        """Reads the validation values that a checkpoint carries, or got later; none where it is damaged."""
         args = self._ocp.args
+        added = self._added(step)
+        if added is not None:
+            return added
         try:
             return self._manager.restore(step, args=args.Composite(report=args.JsonRestore()))["report"]["values"]
         except Exception:  # whatever its layers make of damaged bytes; who restores it is told
             return {}
+
+    def _added(self, step: int) -> dict[str, float] | None:
+        """Reads the values that a checkpoint got after it was saved."""
+        try:
+            return json.loads((self._folder / str(step) / VALUES).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def add_values(self, step: int, values: dict[str, float]) -> None:
+        """Gives a checkpoint validation values that it was saved without."""
+        self._score(step, values)
+        if parallel.is_first():
+            write_json(self._folder / str(step) / VALUES, values)
 
     def _score(self, step: int, values: dict[str, float]) -> None:
         if self._best and math.isfinite(values.get(self._best[0], math.nan)):
@@ -93,7 +140,7 @@ class Checkpoints:
     def save(self, state: TrainState, *, values: dict[str, float], sums: dict[str, float]) -> None:
         """Saves the state at its step, with validation values (may be empty) and the sums of the report under way."""
         args = self._ocp.args
-        model, training = _split(state)
+        model, training = _split(_plain(state))
         report = {"values": values, "sums": sums, "model": _digest(model), "training": _digest(training)}
         self._score(int(state.step), values)
         self._manager.save(
@@ -117,8 +164,9 @@ class Checkpoints:
         """Reads items of a checkpoint and its report. Raises ValueError where they are not what was saved."""
         args = self._ocp.args
         items = {name: args.StandardRestore(like) for name, like in likes.items()}
+        wanted = args.Composite(report=args.JsonRestore(), **items)
         try:
-            found = dict(self._manager.restore(step, args=args.Composite(report=args.JsonRestore(), **items)).items())
+            found = dict(parallel.together(lambda: self._manager.restore(step, args=wanted)).items())
         except Exception as error:  # whatever its many layers make of damaged bytes
             raise ValueError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
         for name in likes:
@@ -149,7 +197,8 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             return like, {}
-        model, training = parallel.abstract(jax.eval_shape(_split, like), mesh)
+        plain = jax.eval_shape(_plain, like)
+        model, training = _split(parallel.abstract(plain, parallel.split_state(plain, mesh)))
         step, found = self._read_first(steps[::-1], {"model": model, "training": training})
         for other in steps:
             if other > step:
@@ -161,13 +210,16 @@ class Checkpoints:
             key=jax.random.wrap_key_data(rest["key"]),
             **found["model"],
         )
-        return state, found["report"]["sums"]
+        is_evaluated = self._added(step) is not None
+        return state, {} if is_evaluated else found["report"]["sums"]
 
-    def restore_model(self, steps: list[int], params: Any, model_state: Any, mesh: Mesh) -> tuple[int, Any, Any]:
-        """Restores (step, params, model_state) of the first of the steps that is whole, into the shapes given."""
-        like = parallel.abstract({"params": params, "model_state": model_state, "ema": None}, mesh)
-        step, found = self._read_first(steps, {"model": like})
-        return step, found["model"]["params"], found["model"]["model_state"]
+    def restore_model(self, steps: list[int], like: Judged, mesh: Mesh, *, ema: bool) -> tuple[int, Judged]:
+        """Restores (step, (params, model_state)) of the first whole of the steps: the averages where there are some."""
+        model = {"params": like[0], "model_state": like[1], "ema": like if ema else None}
+        shardings = jax.tree.map(lambda _: parallel.replicated(mesh), model)
+        step, found = self._read_first(steps, {"model": parallel.abstract(model, shardings)})
+        model = found["model"]
+        return step, tuple(model["ema"]) if ema else (model["params"], model["model_state"])
 
     def wait(self) -> None:
         """Waits until what was saved is on disk."""

@@ -24,6 +24,9 @@ from jaxvision.config import FIELDS, HINTS, Config, describe
 Argv = Sequence[str]
 
 
+DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
+
+
 class UsageError(ValueError):
     """What was typed cannot be carried out; the message says why and what to do."""
 
@@ -37,7 +40,7 @@ def _define_config(values: flags.FlagValues) -> None:
         if typing.get_origin(HINTS[name]) is typing.Literal:
             flags.DEFINE_enum(name, None, list(kinds), help, flag_values=values)
         else:
-            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kinds[0]]
+            define = DEFINE[kinds[0]]
             define(name, None, help, flag_values=values)
 
 

@@ -36,18 +36,30 @@ class Config:
     learning_rate: float | None = _field(None, "peak learning rate; by default the optimizer's own")
     clip_norm: float | None = _field(None, "largest global norm of the gradient; none by default")
     augment: str = _field("", "comma-separated augment specs, in order")
-    batch_size: int = _field(128, "examples a step, over all devices")
-    epochs: int = _field(10, "passes over the training split")
-    steps: int | None = _field(None, "training steps; beats epochs")
+    batch_size: int = _field(128, "examples at once, over all devices")
+    accumulate: int = _field(1, "batches whose gradients make one step: as one batch so many times as large")
+    epochs: int = _field(10, "passes over the training split", may_change=True)
+    steps: int | None = _field(None, "training steps; beats epochs", may_change=True)
+    precision: Literal["f32", "bf16", "f64"] = _field("f32", "of computation; f64 is for comparing numbers")
+    ema: float | None = _field(None, "decay of an average of the parameters, which is then what is judged")
     seed: int = _field(0, "seed of parameters, data order, augmentation and dropout")
     split_seed: int = _field(0, "seed of the cuts between train, validation and test")
     validation_fraction: float = _field(0.1, "share of train that is cut off where a set has no validation split")
-    eval_every: int | None = _field(None, "steps between evaluations on validation; by default an epoch")
+    eval_every: int | None = _field(
+        None, "steps between evaluations on validation; by default an epoch", may_change=True
+    )
     eval_batch_size: int = _field(256, "examples a step in evaluation and prediction", may_change=True)
     save_every: int | None = _field(None, "steps between further saves; each evaluation saves too", may_change=True)
     keep: int = _field(2, "newest checkpoints that are kept beside the best", may_change=True)
-    on_nonfinite: Literal["stop", "skip"] = _field("stop", "what a step does whose loss or gradient is not finite")
+    on_nonfinite: Literal["stop", "skip"] = _field(
+        "stop", "what a step does whose loss or gradient is not finite", may_change=True
+    )
     on_bad_image: Literal["error", "skip"] = _field("error", "what an unreadable image file does")
+    mesh: str = _field("", "devices by axis, as data=2,fsdp=4; by default all on data", may_change=True)
+    parallel: Literal["jit", "pmap"] = _field("jit", "what compiles the step for many devices", may_change=True)
+    remat: bool = _field(
+        False, "compute maps of deep models again in the backward pass to save memory", may_change=True
+    )
 
     def __post_init__(self) -> None:
         import typeguard
@@ -58,7 +70,16 @@ class Config:
                 typeguard.check_type(value, hint)
             except typeguard.TypeCheckError:
                 raise TypeError(f"{name}={value!r} is not {describe(hint)}") from None
-        for name in ("batch_size", "epochs", "steps", "eval_every", "eval_batch_size", "save_every", "keep"):
+        for name in (
+            "batch_size",
+            "accumulate",
+            "epochs",
+            "steps",
+            "eval_every",
+            "eval_batch_size",
+            "save_every",
+            "keep",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
@@ -67,6 +88,8 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 2**32")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction} must be at least 0 and below 1")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema} must be above 0 and below 1, as 0.999")
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -79,10 +102,15 @@ class Config:
                 raise ValueError(f"Config has no field {name!r}{nearest(name, FIELDS)}; it has {', '.join(FIELDS)}")
         return dataclasses.replace(self, **changes)
 
+    @property
+    def step_size(self) -> int:
+        """Examples that one step learns from: the batches it accumulates, together."""
+        return self.batch_size * self.accumulate
+
     def differences(self, other: Config) -> dict[str, tuple[Any, Any]]:
-        """Lists the fields that differ and may not within one run: name -> (ours, the other's)."""
-        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in FIELDS.values()}
-        return {k: v for k, v in pairs.items() if v[0] != v[1] and not FIELDS[k].metadata["may_change"]}
+        """Lists the fields that differ: name -> (ours, the other's)."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in FIELDS}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def save(self, path: Path) -> None:
         """Writes the fields as JSON."""
@@ -106,5 +134,5 @@ def describe(hint: Any) -> str:
     """Says in words what a field accepts."""
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(typing.get_args(hint))
-    names = {int: "a whole number", float: "a number", str: "a string", type(None): "None"}
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False", type(None): "None"}
     return " or ".join(names[kind] for kind in typing.get_args(hint) or (hint,))

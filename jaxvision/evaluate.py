@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,37 @@ from jaxvision import logs, parallel, pictures, pipeline, registry
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import write_json
-from jaxvision.interfaces import Dataset, Split
+from jaxvision.interfaces import Dataset, Split, Task
+from jaxvision.interrupts import Stopped
 from jaxvision.step import make_eval_step
 
 NUM_MISTAKES = 25
 
 
-def run_split(run: runs.Run, eval_step, params, model_state, split: Split, batch_size: int):
-    """Runs a split through the model: (mean of each value over its examples, predictions [N, …])."""
+def never() -> bool:
+    """Nothing stops an evaluation."""
+    return False
+
+
+def run_split(
+    run: runs.Run, eval_step, params, model_state, split: Split, batch_size: int, *, stop: Callable[[], bool] = never
+):
+    """Runs a split through the model: (mean of each value over its examples, predictions [N, …]), on all hosts.
+
+    Raises Stopped where `stop` says so, which is asked after each batch.
+    """
     size = parallel.round_up(min(batch_size, len(split)), run.mesh)
+    rows = parallel.host_rows(size, run.mesh)
     sums: dict[str, float] = {}
     predictions = []
     with logs.progress(len(split), "evaluate") as bar:
-        for batch in pipeline.eval_batches(split, size):
-            found, predicted = jax.device_get(eval_step(params, model_state, parallel.put_batch(batch, run.mesh)))
+        for start, batch in zip(range(0, len(split), size), pipeline.eval_batches(split, size, rows=rows), strict=True):
+            found, predicted = jax.device_get(eval_step(params, model_state, batch))
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in found.items()}
-            predictions.append(predicted[batch["mask"] > 0])
+            predictions.append(predicted[: len(split) - start])
             bar.update(len(predictions[-1]))
+            if stop():
+                raise Stopped
     count = sums.pop("count")
     return {name: total / count for name, total in sums.items()}, np.concatenate(predictions)
 
@@ -59,7 +73,7 @@ def evaluate(
         raise ValueError(
             f"no split {split!r}{registry.nearest(split, runs.splits(data))}; {', '.join(runs.splits(data))}"
         )
-    eval_step = make_eval_step(trained.run.model, trained.run.task)
+    eval_step = parallel.compile_eval(make_eval_step(trained.run.model, trained.run.task), trained.run.mesh)
 
     def measure(part: Split):
         return run_split(trained.run, eval_step, trained.params, trained.model_state, part, config.eval_batch_size)
@@ -76,13 +90,18 @@ def evaluate(
     if split != "train":
         report["train"] = _train_share(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
-    folder = path / ("report" if split == "test" else f"report_{split}")
+    if parallel.is_first():
+        _write(path, report, chosen, predictions, data.classes, trained.run.task)
+    return report
+
+
+def _write(path: Path, report: dict[str, Any], split: Split, predictions, classes: Sequence[str], task: Task) -> None:
+    """Writes the report and its pictures into a folder of the workdir, named by the split."""
+    folder = path / ("report" if report["split"] == "test" else f"report_{report['split']}")
     folder.mkdir(exist_ok=True)
     write_json(folder / "report.json", report)
-    decided = trained.run.task.decide(predictions)
-    _draw(folder, report, logs.read_rows(path / "metrics.jsonl"), data.classes)
-    _draw_mistakes(folder, chosen, predictions, decided, data.classes)
-    return report
+    _draw(folder, report, logs.read_rows(path / "metrics.jsonl"), classes)
+    _draw_mistakes(folder, split, predictions, task.decide(predictions), classes)
 
 
 def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:

@@ -18,6 +18,10 @@ class Interrupted(KeyboardInterrupt):
         self.workdir = workdir
 
 
+class Stopped(Exception):
+    """An evaluation was left half-way, because the run is told to stop."""
+
+
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM instead of dying by them; the second one ends the process as ever."""

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jaxvision import parallel
+
 Row = dict[str, Any]
 
 
@@ -64,20 +66,25 @@ def progress(total: int, description: str, *, initial: int = 0, leave: bool = Fa
         unit="img",
         unit_scale=True,
         dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr.isatty() and parallel.is_first()),
     )
 
 
 class Log:
-    """The log of a run under way. A bar where there is a terminal; a line for each report everywhere."""
+    """The log of a run under way. A bar where there is a terminal; a line for each report everywhere.
+
+    Of several hosts, the first alone writes and speaks.
+    """
 
     def __init__(self, workdir: Path, *, num_steps: int, batch_size: int, start: int):
-        self._path = workdir / "metrics.jsonl"
-        drop_rows(self._path, after=start)
-        self._file = self._path.open("a")
-        self._tensorboard = _tensorboard(workdir / "tensorboard")
+        self._is_first = parallel.is_first()
+        path = workdir / "metrics.jsonl" if self._is_first else Path(os.devnull)
+        if self._is_first:
+            drop_rows(path, after=start)
+        self._file = path.open("a")
+        self._tensorboard = _tensorboard(workdir / "tensorboard") if self._is_first else None
         self._num_steps, self._batch_size = num_steps, batch_size
-        self._start, self._reported, self._began = start, start, time.perf_counter()
+        self._start, self._began = start, time.perf_counter()
         self._bar = progress(num_steps * batch_size, "train", initial=start * batch_size, leave=True)
 
     def step(self, means: dict[str, float]) -> None:
@@ -85,8 +92,8 @@ class Log:
         self._bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()}, refresh=False)
         self._bar.update(self._batch_size)
 
-    def report(self, *rows: Row) -> None:
-        """Writes rows of one step, one for each split, and one line for people."""
+    def report(self, *rows: Row, num_images: int) -> None:
+        """Writes rows of one step, one for each split, and one line for people. num_images were trained on for it."""
         for row in rows:
             self._file.write(json.dumps(row) + "\n")
             for name, value in row.items() if self._tensorboard else ():
@@ -94,17 +101,17 @@ class Log:
                     self._tensorboard.add_scalar(f"{row['split']}/{name}", value, row["step"])  # pyright: ignore
         self._file.flush()
         step = rows[0]["step"]
-        speed = (step - self._reported) * self._batch_size / rows[0]["seconds"]
+        speed = num_images / rows[0]["seconds"]
         left = (self._num_steps - step) * (time.perf_counter() - self._began) / (step - self._start)
-        self._reported = step
         place = f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f}"
         figures = (f"{row['split']} {format_values(row)}" for row in rows)
         self.say(" | ".join([place, *figures, f"{speed:,.0f} images/s, {_clock(left)} left"]))
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
-        self._bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        if self._is_first:
+            self._bar.write(line, file=sys.stdout)
+            sys.stdout.flush()
 
     def close(self) -> None:
         """Closes the files and the bar."""

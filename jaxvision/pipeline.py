@@ -48,13 +48,15 @@ def check_batch_size(batch_size: int, split: Split) -> None:
         )
 
 
-def train_batches(split: Split, batch_size: int, *, seed: int, start: int = 0) -> Generator[Batch]:
-    """Gives the batches from number `start` on, without end; reads ahead in a thread."""
+def train_batches(
+    split: Split, batch_size: int, *, seed: int, start: int = 0, rows: slice = slice(None)
+) -> Generator[Batch]:
+    """Gives those rows of the batches from number `start` on, without end; reads ahead in a thread."""
     order = Order(len(split), seed=seed)
-    mask = np.ones(batch_size, np.float32)
+    mask = np.ones(batch_size, np.float32)[rows]
 
     def read(number: int) -> Batch:
-        indices = order.indices(number * batch_size, (number + 1) * batch_size)
+        indices = order.indices(number * batch_size, (number + 1) * batch_size)[rows]
         return {"inputs": np.asarray(split.read(indices)), "targets": split.targets[indices], "mask": mask}
 
     with ThreadPoolExecutor(1) as pool:
@@ -69,10 +71,10 @@ def train_batches(split: Split, batch_size: int, *, seed: int, start: int = 0) -
                 future.cancel()
 
 
-def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
-    """Gives a split in order, once; the last batch is filled with its first example, masked out."""
+def eval_batches(split: Split, batch_size: int, *, rows: slice = slice(None)) -> Iterator[Batch]:
+    """Gives those rows of the batches of a split, in order, once; the last is filled with its first example, masked."""
     for start in range(0, len(split), batch_size):
         indices = np.arange(start, min(start + batch_size, len(split)))
-        padded = np.pad(indices, (0, batch_size - len(indices)), constant_values=start)
-        mask = (np.arange(batch_size) < len(indices)).astype(np.float32)
+        padded = np.pad(indices, (0, batch_size - len(indices)), constant_values=start)[rows]
+        mask = (np.arange(batch_size) < len(indices)).astype(np.float32)[rows]
         yield {"inputs": np.asarray(split.read(padded)), "targets": split.targets[padded], "mask": mask}

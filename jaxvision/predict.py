@@ -93,7 +93,11 @@ def _fitted(arrays: np.ndarray, preprocessing: Preprocessing, size: int) -> Chun
 def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int) -> Predictions:
     """Runs chunks of up to `size` images, errors among them, through the model as they come."""
     run = trained.run
-    step = jax.jit(lambda params, state, batch: run.task.predict(run.model, params, state, batch["inputs"]))
+
+    def predict_step(params, state, batch):
+        return run.task.predict(run.model, params, state, batch["inputs"])
+
+    step = parallel.compile_eval(predict_step, run.mesh)
     read: list[str] = []
     found = [np.zeros((0, len(run.signature.classes)), np.float32)]
     errors: dict[str, str] = {}
@@ -105,7 +109,7 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
             if good:
                 inputs = [image for _, image in good]
                 padded = np.stack(inputs + inputs[:1] * (size - len(inputs)))
-                outputs = step(trained.params, trained.model_state, parallel.put_batch({"inputs": padded}, run.mesh))
+                outputs = step(trained.params, trained.model_state, {"inputs": padded})
                 found.append(jax.device_get(outputs)[: len(inputs)])
             read += [name for name, _ in good]
             bar.update(len(results))

@@ -207,6 +207,11 @@ class Registry:
         parameter = _parameters(self.entry(name).factory).get(argument)
         return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
+    def takes(self, spec: str | Spec, argument: str) -> bool:
+        """Says whether the factory that a spec names has an argument, the context's among them."""
+        name = parse(spec).name if isinstance(spec, str) else spec.name
+        return argument in _parameters(self.entry(name).factory)
+
     def modules(self) -> set[str]:
         """Names the modules whose factories are registered."""
         return {entry.factory.__module__ for entry in self._entries.values()}
@@ -242,7 +247,7 @@ def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters:
             raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")
 
 
-models = Registry("model", "jaxvision.models", context=("output_size",))
+models = Registry("model", "jaxvision.models", context=("output_size", "axis_name", "remat"))
 datasets = Registry("dataset", "jaxvision.datasets", context=("data_dir", "split_seed", "on_bad_image"))
 tasks = Registry("task", "jaxvision.tasks", context=("num_classes",))
 optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",))

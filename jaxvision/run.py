@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A run with the parameters of one checkpoint."""
+    """A run with the parameters of one checkpoint: their averages, where the config wants some."""
 
     run: Run
     workdir: Path
@@ -93,22 +93,57 @@ def _versions() -> dict[str, str]:
 
 
 def build(config: Config, dataset: Dataset, *, data_dir: str | None = None, plugins: Sequence[str] = ()) -> Run:
-    """Looks up what the config names, for the data given."""
+    """Looks up what the config names, for the data given, to train on the config's mesh."""
     places = tuple(map(registry.plugin_place, plugins))
     place = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
     signature = Signature(dataset.classes, dataset.preprocessing, fingerprint(dataset), place, places, _versions())
-    return assemble(config, signature)
+    axis_name = device_axis(config)
+    run = assemble(config, signature, parallel.make_mesh(config.mesh), axis_name=axis_name)
+    if axis_name and not registry.models.takes(config.model, "axis_name"):
+        _check_stateless(run)
+    return run
 
 
-def assemble(config: Config, signature: Signature) -> Run:
-    """Looks up what the config names, for the data of a signature. Raises where the model cannot take them."""
+def _check_stateless(run: Run) -> None:
+    """Raises ValueError where a model that knows of no devices but its own has statistics of the batch."""
+    _, state = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
+    if jax.tree.leaves(state):
+        raise ValueError(
+            f"under --parallel=pmap the model {run.config.model!r} would take statistics of each device's share alone: "
+            "its factory has no argument 'axis_name' to hand to its batch norm; use --parallel=jit"
+        )
+
+
+def assemble(config: Config, signature: Signature, mesh: Mesh, *, axis_name: str | None = None) -> Run:
+    """Looks up what the config names, for the data of a signature. Raises where the model cannot take them.
+
+    axis_name is that of the devices which each see a share of a batch, as under pmap.
+    """
     use_compilation_cache()
     task: Task = registry.tasks.build(config.task, num_classes=len(signature.classes))
-    model: Model = registry.models.build(config.model, output_size=task.output_size)
-    model = step.normalised(model, signature.preprocessing)
-    run = Run(config, signature, task, model, parallel.make_mesh())
+    model = _build_model(config, task.output_size, axis_name)
+    if config.precision == "f64":
+        jax.config.update("jax_enable_x64", True)
+    model = step.computing(model, signature.preprocessing, precision=config.precision)
+    run = Run(config, signature, task, model, mesh)
     _check_outputs(run)  # shapes that do not fit show here, at no cost
     return run
+
+
+def device_axis(config: Config) -> str | None:
+    """The name of the axis of devices that each see a share of the batch alone; None where one program sees it all."""
+    return parallel.AXES[0] if config.parallel == "pmap" else None
+
+
+def _build_model(config: Config, output_size: int, axis_name: str | None) -> Model:
+    """Builds the config's model. Raises ValueError where it has not what the config asks of it."""
+    registry.models.check(config.model)
+    if config.remat and not registry.models.takes(config.model, "remat"):
+        raise ValueError(
+            f"the model {config.model!r} has no blocks that could be computed again: its factory has no argument "
+            "'remat'; leave --remat out"
+        )
+    return registry.models.build(config.model, output_size=output_size, axis_name=axis_name, remat=config.remat)
 
 
 def _check_outputs(run: Run) -> None:
@@ -139,8 +174,8 @@ def example_batch(run: Run, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def count_steps(config: Config, num_examples: int) -> int:
-    """The number of training steps: config.steps, or as many full batches as its epochs hold."""
-    return config.steps or max(config.epochs * num_examples // config.batch_size, 1)
+    """The number of training steps: config.steps, or as many full ones as its epochs hold."""
+    return config.steps or max(config.epochs * num_examples // config.step_size, 1)
 
 
 def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str] = ()) -> Trained:
@@ -153,16 +188,17 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
     path = workdirs.require(workdir)
     config, signature = Config.load(path / "config.json"), Signature.load(path / "signature.json")
     registry.load_plugins([*plugins, *(p for p in signature.plugins if p not in plugins)])
-    run = assemble(config, signature)
+    run = assemble(config, signature, parallel.make_mesh())
     checkpoints = Checkpoints(path / "checkpoints", best=run.task.best, read_only=True)
     try:
         if not checkpoints.steps() or (step is not None and step not in checkpoints.steps()):
             wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
             saved = ", ".join(map(str, checkpoints.steps())) or "none"
             raise ValueError(f"{str(path)!r} has not {wanted}; it has {saved}")
-        params, model_state = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
+        like = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
         steps = checkpoints.ranked() if step is None else [step]
-        chosen, params, model_state = checkpoints.restore_model(steps, params, model_state, run.mesh)
+        ema = config.ema is not None
+        chosen, (params, model_state) = checkpoints.restore_model(steps, like, run.mesh, ema=ema)
     finally:
         checkpoints.close()
     return Trained(run, path, chosen, params, model_state)

@@ -14,6 +14,8 @@ from jaxvision.interfaces import Array, Augment, Batch, Model, Preprocessing, Ta
 Values = dict[str, Array]
 LossFunction = Callable[[Tree], tuple[Array, tuple[Values, Tree]]]
 Gradient = Callable[[LossFunction, Tree], tuple[Tree, tuple[Values, Tree]]]
+Contributed = tuple[Tree, Values, Tree]  # gradients, means, the model's new state
+Contribution = Callable[[Tree, Batch, Array], Contributed]
 
 
 def as_float(inputs: Array) -> Array:
@@ -21,39 +23,85 @@ def as_float(inputs: Array) -> Array:
     return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
 
 
-def normalised(model: Model, preprocessing: Preprocessing) -> Model:
-    """Gives the model that takes pixels, uint8 or floats in 0..1, and normalises them before anything else."""
+def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f32") -> Model:
+    """Gives the model that takes pixels, uint8 or floats in 0..1, normalises them first, and computes in a precision.
+
+    With "bf16" inputs and parameters are rounded to bfloat16 for the computation alone: the parameters themselves, the
+    state (statistics among it) and the outputs stay float32 (P. Micikevicius et al., Mixed Precision Training, ICLR
+    2018, section 3.1). With "f64" the parameters are float64 too.
+    """
     mean, std = (jnp.asarray(values, jnp.float32) for values in (preprocessing.mean, preprocessing.std))
+    inner, outer = {"f32": (None, None), "bf16": (jnp.bfloat16, jnp.float32), "f64": (jnp.float64,) * 2}[precision]
 
     def normalise(inputs):
-        return (as_float(inputs) - mean) / std
+        return _cast((as_float(inputs) - mean) / std, inner)
 
     def init(key, inputs):
-        return model.init(key, normalise(inputs))
+        params, state = model.init(key, (as_float(inputs) - mean) / std)
+        return (_cast(params, inner), _cast(state, inner)) if precision == "f64" else (params, state)
 
     def apply(params, state, inputs, *, train, key):
-        return model.apply(params, state, normalise(inputs), train=train, key=key)
+        outputs, new = model.apply(_cast(params, inner), state, normalise(inputs), train=train, key=key)
+        return _cast(outputs, outer), jax.tree.map(lambda old, new: new.astype(old.dtype), state, new)
 
     def features(params, state, inputs, *, add=None):
-        return model.features(params, state, normalise(inputs), add=add or {})  # pyright: ignore[reportOptionalCall]
+        assert model.features is not None
+        added = _cast(dict(add or {}), inner)
+        return _cast(model.features(_cast(params, inner), state, normalise(inputs), add=added), outer)
 
     return model._replace(init=init, apply=apply, features=features if model.features else None)
 
 
-def init_state(model: Model, optimizer: optax.GradientTransformation, inputs: Array, *, seed: int) -> TrainState:
+def _cast(tree: Tree, dtype: Any) -> Tree:
+    """Gives a tree with its floats in another type; None leaves them."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def init_state(
+    model: Model, optimizer: optax.GradientTransformation, inputs: Array, *, seed: int, ema: bool = False
+) -> TrainState:
     """Makes the state before the first step; `inputs` [1, …] give shapes only."""
     params_key, key = jax.random.split(jax.random.key(seed))
     params, model_state = model.init(params_key, inputs)
-    return TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), None, key)
-
-
-def _masked_mean(values: Array, mask: Array) -> Array:
-    return (values * mask).sum() / mask.sum()
+    average = jax.tree.map(jnp.copy, (params, model_state)) if ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), average, key)
 
 
 def mean_gradient(loss: LossFunction, params: Tree) -> tuple[Tree, tuple[Values, Tree]]:
     """The ordinary gradient: that of the masked mean."""
     return jax.grad(loss, has_aux=True)(params)
+
+
+def _parts(batch: Batch, count: int) -> Batch:
+    """A batch as `count` batches: every count-th example in each, so that no example moves to another device."""
+    return {name: rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1) for name, rows in batch.items()}
+
+
+def _summed(contribution: Contribution, model_state: Tree, batch: Batch, key: Array, count: int) -> Contributed:
+    """Adds up what the parts of a batch contribute, one after the other; the model's state goes through all of them."""
+    if count == 1:
+        return contribution(model_state, batch, key)
+    parts, keys = _parts(batch, count), jax.random.split(key, count)
+    shapes = jax.eval_shape(contribution, model_state, jax.tree.map(lambda rows: rows[0], parts), keys[0])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[:2])
+
+    def add(carry, part):
+        *sums, model_state = carry
+        *more, model_state = contribution(model_state, *part)
+        return (*jax.tree.map(jnp.add, sums, more), model_state), None
+
+    return jax.lax.scan(add, (*zeros, model_state), (parts, keys))[0]
+
+
+def _averaged(ema: Tree, new: Tree, step: Array, decay: float) -> Tree:
+    """Moves the average towards new values, faster at first: by 1 - min(decay, (1 + step) / (10 + step)).
+
+    The warm-up is that of TensorFlow's ExponentialMovingAverage with num_updates.
+    """
+    rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, b: (a + rate * (b - a)).astype(a.dtype), ema, new)
 
 
 def make_train_step(
@@ -63,39 +111,56 @@ def make_train_step(
     augment: Augment,
     *,
     gradient: Gradient = mean_gradient,
+    accumulate: int = 1,
+    ema: float = 0.0,
     skip_nonfinite: bool = False,
+    axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Values]]:
-    """Makes (state, batch) -> (state, mean of each value and "gradient_norm"). The state given is used up.
+    """Makes (state, batch) -> (state, mean of each value and "gradient_norm"), to be compiled.
 
-    With skip_nonfinite, a step whose loss or gradient is not finite changes nothing but the step's number.
+    The batch is learned in `accumulate` parts, whose gradients make one update: the memory of one part holds them all.
+    `ema` is the decay of state.ema. With skip_nonfinite, a step whose loss or gradient is not finite changes nothing
+    but the step's number. With axis_name, the batch is one device's share, and sums go over the devices of that axis.
     All randomness is a function of (state.key, state.step), so a step does not depend on how it was reached.
     """
+
+    def over_devices(tree):
+        return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
     def train_step(state, batch):
         augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = augment(augment_key, {**batch, "inputs": as_float(batch["inputs"])})
+        if axis_name is not None:
+            model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
+        count = over_devices(batch["mask"].sum())
 
-        def loss(params):
-            values, model_state = task.loss(model, params, state.model_state, batch, train=True, key=model_key)
-            means = {name: _masked_mean(value, batch["mask"]) for name, value in values.items()}
-            return means["loss"], (means, model_state)
+        def contribution(model_state, batch, key):
+            def loss(params):
+                values, new = task.loss(model, params, model_state, batch, train=True, key=key)
+                means = {name: (value * batch["mask"]).sum() / count for name, value in values.items()}
+                return means["loss"], (means, new)
 
-        gradients, (means, model_state) = gradient(loss, state.params)
+            gradients, (means, new) = gradient(loss, state.params)
+            return gradients, means, new
+
+        gradients, means, model_state = _summed(contribution, state.model_state, batch, model_key, accumulate)
+        gradients, means = over_devices((gradients, means))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         means["gradient_norm"] = optax.tree.norm(gradients)
-        new = state._replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state)
+        average = _averaged(state.ema, (params, model_state), state.step, ema) if ema else None
+        new = TrainState(state.step + 1, params, model_state, opt_state, average, state.key)
         if skip_nonfinite:
             finite = jnp.isfinite(means["loss"]) & jnp.isfinite(means["gradient_norm"])
             old = state._replace(step=new.step)
             new = jax.tree.map(lambda a, b: a if a is b else jnp.where(finite, a, b), new, old)
         return new, means
 
-    return jax.jit(train_step, donate_argnums=0)
+    return train_step
 
 
 def make_eval_step(model: Model, task: Task) -> Callable[[Tree, Tree, Batch], tuple[Values, Any]]:
-    """Makes (params, model_state, batch) -> (masked sum of each value and "count", predictions)."""
+    """Makes (params, model_state, batch) -> (masked sum of each value and "count", predictions), to be compiled."""
 
     def eval_step(params, model_state, batch):
         values, _ = task.loss(model, params, model_state, batch, train=False, key=None)
@@ -103,4 +168,4 @@ def make_eval_step(model: Model, task: Task) -> Callable[[Tree, Tree, Batch], tu
         predictions = task.predict(model, params, model_state, batch["inputs"])  # the same forward pass to the compiler
         return {**sums, "count": batch["mask"].sum()}, predictions
 
-    return jax.jit(eval_step)
+    return eval_step

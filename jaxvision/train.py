@@ -19,8 +19,9 @@ from jaxvision import workdir as workdirs
 from jaxvision.config import Config
 from jaxvision.evaluate import evaluate, run_split
 from jaxvision.interfaces import Augment, Dataset, TrainState
-from jaxvision.interrupts import Interrupted, signals
+from jaxvision.interrupts import Interrupted, Stopped, signals
 
+Sums = dict[str, float]  # of each value over the steps since the last report, their "count", and "seconds"
 PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
 
 
@@ -79,6 +80,7 @@ class _Job(NamedTuple):
 
 def _check_specs(config: Config, is_dataset_named: bool) -> None:
     """Raises for names and arguments that cannot be, before the data are opened, which may take long."""
+    parallel.make_mesh(config.mesh)
     for each in (registry.models, registry.tasks, registry.optimizers, registry.schedules):
         each.check(getattr(config, each.kind))
     for spec in registry.parse_list(config.augment):
@@ -88,86 +90,127 @@ def _check_specs(config: Config, is_dataset_named: bool) -> None:
 
 
 def _prepare(run: runs.Run, data: Dataset) -> _Job:
-    config = run.config
-    parallel.check_batch_size(config.batch_size, run.mesh)
-    pipeline.check_batch_size(config.batch_size, data.train)
+    config, mesh = run.config, run.mesh
+    parallel.check_batch_size(config.batch_size, mesh)
+    pipeline.check_batch_size(config.step_size, data.train)
     num_steps = runs.count_steps(config, len(data.train))
     optimizer, schedule = make_optimizer(config, num_steps)
-    skip = config.on_nonfinite == "skip"
-    train_step = steps.make_train_step(run.model, run.task, optimizer, make_augment(config), skip_nonfinite=skip)
     like = runs.example_inputs(run)
 
     def make_state():
-        return steps.init_state(run.model, optimizer, jnp.zeros(like.shape, like.dtype), seed=config.seed)
+        inputs = jnp.zeros(like.shape, like.dtype)
+        return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None)
 
-    job = _Job(
+    shapes = jax.eval_shape(make_state)
+    return _Job(
         run,
         data,
         num_steps,
-        jax.jit(make_state, out_shardings=parallel.replicated(run.mesh)),
-        train_step,
-        steps.make_eval_step(run.model, run.task),
+        jax.jit(make_state, out_shardings=parallel.split_state(shapes, mesh)),
+        _compile_step(run, optimizer, shapes),
+        parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh),
         schedule,
     )
-    batch = runs.example_batch(run, config.batch_size)
-    jax.eval_shape(train_step, jax.eval_shape(make_state), batch)  # what cannot be trained shows here, at no cost
-    return job
 
 
-def _report(job: _Job, state: TrainState, sums: dict[str, float], seconds: float, log: logs.Log) -> dict[str, float]:
-    """Logs a row for train, and one for validation whose values it gives."""
+def _compile_step(run: runs.Run, optimizer, shapes: TrainState):
+    """Compiles the run's training step for its mesh. What cannot be trained shows here, at no cost."""
+    config, axis_name = run.config, runs.device_axis(run.config)
+    augment = make_augment(config)
+    if axis_name and config.augment:
+        augment = parallel.over_whole_batch(augment, axis_name)
+    train_step = steps.make_train_step(
+        run.model,
+        run.task,
+        optimizer,
+        augment,
+        gradient=parallel.gathering(steps.mean_gradient, run.mesh),
+        accumulate=config.accumulate,
+        ema=config.ema or 0.0,
+        skip_nonfinite=config.on_nonfinite == "skip",
+        axis_name=axis_name,
+    )
+    batch = runs.example_batch(run, config.step_size)
+    return parallel.compile_step(train_step, shapes, batch, run.mesh, axis_name=axis_name)
+
+
+def _report(job: _Job, state: TrainState, sums: Sums, log: logs.Log, received: list[int]) -> Sums | None:
+    """Logs a row for train, and one for validation whose values it gives; None where a signal ends the evaluation."""
     config, number = job.run.config, int(state.step)
-    place = {"step": number, "epoch": number * config.batch_size / len(job.data.train)}
-    count, num_skipped = sums.pop("count", 0), sums.pop("num_skipped", 0)
-    train = {name: total / count for name, total in sums.items()}
-    if num_skipped:
-        train["num_skipped"] = num_skipped
+    place = {"step": number, "epoch": number * config.step_size / len(job.data.train)}
+    counts = {name: sums.get(name, 0.0) for name in ("count", "num_skipped", "seconds")}
+    train = {name: total / counts["count"] for name, total in sums.items() if name not in counts}
+    if counts["num_skipped"]:
+        train["num_skipped"] = counts["num_skipped"]
     rate = float(job.schedule(number - 1))
-    rows = [{**place, "split": "train", **train, "learning_rate": rate, "seconds": seconds}]
+    rows = [{**place, "split": "train", **train, "learning_rate": rate, "seconds": counts["seconds"]}]
     values = {}
     if job.data.validation is not None:
-        values, _ = run_split(
-            job.run, job.eval_step, state.params, state.model_state, job.data.validation, config.eval_batch_size
-        )
+        params, model_state = state.ema or (state.params, state.model_state)
+        try:
+            values, _ = run_split(
+                job.run,
+                job.eval_step,
+                params,
+                model_state,
+                job.data.validation,
+                config.eval_batch_size,
+                stop=lambda: parallel.heard(received, 0) > 0,
+            )
+        except Stopped:
+            return None
         rows.append({**place, "split": "validation", **values})
-    log.report(*rows)
+    log.report(*rows, num_images=round(counts["count"] + counts["num_skipped"]) * config.step_size)
     return values
 
 
-def _add(sums: dict[str, float], number: int, means: dict[str, Any], log: logs.Log, on_nonfinite: str):
+def _add(sums: Sums, number: int, means: dict[str, Any], log: logs.Log, on_nonfinite: str) -> Sums:
     """Adds a step's means, once it has finished. Raises FloatingPointError where they are not finite, or counts it."""
     finished = {name: float(value) for name, value in jax.device_get(means).items()}
     wrong = [f"{name} is {finished[name]}" for name in ("loss", "gradient_norm") if not math.isfinite(finished[name])]
     if wrong and on_nonfinite == "stop":
         raise FloatingPointError(
-            f"{' and '.join(wrong)} at step {number}; stopped, and the checkpoints before it are kept: try a lower "
-            "--learning_rate, --clip_norm=1, a schedule with warmup, or --on_nonfinite=skip in another --workdir"
+            f"{' and '.join(wrong)} at step {number}; stopped, and the checkpoints before it are kept: go on with "
+            "--on_nonfinite=skip, or try a lower --learning_rate, --clip_norm=1 or a schedule with warmup in another "
+            "--workdir"
         )
     log.step(finished)
     added = {"num_skipped": 1.0} if wrong else {**finished, "count": 1.0}
     return {name: sums.get(name, 0.0) + added.get(name, 0.0) for name in {**sums, **added}}
 
 
-def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]) -> int:
-    """Trains to the end or until a signal is received; gives the last step, which is saved."""
+class _Clock:
+    """Counts the seconds since it was last asked into the sums."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def added(self, sums: Sums) -> Sums:
+        began, self._began = self._began, time.perf_counter()
+        return {**sums, "seconds": sums.get("seconds", 0.0) + self._began - began}
+
+
+def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
+    """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
     config, first = job.run.config, int(state.step) + 1
-    began, pending = time.perf_counter(), None
+    clock, pending, votes = _Clock(), None, 0
     for number in range(first, job.num_steps + 1):
         profiler.before_step(number - first)
-        state, means = job.train_step(state, parallel.put_batch(next(batches), job.run.mesh))
+        state, means, vote = job.train_step(state, next(batches), received[0] if received else 0)
         if pending is not None:  # the step before: waiting for it bounds how far dispatch runs ahead
-            sums = _add(sums, *pending, log, config.on_nonfinite)
-        pending = number, means
+            sums, votes = _add(sums, number - 1, pending[0], log, config.on_nonfinite), pending[1]
+        pending = means, vote
         due = number == job.num_steps or is_due(number, config, len(job.data.train))
-        if due or received or (config.save_every and number % config.save_every == 0):
-            sums, pending, values = _add(sums, *pending, log, config.on_nonfinite), None, {}
-            if due:
-                values = _report(job, state, sums, time.perf_counter() - began, log)
-                sums, began = {}, time.perf_counter()
-            checkpoints.save(state, values=values, sums=sums)
-            if received:
-                return number
-    return job.num_steps
+        signal = parallel.heard(received, votes)
+        if due or signal or (config.save_every and number % config.save_every == 0):
+            sums, pending = clock.added(_add(sums, number, means, log, config.on_nonfinite)), None
+            values = _report(job, state, sums, log, received) if due and not signal else None
+            sums = sums if values is None else {}
+            checkpoints.save(state, values=values or {}, sums=sums)
+            signal = parallel.heard(received, votes)
+            if signal:
+                return number, signal
+    return job.num_steps, 0
 
 
 class _Profiler:
@@ -189,28 +232,59 @@ class _Profiler:
             self._is_tracing = False
 
 
-def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, *, profile: bool) -> None:
+def _say_start(job: _Job, path: Path, start: int, num_parameters: int, log: logs.Log) -> None:
+    config, mesh = job.run.config, job.run.mesh
+    log.say(f"{path}: {f'resumes at step {start}' if start else 'begins'}, of {job.num_steps}")
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in runs.splits(job.data).items())
+    devices = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
+    hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    log.say(f"{config.model}, {num_parameters:,} parameters, on {config.dataset}: {sizes}; {devices}{hosts}")
+
+
+def _say_changes(job: _Job, before: Config | None, start: int, log: logs.Log) -> None:
+    """Says what changed in the config of a run that goes on, and what that makes of the learning rate."""
+    if before is None or not start:
+        return
+    changes = before.differences(job.run.config)
+    if changes:
+        log.say("changed: " + ", ".join(f"{name} {old!r} to {new!r}" for name, (old, new) in changes.items()))
+    _, schedule = make_optimizer(before, runs.count_steps(before, len(job.data.train)))
+    old, new = float(schedule(start)), float(job.schedule(start))
+    if old != new:
+        log.say(f"the schedule depends on that: the learning rate of step {start + 1} was {old:.3g} and is {new:.3g}")
+
+
+def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Config | None, *, profile: bool) -> None:
     """Trains from where the checkpoints stand to the end."""
     state, sums = checkpoints.restore(job.make_state(), job.run.mesh)
     start, config = int(state.step), job.run.config
-    size = f"{runs.num_parameters(state.params):,} parameters"
-    with contextlib.closing(logs.Log(path, num_steps=job.num_steps, batch_size=config.batch_size, start=start)) as log:
-        if start >= job.num_steps:
+    is_unreported = bool(sums) and (start == job.num_steps or is_due(start, config, len(job.data.train)))
+    with contextlib.ExitStack() as held:
+        log = logs.Log(path, num_steps=job.num_steps, batch_size=config.step_size, start=start - is_unreported)
+        held.enter_context(contextlib.closing(log))
+        if start >= job.num_steps and not is_unreported:
             log.say(f"{path}: finished already, at step {start}")
             return
-        log.say(f"{path}: {'resumes at step ' + str(start) if start else 'begins'}, of {job.num_steps}")
-        log.say(
-            f"{config.model}, {size}, on {config.dataset}: "
-            + ", ".join(f"{len(split):,} {name}" for name, split in runs.splits(job.data).items())
-            + f"; {job.run.mesh.size} {jax.devices()[0].device_kind} device{'s' * (job.run.mesh.size > 1)}"
+        _say_start(job, path, start, runs.num_parameters(state.params), log)
+        _say_changes(job, before, start, log)
+        received = held.enter_context(signals())
+        if is_unreported:  # a signal came before or in the evaluation of this step
+            values = _report(job, state, sums, log, received)
+            if values is None:
+                raise Interrupted(received[0], path, start, job.num_steps)
+            checkpoints.add_values(start, values)
+            sums = {}
+        profiler = held.enter_context(contextlib.closing(_Profiler(path / "profile" if profile else None)))
+        rows = parallel.host_rows(config.step_size, job.run.mesh)
+        batches = held.enter_context(
+            contextlib.closing(
+                pipeline.train_batches(job.data.train, config.step_size, seed=config.seed, start=start, rows=rows)
+            )
         )
-        profiler = _Profiler(path / "profile" if profile else None)
-        batches = pipeline.train_batches(job.data.train, config.batch_size, seed=config.seed, start=start)
-        with contextlib.closing(batches), contextlib.closing(profiler), signals() as received:
-            last = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
-            checkpoints.wait()
-        if last < job.num_steps:
-            raise Interrupted(received[0], path, last, job.num_steps)
+        last, signal = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
+        checkpoints.wait()
+        if signal:
+            raise Interrupted(signal, path, last, job.num_steps)
 
 
 def train(
@@ -233,14 +307,17 @@ def train(
     registry.load_plugins(plugins)
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
     _check_specs(config, dataset is None)
-    data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
+    data = parallel.first_alone(lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset))
     run = runs.build(config, data, data_dir=data_dir, plugins=plugins)
+    parallel.check_same(repr(config), what="config")
+    parallel.check_same(run.signature.data, what="data")
     job = _prepare(run, data)
-    place = Path(workdir).expanduser() if workdir else workdirs.fresh(config)
+    place = Path(parallel.from_first(str(Path(workdir).expanduser() if workdir else workdirs.fresh(config))))
+    before = workdirs.config_in(place)
     with workdirs.entered(place, config, run.signature) as path:
         with contextlib.closing(
             checkpoint.Checkpoints(path / "checkpoints", best=run.task.best, keep=config.keep)
         ) as checkpoints:
-            _fit(job, path, checkpoints, profile=profile)
+            _fit(job, path, checkpoints, before, profile=profile)
         test = evaluate(path, dataset=data, plugins=plugins) if data.test is not None else None
     return Result(logs.read_rows(path / "metrics.jsonl"), test, path)

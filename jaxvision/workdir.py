@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxvision import registry
-from jaxvision.config import Config, write_json
+from jaxvision import parallel, registry
+from jaxvision.config import FIELDS, Config, write_json
 from jaxvision.interfaces import Preprocessing
 
 
@@ -68,9 +68,15 @@ def require(workdir: str | Path) -> Path:
     return path
 
 
+def config_in(path: Path) -> Config | None:
+    """Gives the config of the run in a folder, None where there is none."""
+    return Config.load(path / "config.json") if (path / "config.json").exists() else None
+
+
 def check(path: Path, config: Config, signature: Signature) -> None:
     """Raises ValueError where a folder holds another run, other data's run, or no run but something else."""
-    if not (path / "config.json").exists():
+    before = config_in(path)
+    if before is None:
         ours = (
             "lock",
             "signature.json",
@@ -82,7 +88,8 @@ def check(path: Path, config: Config, signature: Signature) -> None:
                 f"{str(path)!r} holds other things than a training run; give a new or empty folder as workdir"
             )
         return
-    differences = Config.load(path / "config.json").differences(config)
+    differences = before.differences(config)
+    differences = {name: pair for name, pair in differences.items() if not FIELDS[name].metadata["may_change"]}
     if differences:
         listed = ", ".join(f"{name} {old!r} there, {new!r} here" for name, (old, new) in differences.items())
         raise ValueError(
@@ -94,14 +101,21 @@ def check(path: Path, config: Config, signature: Signature) -> None:
 
 @contextlib.contextmanager
 def entered(path: Path, config: Config, signature: Signature) -> Iterator[Path]:
-    """Makes the folder the run's, or checks that it is, and keeps others from training in it meanwhile."""
+    """Makes the folder the run's, or checks that it is, and keeps others from training in it: the first host does."""
+    with contextlib.ExitStack() as held:
+        parallel.together(lambda: held.enter_context(_owned(path, config, signature)) if parallel.is_first() else None)
+        yield path
+
+
+@contextlib.contextmanager
+def _owned(path: Path, config: Config, signature: Signature) -> Iterator[None]:
     check(path, config, signature)
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         check(path, config, signature)  # once more: another may have begun and ended since
         signature.save(path / "signature.json")
         config.save(path / "config.json")  # last: its presence says that the workdir is whole
-        yield path
+        yield
 
 
 @contextlib.contextmanager

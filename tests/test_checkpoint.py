@@ -42,7 +42,7 @@ def test_the_best_outlives_resuming_and_is_ranked_first(tmp_path, mode, scores, 
     again = Checkpoints(tmp_path / "checkpoints", best=("accuracy", mode), read_only=True)
     assert again.ranked() == ranked
     mesh = parallel.make_mesh()
-    step, params, _ = again.restore_model(ranked, state(0).params, {}, mesh)
+    step, (params, _) = again.restore_model(ranked, (state(0).params, {}), mesh, ema=False)
     assert step == best and (np.asarray(params["kernel"]) == best).all()
     again.close()
 

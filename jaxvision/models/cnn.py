@@ -20,6 +20,7 @@ class CNN(nn.Module):
     padding: Literal["VALID", "SAME"]
     dropout: float
     batch_norm: bool
+    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -28,7 +29,7 @@ class CNN(nn.Module):
         for index, size in enumerate(self.channels, 1):
             x = Conv(size, (3, 3), padding=self.padding, use_bias=not self.batch_norm, name=f"conv{index}")(x)
             if self.batch_norm:
-                x = BatchNorm(use_running_average=not train, name=f"norm{index}")(x)
+                x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name=f"norm{index}")(x)
             x = tap(self, f"conv{index}", nn.relu(x))
             if index <= self.num_pools:
                 x = max_pool(x)
@@ -49,6 +50,7 @@ def cnn(
     padding: Literal["VALID", "SAME"] = "VALID",
     dropout: float = 0.0,
     batch_norm: bool = False,
+    axis_name: str | None = None,
 ) -> Model:
     """3x3 convolutions with ReLU, 2x2 max-pooling after the first num_pools of them, dense layers, an output layer.
 
@@ -62,4 +64,5 @@ def cnn(
     dense = (dense,) if isinstance(dense, int) else dense
     if min(dense, default=1) < 1 or num_pools < 0:
         raise ValueError(f"cnn: dense={dense}, num_pools={num_pools}; wanted sizes of 1 and more, and 0 pools or more")
-    return from_linen(CNN(output_size, channels, dense, num_pools, padding, dropout, batch_norm), head="head")
+    module = CNN(output_size, channels, dense, num_pools, padding, dropout, batch_norm, axis_name)
+    return from_linen(module, head="head")

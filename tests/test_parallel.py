@@ -1,0 +1,171 @@
+"""Devices: the mesh and how it compiles the step change where numbers are, not what they are."""
+
+import logging
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+import jaxvision as jv
+from jaxvision import parallel, pipeline
+from jaxvision import run as runs
+from jaxvision.train import _prepare
+
+CONFIG = jv.Config(
+    dataset="synthetic(num_examples=75, num_classes=3, image_size=8)",
+    model="cnn(channels=(4, 8), dense=(16,), padding='SAME', batch_norm=True)",
+    augment="flip, crop(padding=1)",
+    optimizer="adam",
+    schedule="constant",
+    learning_rate=1e-2,
+    batch_size=12,
+    steps=10,
+)
+MESHES = ("data=2", "data=4", "data=2,fsdp=2", "fsdp=4")
+
+
+@pytest.fixture(autouse=True)
+def _single_precision_after():
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def trained(config, *, num_steps=10):
+    """Takes a number of steps: (state, means of the last)."""
+    data = runs.open_dataset(config)
+    job = _prepare(runs.build(config, data), data)
+    state, means = job.make_state(), {}
+    batches = pipeline.train_batches(data.train, config.step_size, seed=0)
+    for _, batch in zip(range(num_steps), batches, strict=False):
+        state, means, _ = job.train_step(state, batch, 0)
+        jax.block_until_ready(means)
+    batches.close()
+    return state, {name: float(value) for name, value in means.items()}
+
+
+def norm(tree):
+    return np.sqrt(sum(float((np.asarray(leaf, np.float64) ** 2).sum()) for leaf in jax.tree.leaves(tree)))
+
+
+def distance(one, other):
+    return norm(jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), one, other)) / norm(one)
+
+
+DROPOUT = CONFIG.model.replace("batch_norm", "dropout=0.2, batch_norm")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"mesh": mesh, "model": DROPOUT} for mesh in MESHES),
+        {"parallel": "pmap"},
+        {"parallel": "pmap", "mesh": "data=2"},
+    ],
+    ids=str,
+)
+def test_devices_agree(changes):
+    single = CONFIG.replace(**{**changes, "mesh": "data=1", "parallel": "jit"})
+    for precision, most in (("f64", 1e-9), ("f32", 1e-2)):
+        (one, losses), (other, other_losses) = (
+            trained(config.replace(precision=precision)) for config in (single, CONFIG.replace(**changes))
+        )
+        assert one.params["conv1"]["kernel"].dtype == np.dtype(precision.replace("f", "float"))
+        assert distance(one.params, other.params) <= most
+        assert distance(one.model_state, other.model_state) <= most
+        assert losses["loss"] == pytest.approx(other_losses["loss"], abs=1e-4)
+        jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize("changes", [{"mesh": mesh} for mesh in MESHES] + [{"parallel": "pmap"}], ids=str)
+def test_a_step_compiles_once(changes, caplog):
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        trained(CONFIG.replace(model="mlp(hidden=(8,))", augment="", **changes), num_steps=5)
+    name = "_fun" if "parallel" in changes else "train_step"
+    assert sum(f"Finished XLA compilation of jit({name})" in r.getMessage() for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize(("ema", "optimizer"), [(None, "adam"), (0.9, "sgd"), (0.99, "muon")])
+def test_fsdp_holds_a_share_of_the_state_on_each_device(ema, optimizer):
+    model = "cnn(channels=(32, 64, 64), dense=(64,))"
+    dataset = "synthetic(num_examples=75, num_classes=3, image_size=32)"
+    config = CONFIG.replace(mesh="fsdp=4", model=model, dataset=dataset, ema=ema, optimizer=optimizer)
+    state, _ = trained(config, num_steps=2)
+    for tree in filter(None, (state.params, state.opt_state, state.ema)):
+        leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.size > 1]
+        whole = sum(leaf.nbytes for leaf in leaves)
+        for place in range(4):
+            assert sum(leaf.addressable_shards[place].data.nbytes for leaf in leaves) <= 0.26 * whole
+
+
+def test_the_state_is_split_along_the_largest_axis_that_the_devices_divide():
+    mesh = parallel.make_mesh("fsdp=4")
+    shapes = {"a": (3, 3, 8, 64), "b": (400, 6), "c": (5, 7), "d": ()}
+    tree = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    specs = {name: tuple(sharding.spec) for name, sharding in parallel.split(tree, mesh).items()}
+    assert specs == {"a": (None, None, None, "fsdp"), "b": ("fsdp",), "c": (), "d": ()}
+
+
+def test_accumulated_batches_are_one_batch():
+    model = "cnn(channels=(4, 8), dense=(16,), padding='SAME')"
+    config = CONFIG.replace(model=model, precision="f64", batch_size=4, accumulate=4)
+    (parts, some), (whole, same) = (trained(c) for c in (config, config.replace(batch_size=16, accumulate=1)))
+    assert distance(parts.params, whole.params) <= 1e-9
+    assert some == pytest.approx(same, rel=1e-6)
+    several, _ = trained(config.replace(mesh="data=2,fsdp=2"))
+    assert distance(parts.params, several.params) <= 1e-9
+
+
+def test_the_host_reads_the_rows_of_its_devices():
+    mesh = parallel.make_mesh("data=2,fsdp=2")
+    assert parallel.host_rows(8, mesh) == slice(0, 8)
+
+
+def test_batches_that_devices_cannot_share_are_refused():
+    mesh = parallel.make_mesh()
+    with pytest.raises(ValueError, match="batch_size=30 cannot be split over 4 devices; the nearest are 28 or 32"):
+        parallel.check_batch_size(30, mesh)
+    parallel.check_batch_size(32, mesh)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [("", (4, 1)), ("data=2", (2, 1)), ("fsdp=2", (2, 2)), ("data=1, fsdp=4", (1, 4)), ("fsdp=2,data=1", (1, 2))],
+)
+def test_a_mesh_is_what_is_written(spec, shape):
+    assert tuple(parallel.make_mesh(spec).shape.values()) == shape
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("date=2", "no axis 'date'; did you mean 'data'"),
+        ("data=2,data=2", "each axis once"),
+        ("data=two", "'data=two' is no size"),
+        ("data=0", "'data=0' is no size"),
+        ("data=8", "wants 8 devices, and there are 4"),
+        ("fsdp=8", "wants 8 devices, and there are 4"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(spec, why):
+    with pytest.raises(ValueError, match=why):
+        parallel.make_mesh(spec)
+
+
+def test_what_pmap_cannot_do_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="on the axis data alone; use --parallel=jit"):
+        jv.train(CONFIG.replace(parallel="pmap", mesh="fsdp=2"), workdir=tmp_path / "run")
+
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train: bool):
+            return nn.Dense(3)(nn.BatchNorm(use_running_average=not train)(x).mean((1, 2)))
+
+    @jv.models.register("normed_by_device")
+    def normed_by_device(*, output_size: int) -> jv.Model:
+        """A model that does not know of devices."""
+        return jv.from_linen(Normed())
+
+    with pytest.raises(ValueError, match="statistics of each device's share alone: its factory has no argument"):
+        jv.train(CONFIG.replace(parallel="pmap", model="normed_by_device"), workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
