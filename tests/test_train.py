@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import logs, registry
+from jaxvision import logs, pipeline, registry
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=107, num_classes=3, image_size=8)",
@@ -129,8 +130,6 @@ def test_a_finished_run_says_so_and_evaluates(straight, capsys):
 
 
 def test_rows_beyond_the_restored_step_are_dropped(straight, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(straight.workdir, copy)
     shutil.rmtree(copy / "checkpoints" / "10")
@@ -145,6 +144,106 @@ def test_another_config_or_other_data_are_refused(straight):
     with pytest.raises(ValueError, match=r"another config: optimizer 'sgd' there, 'adam' here, seed 0 there, 3 here"):
         jv.train(CONFIG.replace(optimizer="adam", seed=3), workdir=straight.workdir)
     jv.train(CONFIG.replace(save_every=3), workdir=straight.workdir)  # this may change
+    jv.train(CONFIG, workdir=straight.workdir)
+
+
+def test_more_steps_go_on_with_the_schedule_of_the_longer_run(straight, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(straight.workdir, copy)
+    longer = jv.train(CONFIG.replace(steps=16), workdir=copy)
+    said = capsys.readouterr().out
+    assert "changed: steps 10 to 16" in said
+    schedules = (registry.schedules.build(CONFIG.schedule, learning_rate=0.1, num_steps=n) for n in (10, 16))
+    was, now = (float(schedule(10)) for schedule in schedules)
+    assert f"the learning rate of step 11 was {was:.3g} and is {now:.3g}" in said
+    assert [row["step"] for row in longer.history if row["split"] == "train"] == [4, 8, 10, 12, 16]
+    constant = CONFIG.replace(schedule="constant", steps=4)
+    jv.train(constant, workdir=tmp_path / "constant")
+    jv.train(constant.replace(steps=8), workdir=tmp_path / "constant")
+    whole = jv.train(constant.replace(steps=8), workdir=tmp_path / "whole")
+    assert "the schedule depends on that" not in capsys.readouterr().out
+    assert arrays(whole.workdir) == arrays(tmp_path / "constant")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [("data=1", "data=4"), ("data=4", "data=2"), ("data=4", "fsdp=4"), ("data=2,fsdp=2", "data=1")],
+)
+def test_a_run_goes_on_with_the_same_batches_on_another_mesh(tmp_path, first, then):
+    config = CONFIG.replace(mesh=first, ema=0.9, schedule="constant")
+    stopped = jv.train(config.replace(steps=4), workdir=tmp_path / "run")
+    whole = jv.train(config, workdir=tmp_path / "whole")
+    resumed = jv.train(config.replace(mesh=then), workdir=stopped.workdir)
+    one, other = (jv.load(r.workdir, step=10).params for r in (whole, resumed))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+    assert [r["loss"] for r in resumed.history] == pytest.approx([r["loss"] for r in whole.history], abs=1e-3)
+
+
+def interrupting_evaluation(monkeypatch, batch_of_split):
+    """Sends SIGTERM while that batch of the first evaluation is read."""
+    batches, calls = pipeline.eval_batches, []
+
+    def interrupting(*args, **options):
+        calls.append(1)
+        for number, batch in enumerate(batches(*args, **options)):
+            if len(calls) == 1 and number == batch_of_split:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr("jaxvision.pipeline.eval_batches", interrupting)
+
+
+@pytest.mark.parametrize("steps", [4, 10])
+def test_a_signal_in_an_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(tmp_path, monkeypatch, steps):
+    config = CONFIG.replace(steps=steps, eval_batch_size=4)
+    whole = jv.train(config, workdir=tmp_path / "whole")
+    interrupting_evaluation(monkeypatch, 0)
+    with pytest.raises(jv.Interrupted, match=f"saved at step 4 of {steps}"):
+        jv.train(config, workdir=tmp_path / "run")
+    monkeypatch.undo()
+    assert rows(tmp_path / "run") == []
+    resumed = jv.train(config, workdir=tmp_path / "run")
+    assert rows(resumed.workdir) == rows(whole.workdir) and arrays(resumed.workdir) == arrays(whole.workdir)
+    assert jv.load(resumed.workdir).step == jv.load(whole.workdir).step
+    again = jv.train(config, workdir=tmp_path / "run")
+    assert rows(again.workdir) == rows(whole.workdir)
+
+
+def test_the_average_of_the_parameters_is_what_is_judged(tmp_path):
+    config = CONFIG.replace(ema=0.5, steps=3, eval_every=1, save_every=1, keep=3, model="mlp(hidden=(4,))", augment="")
+    run = jv.train(config, workdir=tmp_path / "run")
+    plain = jv.train(config.replace(ema=None), workdir=tmp_path / "plain")
+    kernels = [np.asarray(jv.load(plain.workdir, step=n).params["head"]["kernel"]) for n in (1, 2, 3)]
+    average = np.asarray(jv.load(run.workdir, step=1).params["head"]["kernel"])
+    for number in (1, 2):  # decays of 2/11 and 3/12: the warm-up is below 0.5 here
+        rate = 1 - (1 + number) / (10 + number)
+        average = average + rate * (kernels[number] - average)
+        found = jv.load(run.workdir, step=number + 1).params["head"]["kernel"]
+        np.testing.assert_allclose(found, average, rtol=1e-5, atol=1e-7)
+    losses, plain_losses = ([r["loss"] for r in each.history] for each in (run, plain))
+    assert losses[::2] == plain_losses[::2] and losses[1::2] != plain_losses[1::2]
+
+
+def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(tmp_path):
+    config = CONFIG.replace(precision="bf16", steps=6)
+    run = jv.train(config, workdir=tmp_path / "run")
+    trained = jv.load(run.workdir)
+    leaves = jax.tree.leaves((trained.params, trained.model_state))
+    assert {leaf.dtype for leaf in leaves} == {np.dtype("float32")}
+    single = jv.train(config.replace(precision="f32"), workdir=tmp_path / "single")
+    losses, others = ([row["loss"] for row in each.history] for each in (run, single))
+    assert losses != others and losses == pytest.approx(others, abs=0.1)
+    text = str(jax.make_jaxpr(lambda x: trained.run.model.apply(
+        trained.params, trained.model_state, x, train=False, key=None))(np.zeros((1, 8, 8, 3), np.uint8)))  # fmt: skip
+    products = [line for line in text.splitlines() if "dot_general" in line or "conv_general" in line]
+    assert products and all("bf16" in line for line in products)
+
+
+def test_what_cannot_be_computed_again_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"the model .*cnn\(.* has no blocks that could be computed again"):
+        jv.train(CONFIG.replace(remat=True), workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_that_changed_are_refused(tmp_path):
@@ -311,8 +410,6 @@ def damage(step, how):
 
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(straight, tmp_path, how):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(straight.workdir, copy)
     saved = sorted(int(p.name) for p in (copy / "checkpoints").iterdir() if p.name.isdigit())
@@ -329,8 +426,6 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(straight, tmp_pa
 
 
 def test_damage_is_told_in_one_line(straight, tmp_path, root):
-    import shutil
-
     shutil.copytree(straight.workdir, tmp_path / "copy")
     for step in (tmp_path / "copy" / "checkpoints").iterdir():
         damage(step, "truncated")
@@ -340,8 +435,6 @@ def test_damage_is_told_in_one_line(straight, tmp_path, root):
 
 
 def test_a_half_written_checkpoint_is_none(straight, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(straight.workdir, copy)
     step = copy / "checkpoints" / "10"
@@ -363,8 +456,6 @@ def test_the_signature_describes_the_inputs(straight):
 def test_every_optimizer_trains_and_resumes(name, tmp_path):
     config = CONFIG.replace(optimizer=name, steps=4, eval_every=2)
     whole = jv.train(config, workdir=tmp_path / "whole")
-    import shutil
-
     shutil.copytree(whole.workdir, tmp_path / "again")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
     assert arrays(jv.train(config, workdir=tmp_path / "again").workdir) == arrays(whole.workdir)
