@@ -1,4 +1,4 @@
-"""Config fields <-> absl flags, and the commands: launch, evaluate, predict, list."""
+"""Fields <-> absl flags, and the commands: launch, evaluate, predict, list, scaling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import signal
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import Field
 from typing import Any
 
 from absl import flags
@@ -31,13 +32,13 @@ class UsageError(ValueError):
     """What was typed cannot be carried out; the message says why and what to do."""
 
 
-def _define_config(values: flags.FlagValues) -> None:
-    """Defines one flag for each field of Config, of the field's type."""
-    for name, field in FIELDS.items():
+def _define_fields(values: flags.FlagValues, fields: dict[str, Field] = FIELDS, hints: dict[str, Any] = HINTS) -> None:
+    """Defines one flag for each field, of Config where not said otherwise, of the field's type."""
+    for name, field in fields.items():
         default = field.default
         help = f"{field.metadata['help']} (default: {default if default not in (None, '') else 'none'})"
-        kinds = [kind for kind in typing.get_args(HINTS[name]) or (HINTS[name],) if kind is not type(None)]
-        if typing.get_origin(HINTS[name]) is typing.Literal:
+        kinds = [kind for kind in typing.get_args(hints[name]) or (hints[name],) if kind is not type(None)]
+        if typing.get_origin(hints[name]) is typing.Literal:
             flags.DEFINE_enum(name, None, list(kinds), help, flag_values=values)
         else:
             define = DEFINE[kinds[0]]
@@ -49,8 +50,8 @@ def _define_places(values: flags.FlagValues) -> None:
     flags.DEFINE_list("plugins", [], "modules or .py files that register more, by commas", flag_values=values)
 
 
-def _given(values: flags.FlagValues) -> dict[str, Any]:
-    return {name: values[name].value for name in FIELDS if values[name].present}
+def _given(values: flags.FlagValues, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
+    return {name: values[name].value for name in fields if values[name].present}
 
 
 def _parse(verb: str, usage: str, define: Callable[[flags.FlagValues], None], argv: Argv) -> tuple[Any, list[str]]:
@@ -122,7 +123,7 @@ def launch(argv: Argv) -> None:
     from jaxvision.train import train
 
     def define(values):
-        _define_config(values)
+        _define_fields(values)
         _define_places(values)
         flags.DEFINE_string("workdir", None, "folder of the run; resumes what is there", flag_values=values)
         flags.DEFINE_string("experiment", None, "file or name of an experiment; flags change it", flag_values=values)
@@ -240,6 +241,18 @@ def _facts(listed: registry.Registry, name: str) -> str:
     return f" [{shown}]" if shown else ""
 
 
+def scaling(argv: Argv) -> None:
+    """Predicts throughput as devices grow: jaxvision scaling [--mode=data|fsdp|hybrid] [--scaling=weak|strong]"""
+    from jaxvision import scaling as model
+
+    def define(values):
+        _define_fields(values, model.FIELDS, model.HINTS)
+
+    values, rest = _parse("scaling", scaling.__doc__ or "", define, argv)
+    _no_arguments("scaling", rest)
+    print(model.report(model.Setup(**_given(values, model.FIELDS))))
+
+
 def _require(value: Any, message: str) -> None:
     if not value:
         raise UsageError(message)
@@ -250,6 +263,7 @@ COMMANDS: dict[str, Callable[[Argv], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "list": list_registered,
+    "scaling": scaling,
 }
 
 
@@ -302,7 +316,7 @@ def run(command: str, argv: Argv) -> int:
 
 
 def main() -> None:
-    """The installed command: jaxvision launch|evaluate|predict|list …"""
+    """The installed command: jaxvision launch|evaluate|predict|list|scaling …"""
     command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h", "help"):
         print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))
