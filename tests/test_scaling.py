@@ -72,22 +72,27 @@ def num_bytes(tree):
     return sum(4 * x.size for x in jax.tree.leaves(tree))
 
 
-def check_data_parallel(spec, num_reductions, **kwargs):
+def check_data_parallel(spec, num_norms, **kwargs):
     """Gradients once, batch norm's two statistics forward and one number a channel more backward, and metrics."""
     for num_devices in (1, 2, 4):
         state, text = compiled(spec, num_devices, **kwargs)
-        stated = num_bytes(state.params) + num_bytes(state.model_state) * 3 // 2 + METRICS
-        assert traffic(text) == ({} if num_devices == 1 else {"all-reduce": (num_reductions, stated)})
+        if num_devices == 1:
+            assert traffic(text) == {}
+            continue
+        assert set(traffic(text)) == {"all-reduce"}
+        count, moved = traffic(text)["all-reduce"]
+        assert moved == num_bytes(state.params) + num_bytes(state.model_state) * 3 // 2 + METRICS
+        assert count - 2 * num_norms in (1, 2)  # the gradients; the mask's sum goes alone or with a norm's
 
 
 def test_a_data_parallel_step_moves_the_bytes_of_the_formula():
-    check_data_parallel("cnn(channels=(4, 4), dense=(8,), padding='SAME')", 1)
-    check_data_parallel("cnn(channels=(4, 4), dense=(8,), padding='SAME', batch_norm=True)", 2 * 2 + 1)
+    check_data_parallel("cnn(channels=(4, 4), dense=(8,), padding='SAME')", 0)
+    check_data_parallel("cnn(channels=(4, 4), dense=(8,), padding='SAME', batch_norm=True)", 2)
 
 
 @pytest.mark.slow
 def test_so_does_a_residual_network():
-    check_data_parallel("resnet18(stem='cifar')", 2 * (20 - 3) + 1, size=32)
+    check_data_parallel("resnet18(stem='cifar')", 20 - 3, size=32)  # norms of shortcuts go with those beside them
 
 
 def test_a_fully_sharded_step_gathers_once_and_all_reduces():
