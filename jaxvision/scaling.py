@@ -72,9 +72,11 @@ class Row(NamedTuple):
     milliseconds: dict[str, float]
     images_per_second: float
 
-    def largest(self, *, without: str = "") -> str:
-        """Names the part that takes longest."""
-        return max((name for name in self.milliseconds if name != without), key=self.milliseconds.__getitem__)
+    def bound(self, *, beside: str = "") -> str:
+        """Names what decides the step: input where it is waited for, else the part that takes longest."""
+        if self.milliseconds["input"] > 0:
+            return "input"
+        return max((name for name in self.milliseconds if name != beside), key=self.milliseconds.__getitem__)
 
 
 def ring_seconds(num_bytes: float, n: int, bandwidth: float, latency: float, *, passes: int = 2) -> float:
@@ -128,13 +130,13 @@ def verdict(rows: list[Row]) -> str:
         return "One image cannot be spread over devices."
     stop = next((i for i, gain in enumerate(gains) if gain < PAYS), None)
     last = rows[-1 if stop is None else stop + 1]
-    name, step = last.largest(without="compute"), sum(last.milliseconds.values())
+    name, step = last.bound(beside="compute"), sum(last.milliseconds.values())
     told = f"on {last.devices:,}, {name!r} takes {last.milliseconds[name]:.2f} of {step:.2f} ms"
     if stop is None:
         return (
             f"It pays up to {last.devices:,} devices: the last doubling adds {gains[-1]:.0%}. Beside compute, {told}."
         )
-    return f"It stops paying at {rows[stop].devices:,} devices: doubling them adds {gains[stop]:.0%}, for {told}."
+    return f"It stops paying at {rows[stop].devices:,} devices: doubling them adds {gains[stop]:.0%}; {told}."
 
 
 def report(setup: Setup) -> str:
@@ -146,7 +148,7 @@ def report(setup: Setup) -> str:
         efficiency = row.images_per_second / row.devices / rows[0].images_per_second
         times = [f"{value:.2f}" for value in (*row.milliseconds.values(), sum(row.milliseconds.values()))]
         rate = f"{row.images_per_second:,.0f}"
-        lines.append([f"{row.devices:,}", *times, rate, f"{efficiency:.1%}", row.largest()])
+        lines.append([f"{row.devices:,}", *times, rate, f"{efficiency:.1%}", row.bound()])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
     return "\n".join([*shown, "", verdict(rows)])

@@ -16,7 +16,7 @@ from jaxvision.augments import chain
 from jaxvision.config import Config
 from jaxvision.scaling import Setup, predict, ring_seconds
 
-METRICS = 4 * 4  # the sums of two values, the mask's for each: numbers beside gradients and statistics
+METRICS = 4 * 4  # four scalars beside gradients and statistics: sums of the values and of the mask
 
 
 def sharding(x, mesh, *, is_fsdp):
@@ -145,7 +145,7 @@ def test_what_the_backward_pass_hides_costs_nothing():
 
 def test_input_bounds_a_host():
     row = predict(Setup(host_images=1000.0), 16)
-    assert row.images_per_second == pytest.approx(2000) and row.largest() == "input"
+    assert row.images_per_second == pytest.approx(2000) and row.bound() == "input"
 
 
 @pytest.mark.parametrize("mode", ["data", "fsdp", "hybrid"])
