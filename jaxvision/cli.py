@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from jaxvision import registry
+from jaxvision import parallel, registry
 from jaxvision.config import FIELDS, HINTS, Config, describe
 
 Argv = Sequence[str]
@@ -48,6 +48,14 @@ def _define_fields(values: flags.FlagValues, fields: dict[str, Field] = FIELDS, 
 def _define_places(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets are kept (default: its own)", flag_values=values)
     flags.DEFINE_list("plugins", [], "modules or .py files that register more, by commas", flag_values=values)
+
+
+def _define_hosts(values: flags.FlagValues) -> None:
+    help = "of a run of several processes; found by itself under SLURM, Open MPI, Kubernetes and on TPU pods"
+    flags.DEFINE_string("coordinator", None, f"host:port of process 0 {help}", flag_values=values)
+    flags.DEFINE_integer("num_processes", None, f"how many there are, {help}", flag_values=values)
+    flags.DEFINE_integer("process_id", None, f"which this is, from 0, {help}", flag_values=values)
+    flags.DEFINE_bool("deterministic", False, "repeatable on GPUs too, which is slower", flag_values=values)
 
 
 def _given(values: flags.FlagValues, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
@@ -127,10 +135,14 @@ def launch(argv: Argv) -> None:
         _define_places(values)
         flags.DEFINE_string("workdir", None, "folder of the run; resumes what is there", flag_values=values)
         flags.DEFINE_string("experiment", None, "file or name of an experiment; flags change it", flag_values=values)
+        _define_hosts(values)
         flags.DEFINE_bool("profile", False, "write a JAX profile of a few steps to the workdir", flag_values=values)
 
     values, rest = _parse("launch", launch.__doc__ or "", define, argv)
     _no_arguments("launch", rest)
+    if values.deterministic:
+        parallel.make_deterministic()
+    parallel.start_hosts(values.coordinator, values.num_processes, values.process_id)
     registry.load_plugins(values.plugins)  # before an experiment's own module may need them
     base, registering = load_experiment(values.experiment) if values.experiment else (Config(), [])
     result = train(
@@ -140,7 +152,7 @@ def launch(argv: Argv) -> None:
         plugins=[*values.plugins, *registering],
         profile=values.profile,
     )
-    if result.test is not None:
+    if result.test is not None and parallel.is_first():
         print(f"\n{format_report(result.test)}\nreport and pictures in {result.workdir / 'report'}")
         if "accuracy" in result.test:
             print(f"test accuracy {result.test['accuracy']:.4f}")

@@ -254,6 +254,14 @@ def start_hosts(
         raise ValueError(f"the processes of this run cannot be joined: {error}") from None
 
 
+def make_deterministic() -> None:
+    """Has XLA take only operations that give the same numbers each time, before JAX uses its devices.
+
+    That matters on GPUs, where some sums are taken in any order; on CPUs and TPUs it is so anyway.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+
+
 def is_first() -> bool:
     """Says whether this process is the one that writes and speaks for all."""
     return jax.process_index() == 0

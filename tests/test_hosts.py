@@ -1,0 +1,174 @@
+"""Several processes on one machine, as a cluster has them: they train as one, stop as one and fail as one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import jaxvision as jv
+from jaxvision import logs, parallel
+
+FLAGS = [
+    "--dataset=digits",
+    "--model=cnn(channels=(8, 16), dense=(16,), batch_norm=True, dropout=0.1)",
+    "--augment=crop(padding=1)",
+    "--batch_size=120",
+    "--eval_batch_size=100",
+    "--eval_every=6",
+]
+
+
+@pytest.fixture
+def launch(tmp_path, root):
+    """Starts one process, or two that join: a list of processes, their output in files beside the workdir."""
+    processes = []
+
+    def start(*flags, num_processes=2, extra=((), ()), num_devices=4):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        devices = f"--xla_force_host_platform_device_count={num_devices // num_processes}"
+        environment = {**os.environ, "XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
+        started = []
+        for place in range(num_processes):
+            joined = [f"--coordinator=localhost:{port}", f"--num_processes={num_processes}", f"--process_id={place}"]
+            words = [
+                sys.executable,
+                "scripts/launch.py",
+                *FLAGS,
+                *flags,
+                *extra[place],
+                *joined[: 3 * (num_processes > 1)],
+            ]
+            out = (tmp_path / f"output{len(processes)}").open("w+")
+            process = subprocess.Popen(
+                words, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True
+            )
+            process.output = out
+            started.append(process)
+            processes.append(process)
+        return started
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.output.close()
+
+
+def ended(processes, *, seconds=240):
+    """Waits for processes: [(exit status, output)]."""
+    found = []
+    for process in processes:
+        process.wait(timeout=seconds)
+        process.output.seek(0)
+        found.append((process.returncode, process.output.read()))
+    return found
+
+
+def succeeded(processes):
+    found = ended(processes)
+    assert [status for status, _ in found] == [0] * len(found), "\n".join(text[-3000:] for _, text in found)
+    return found
+
+
+@pytest.mark.parametrize("precision", ["f64", "f32"])
+@pytest.mark.parametrize("mesh", ["", "fsdp=4"])
+def test_two_processes_train_as_one(launch, tmp_path, precision, mesh):
+    flags = [f"--precision={precision}", f"--mesh={mesh}", "--steps=12", "--ema=0.9"]
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    succeeded(launch(*flags, f"--workdir={together}"))
+    succeeded(launch(*flags, f"--workdir={alone}", num_processes=1))
+    one, other = (json.loads((place / "report" / "report.json").read_text()) for place in (alone, together))
+    assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
+    assert [row["step"] for row in logs.read_rows(together / "metrics.jsonl")] == [6, 6, 12, 12]
+    if precision == "f64":
+        assert one["auroc" if "auroc" in one else "loss"] == pytest.approx(other["auroc" if "auroc" in one else "loss"])
+        assert one["confusion_matrix"] == other["confusion_matrix"]
+        a, b = (jax.tree.leaves(jv.load(place, step=12).params) for place in (alone, together))
+        jax.config.update("jax_enable_x64", False)
+        assert a[0].dtype == np.float64
+        difference = sum(float(((np.asarray(x) - np.asarray(y)) ** 2).sum()) for x, y in zip(a, b, strict=True))
+        assert difference**0.5 <= 1e-9 * sum(float((np.asarray(x) ** 2).sum()) for x in a) ** 0.5
+
+
+def test_a_signal_to_one_process_stops_both_and_they_go_on(launch, tmp_path):
+    flags = ["--steps=400", "--eval_every=200", "--save_every=3", f"--workdir={tmp_path / 'run'}"]
+    processes, deadline = launch(*flags), time.monotonic() + 120
+    while not list((tmp_path / "run").glob("checkpoints/[0-9]*")):
+        assert time.monotonic() < deadline and all(p.poll() is None for p in processes)
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    found = ended(processes)
+    assert [status for status, _ in found] == [143, 143], found
+    assert all("stopped and saved at step" in text and "to go on: jaxvision launch" in text for _, text in found)
+    stopped = jv.load(tmp_path / "run").step
+    first, second = succeeded(launch("--eval_every=200", *flags, f"--steps={stopped + 3}"))
+    assert f"resumes at step {stopped}" in first[1] and "resumes" not in second[1]
+
+
+def test_what_one_process_is_refused_ends_both(launch, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "holiday.txt").touch()
+    for status, text in ended(launch(f"--workdir={tmp_path / 'run'}", "--steps=1")):
+        lines = [line for line in text.splitlines() if line.startswith("jaxvision: ")]
+        assert status == 2 and len(lines) == 1 and "holds other things than a training run" in lines[0]
+    for status, text in ended(launch(f"--workdir={tmp_path / 'new'}", extra=(("--seed=1",), ("--seed=2",)))):
+        assert status == 2 and "the hosts of this run differ in their config" in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_lone_process_joins_none(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined"))
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    parallel.start_hosts()
+
+
+@pytest.mark.parametrize(
+    ("environment", "local_device_ids"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "4"}, [0, 1, 2, 3]),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, None),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, None),
+    ],
+)
+def test_a_clusters_launcher_is_recognised(monkeypatch, environment, local_device_ids):
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *places, **options: joined.append((places, options)))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    parallel.start_hosts()
+    assert joined == [((None, None, None), {"local_device_ids": local_device_ids})]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("localhost:1", None, None), "need --num_processes and --process_id too"),
+        ((None, 2, None), "need --coordinator and --process_id too"),
+        (("localhost:1", 2, 2), "process_id from 0 to below num_processes"),
+        (("localhost", 2, 0), "wanted host:port of process 0"),
+    ],
+)
+def test_hosts_that_cannot_be_joined_are_refused(given, why):
+    with pytest.raises(ValueError, match=why):
+        parallel.start_hosts(*given)
+
+
+def test_deterministic_reaches_the_compiler_before_it_starts(root, tmp_path):
+    code = (
+        "import os, sys; from jaxvision.cli import run; "
+        "status = run('launch', sys.argv[1:]); print(status, os.environ['XLA_FLAGS'])"
+    )
+    words = [*FLAGS, "--steps=1", "--deterministic", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].startswith("0 ") and "--xla_gpu_deterministic_ops=true" in done.stdout
