@@ -93,8 +93,7 @@ def test_cats_and_dogs(shared_data, tmp_path):
 def test_mnist_by_the_defaults(model, shared_data, tmp_path):
     import shutil
 
-    (tmp_path / "data" / "downloads").mkdir(parents=True)
-    shutil.copytree(shared_data / "archives" / "mnist", tmp_path / "data" / "downloads" / "manual")
+    shutil.copytree(shared_data / "archives" / "mnist", tmp_path / "data" / "downloads" / "manual" / "mnist")
     config = jv.Config(model=model, dataset="mnist", epochs=5)
     result = jv.train(config, workdir=tmp_path / "run", data_dir=str(tmp_path / "data"))
     assert result.test["accuracy"] >= 0.990

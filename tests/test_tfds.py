@@ -1,9 +1,12 @@
 """Sets of TensorFlow Datasets: prepared from the genuine archives, and read, without TensorFlow."""
 
+import contextlib
+import functools
 import gzip
 import http.server
 import io
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -16,7 +19,7 @@ from PIL import Image
 
 from jaxvision import registry
 from jaxvision.datasets import tfds as sets
-from jaxvision.datasets import tfds_prepare
+from jaxvision.datasets import tfds_download, tfds_prepare
 
 ARCHIVES = (
     "train-images-idx3-ubyte.gz",
@@ -99,7 +102,7 @@ def test_cifar_is_prepared_from_its_archive(name, tmp_path, monkeypatch):
 
 
 def test_mnist_is_prepared_from_the_genuine_archives(archives, tmp_path, monkeypatch):
-    manual = tmp_path / "downloads" / "manual"
+    manual = tmp_path / "downloads" / "manual" / "mnist"
     manual.mkdir(parents=True)
     for name in ARCHIVES:
         shutil.copy(archives / name, manual)
@@ -126,7 +129,7 @@ def test_mnist_is_prepared_from_the_genuine_archives(archives, tmp_path, monkeyp
 
 
 def test_a_damaged_archive_is_refused(archives, tmp_path):
-    manual = tmp_path / "downloads" / "manual"
+    manual = tmp_path / "downloads" / "manual" / "mnist"
     manual.mkdir(parents=True)
     for name in ARCHIVES:
         shutil.copy(archives / name, manual)
@@ -139,33 +142,124 @@ def test_a_damaged_archive_is_refused(archives, tmp_path):
     assert not [p for p in tmp_path.rglob("*") if ".tmp." in p.name or "incomplete" in p.name]
 
 
-@pytest.mark.slow
-def test_mnist_is_downloaded_from_a_server(archives, tmp_path, monkeypatch):
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments): ...
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Gives a function that makes a handler of requests the source of MNIST."""
+    servers = []
+
+    def serve(handler):
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        move_mnist(monkeypatch, f"http://127.0.0.1:{servers[-1].server_port}/")
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def move_mnist(monkeypatch, place):
     import tensorflow_datasets as tfds
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(archives))
-
-        def log_message(self, *arguments): ...
-
     builder = tfds.builder_cls("mnist")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        infos = dict(builder.url_infos)
-        there = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setattr(builder, "URL", there)
-        moved = {there + url.rsplit("/", 1)[1]: info for url, info in infos.items()}
-        monkeypatch.setattr(builder, "url_infos", moved)
-        dataset = registry.datasets.build("mnist", data_dir=str(tmp_path))
-        server.shutdown()
+    moved = {place + url.rsplit("/", 1)[1]: info for url, info in builder.url_infos.items()}
+    monkeypatch.setattr(builder, "URL", place)
+    monkeypatch.setattr(builder, "url_infos", moved)
+
+
+@pytest.mark.slow
+def test_mnist_is_downloaded_from_a_server(archives, tmp_path, serve):
+    serve(functools.partial(Handler, directory=str(archives)))
+    dataset = registry.datasets.build("mnist", data_dir=str(tmp_path))
     assert len(dataset.train) == 60_000 and len(dataset.test) == 10_000
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar100", "fashion_mnist"])
-def test_without_a_network_the_error_comes_soon_and_says_what_to_do(name, tmp_path, monkeypatch):
+def unfinished(folder):
+    return [p for p in folder.rglob("*") if p.is_file() or ".tmp." in p.name or "incomplete" in p.name]
+
+
+def test_what_a_server_gives_with_a_wrong_checksum_is_refused(tmp_path, serve):
+    (tmp_path / "there").mkdir()
+    for name in ARCHIVES:
+        (tmp_path / "there" / name).write_bytes(b"no archive")
+    serve(functools.partial(Handler, directory=str(tmp_path / "there")))
+    with pytest.raises(ValueError, match=r"^what http.*gz gave has a wrong checksum: .* put the original .*gz into .*"):
+        registry.datasets.build("mnist", data_dir=str(tmp_path / "here"))
+    assert not unfinished(tmp_path / "here")
+
+
+def test_a_failed_download_ends_the_others_of_its_call_and_leaves_those_of_another(tmp_path, serve):
+    class Endless(Handler):
+        def do_GET(self):
+            if "t10k-images" in self.path:  # which is waited for first
+                time.sleep(0.3)  # until the others are being read
+                return self.send_error(404)
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(10_000))
+                    time.sleep(0.01)
+
+    serve(Endless)
+    of_another = tmp_path / "downloads" / "mnist" / "archive.gz.tmp.0123" / "archive.gz"
+    of_another.parent.mkdir(parents=True)
+    of_another.write_bytes(b"half")
+    began = time.monotonic()
+    with pytest.raises(ConnectionError, match="DownloadError"):
+        registry.datasets.build("mnist", data_dir=str(tmp_path))
+    assert time.monotonic() - began < 10
+    assert unfinished(tmp_path) == [of_another.parent, of_another]
+    assert not [t for t in threading.enumerate() if "_sync_download" in str(getattr(t, "_args", ""))]
+
+
+def test_a_silent_server_is_asked_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_download, "READ_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts, and nobody replies
+        move_mnist(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}/")
+        began = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"\(ReadTimeout\)"):
+            registry.datasets.build("mnist", data_dir=str(tmp_path))
+    assert 1 <= time.monotonic() - began < 5
+    assert not unfinished(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["packets", "names"])
+def test_where_packets_are_dropped_connecting_ends_soon(lost, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_download, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(tfds_download, "ADDRESS_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+        there = server.getsockname()
+        for _ in range(4):  # a full queue: what else comes is dropped
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(there)
+
+        def addresses(*arguments):
+            time.sleep(12 if lost == "names" else 0)
+            return 12 * [(socket.AF_INET, socket.SOCK_STREAM, 6, "", there)]
+
+        move_mnist(monkeypatch, "http://mnist.example/")
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        began = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"from mnist.example \(ConnectTimeout\)"):
+            registry.datasets.build("mnist", data_dir=str(tmp_path))
+        assert time.monotonic() - began < 8
+    assert not unfinished(tmp_path)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing listens there
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar100", "fashion_mnist"])
+def test_without_a_network_the_error_comes_soon_and_says_what_to_do(name, tmp_path, no_network):
     began = time.monotonic()
     with pytest.raises(
         ConnectionError, match=r"cannot download .* from .*: connect to the network, or put .*--data_dir"
@@ -173,6 +267,34 @@ def test_without_a_network_the_error_comes_soon_and_says_what_to_do(name, tmp_pa
         registry.datasets.build(name, data_dir=str(tmp_path))
     assert time.monotonic() - began < 15
     assert not [p for p in tmp_path.rglob("*") if p.is_file() or ".tmp." in p.name or "incomplete" in p.name]
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_archives_of_one_set_never_serve_another(name, tmp_path, no_network):
+    for folder in (tmp_path / "downloads" / "manual", tmp_path / "downloads" / "manual" / "mnist"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ARCHIVES:
+            (folder / file).write_bytes(b"an archive of MNIST")
+    with pytest.raises(ConnectionError, match=rf"put t10k-images-.*gz into {tmp_path}/downloads/manual/{name}, or"):
+        registry.datasets.build(f"tfds(name='{name}')", data_dir=str(tmp_path))
+
+
+def test_sets_share_no_folder_of_extracted_archives(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    builder, folders = tfds.builder_cls("beans"), []
+    monkeypatch.setattr(builder, "_split_generators", lambda self, manager: folders.append(manager._extract_dir) or {})
+    with pytest.raises(ValueError):
+        registry.datasets.build("tfds(name='beans')", data_dir=str(tmp_path))
+    assert folders == [tmp_path / "downloads" / "extracted" / "beans"]
+
+
+def test_a_wrong_file_put_by_hand_is_named(tmp_path, no_network):
+    manual = tmp_path / "downloads" / "manual" / "kmnist"
+    manual.mkdir(parents=True)
+    (manual / ARCHIVES[0]).write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=rf"^{manual / ARCHIVES[0]} has a wrong checksum: .*; replace or remove it$"):
+        registry.datasets.build("tfds(name='kmnist')", data_dir=str(tmp_path))
 
 
 def test_an_unknown_set_teaches(tmp_path):

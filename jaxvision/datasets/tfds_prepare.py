@@ -6,10 +6,8 @@ whose own readers need TensorFlow only to open files, the reader is replaced; wh
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
-import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -19,9 +17,8 @@ from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 
+from jaxvision.datasets.tfds_download import bounded
 from jaxvision.registry import nearest
-
-CONNECT_SECONDS, READ_SECONDS = 5, 60
 
 MNIST_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -96,24 +93,6 @@ READERS: dict[str, Callable[[Any, Any], dict[str, Examples]]] = {
 }
 
 
-@contextlib.contextmanager
-def _impatience() -> Iterator[None]:
-    """Gives up on a host that cannot be reached: TensorFlow Datasets would go on trying for 200 seconds."""
-    from requests.adapters import HTTPAdapter
-
-    send = HTTPAdapter.send
-
-    def impatient(self, request, *args, **options):
-        self.max_retries = self.max_retries.new(connect=0)
-        return send(self, request, *args, **{**options, "timeout": (CONNECT_SECONDS, READ_SECONDS)})
-
-    HTTPAdapter.send = impatient
-    try:
-        yield
-    finally:
-        HTTPAdapter.send = send
-
-
 def _builder(name: str, root: Path) -> Any:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.registered import DatasetNotFoundError
@@ -146,29 +125,22 @@ def prepare(name: str, root: Path) -> Path:
     if builder.name in READERS:
         builder._split_generators = lambda manager, **_: READERS[builder.name](builder, manager)
     downloads = root / "downloads"
-    manual = downloads / "manual"
-    config = tfds.download.DownloadConfig(manual_dir=str(manual) if manual.is_dir() else None)
+    manual = downloads / "manual" / builder.name  # of its own, as sets have archives of the same file names
+    config = tfds.download.DownloadConfig(
+        manual_dir=str(manual), extract_dir=str(downloads / "extracted" / builder.name)
+    )
     try:
-        with _impatience():
+        with bounded():
             builder.download_and_prepare(
                 file_format="array_record", download_dir=str(downloads), download_config=config
             )
     except (requests.RequestException, tfds.download.DownloadError) as error:
-        _clean(downloads)
         raise ConnectionError(_advice(builder, manual, error)) from None
     except NonMatchingChecksumError as error:
-        _clean(downloads)
-        first = str(error).splitlines()[0].rstrip(":")
-        raise ValueError(f"{first}: it is damaged or not the original; remove it and try again") from None
+        raise _unlike_the_original(error, manual) from None
     except (ImportError, AssertionError) as error:
         raise _explained(error, name) from error
     return Path(builder.data_dir)
-
-
-def _clean(downloads: Path) -> None:
-    """Removes what unfinished downloads leave."""
-    for folder in downloads.glob("**/*.tmp.*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _advice(builder: Any, manual: Path, error: Exception) -> str:
@@ -179,6 +151,20 @@ def _advice(builder: Any, manual: Path, error: Exception) -> str:
     return (
         f"cannot download {builder.name!r} from {' or '.join(hosts) or 'its source'} ({type(error).__name__}): connect "
         f"to the network{place}, or give the folder of a prepared set by --data_dir"
+    )
+
+
+def _unlike_the_original(error: Exception, manual: Path) -> ValueError:
+    """Says which archive has a wrong checksum, and where the right one belongs."""
+    url, _, rest = str(error).removeprefix("Artifact ").partition(", downloaded to ")
+    path = Path(rest.partition(", has wrong checksum")[0])
+    if path.parent == manual:
+        return ValueError(
+            f"{path} has a wrong checksum: it is damaged or not the original, {url}; replace or remove it"
+        )
+    return ValueError(
+        f"what {url} gave has a wrong checksum: it is damaged or not the original; try again, or put the original "
+        f"{path.name} into {manual}"
     )
 
 
