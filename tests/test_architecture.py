@@ -35,6 +35,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"logs.py"},
     "requests": {"datasets"},
+    "urllib3": {"datasets"},  # it comes with requests, which connects through it
 }
 
 

@@ -302,6 +302,68 @@ def test_an_unknown_set_teaches(tmp_path):
         registry.datasets.build("tfds(name='mnits')", data_dir=str(tmp_path))
 
 
+NO_NAMES = (
+    "",
+    ":",
+    "/etc",
+    "..",
+    "*",
+    "mnist/",
+    "mnist:",
+    "mnist:1.x",
+    "mnist\n",
+    "a/b/c",
+    "a:b:c",
+    "mnist/a=b",
+    "mnist/a=b=c",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*NO_NAMES, "mnist/data_dir=x", "huggingface:foo", "kaggle:mnist", "ns:name", "a" * 300]
+)
+def test_a_name_of_odd_form_teaches(name, tmp_path):
+    with pytest.raises(ValueError) as error:
+        registry.datasets.build(f"tfds(name={name!r})", data_dir=str(tmp_path))
+    assert str(error.value).startswith(f"tfds: name={name!r}; wanted a set of TensorFlow Datasets as 'emnist', ")
+
+
+def test_a_version_that_is_not_there_is_told_of_those_that_are(tmp_path):
+    message = r"cannot prepare 'mnist:1.0.0': Dataset mnist cannot be loaded at version 1.0.0, only: 3.0.1.$"
+    with pytest.raises(ValueError, match=message):
+        registry.datasets.build("tfds(name='mnist:1.0.0')", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["imdb_reviews", "wider_face", "duke_ultrasound", "tf_flowers"])
+def test_what_is_no_classification_or_has_no_size_is_refused_before_the_download(name, tmp_path, no_network):
+    with pytest.raises(ValueError, match=r"one class each|says not what is its image|many sizes; give one"):
+        registry.datasets.build(f"tfds(name='{name}')", data_dir=str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_without_a_list_of_archives_says_what_it_cannot_reach(tmp_path, monkeypatch, no_network):
+    import tensorflow_datasets as tfds
+
+    def split_generators(self, manager):
+        return manager.download("http://beans.example/archive.zip")
+
+    monkeypatch.setattr(tfds.builder_cls("beans"), "url_infos", None)
+    monkeypatch.setattr(tfds.builder_cls("beans"), "_split_generators", split_generators)
+    with pytest.raises(ConnectionError, match=r"cannot download 'beans' from its source \(ProxyError\): connect to"):
+        registry.datasets.build("tfds(name='beans')", data_dir=str(tmp_path))
+
+
+def test_preparing_says_nothing_on_stdout_and_shows_its_bars_on_a_terminal(tmp_path, monkeypatch, capfd):
+    import tensorflow_datasets as tfds
+
+    tfds.enable_progress_bar()
+    prepared_cifar(monkeypatch, tmp_path, "cifar10")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    registry.datasets.build("cifar10", data_dir=str(tmp_path))
+    out, err = capfd.readouterr()
+    assert out == "" and "Generating splits" in err
+
+
 def test_a_set_that_needs_tensorflow_names_the_extra(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,12 +21,13 @@ from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 
 SPLITS = ("train", "validation", "test")
 CHUNK_SIZE = 1000
+NAME = re.compile(r"[a-z]\w{0,99}(/\w[\w+.-]{0,99})?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII | re.IGNORECASE)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow Datasets' own warnings to itself: they hold nothing that a user could act upon."""
-    with warnings.catch_warnings():
+    """Keeps TensorFlow Datasets' own warnings and banners to itself: they hold nothing that a user could act upon."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
@@ -37,13 +40,26 @@ def find_prepared(root: Path, name: str) -> Path | None:
     return max(numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
 
 
-def _image_shape(features: Any, keys: tuple[str, str], name: str) -> tuple[int | None, int | None, int]:
-    """The shape of a set's images (None where it varies). Raises ValueError for what is not image classification."""
-    image, label = features[keys[0]], features[keys[1]]
-    is_image = len(image.shape) == 3 and image.shape[-1] in (1, 3) and np.dtype(image.np_dtype) == np.uint8
-    if not is_image or not hasattr(label, "num_classes") or label.shape != ():
+def _is_classification(image: Any, label: Any) -> bool:
+    if not isinstance(image.shape, tuple) or len(image.shape) != 3:  # features within features have a dictionary
+        return False
+    is_image = image.shape[-1] in (1, 3) and np.dtype(image.np_dtype) == np.uint8
+    return is_image and hasattr(label, "num_classes") and label.shape == ()
+
+
+def _decoding(
+    info: Any, name: str, shape: Preprocessing | None, resize: dict[str, Any]
+) -> tuple[tuple[str, str], Preprocessing]:
+    """Gives the keys of image and class in a set's examples and the shape to decode to, or raises ValueError."""
+    keys = info.supervised_keys
+    if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")
+    if not all(key in info.features for key in keys) or not _is_classification(*(info.features[key] for key in keys)):
         raise ValueError(f"the set {name!r} of TensorFlow Datasets is not one of images with one class each")
-    return image.shape
+    height, width, channels = info.features[keys[0]].shape
+    if shape is None and (height is None or width is None):
+        raise ValueError(f"the images of {name!r} have many sizes; give one: tfds(name={name!r}, image_size=…)")
+    return keys, shape or Preprocessing((height, width), channels, (0.0,), (1.0,), **resize)
 
 
 def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None, resize: dict[str, Any]) -> None:
@@ -56,14 +72,7 @@ def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None,
             f"{prepared} is prepared as {builder.info.file_format.value}, which TensorFlow alone reads; "
             "give another --data_dir, and it is prepared there as array_record"
         )
-    keys = builder.info.supervised_keys
-    if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")
-    height, width, channels = _image_shape(builder.info.features, keys, name)
-    if shape is None:
-        if height is None or width is None:
-            raise ValueError(f"the images of {name!r} have many sizes; give one: tfds(name={name!r}, image_size=…)")
-        shape = Preprocessing((height, width), channels, (0.0,), (1.0,), **resize)
+    keys, shape = _decoding(builder.info, name, shape, resize)
     np.save(folder / "classes.npy", np.array(builder.info.features[keys[1]].names, np.str_))
     for split in (s for s in SPLITS if s in builder.info.splits):
         _write_split(folder, builder.as_data_source(split), split, keys, shape)
@@ -100,13 +109,18 @@ def read(
 
     Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
     """
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"tfds: name={name!r}; wanted a set of TensorFlow Datasets as 'emnist', with a configuration as "
+            "'emnist/letters', and with a version as 'emnist:3.1.0'"
+        )
     root = Path(data_dir or "~/tensorflow_datasets").expanduser()
-    with _quiet():
-        prepared = find_prepared(root, name)
-        if prepared is None:
-            from jaxvision.datasets.tfds_prepare import prepare
+    prepared = find_prepared(root, name)
+    if prepared is None:
+        from jaxvision.datasets.tfds_prepare import prepare
 
-            prepared = prepare(name, root)
+        with _quiet():
+            prepared = prepare(name, root, lambda info: _decoding(info, name, shape, resize or {}))
     info = (prepared / "dataset_info.json").stat()
     key = f"{prepared.resolve()} {info.st_mtime_ns} {info.st_size} {shape} {resize}"
 

@@ -24,7 +24,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _impatient(send: Callable[..., Any], stopped: threading.Event) -> Callable[..., Any]:
-    """Makes `HTTPAdapter.send` ask a silent host once, where TensorFlow Datasets does eleven times, and end if stopped."""
+    """Makes `HTTPAdapter.send` ask a silent host once, not eleven times as TensorFlow Datasets would."""
     from requests.exceptions import ConnectionError
 
     def check() -> None:

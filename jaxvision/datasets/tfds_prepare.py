@@ -105,30 +105,40 @@ def _builder(name: str, root: Path) -> Any:
             f"TensorFlow Datasets has no set {name!r}{nearest(name, known)}; it has {len(known)}, "
             "see tensorflow.org/datasets/catalog"
         ) from None
-    except (ImportError, AssertionError, ValueError) as error:
+    except (ImportError, AssertionError, ValueError, OSError) as error:
         raise _explained(error, name) from None
 
 
-def prepare(name: str, root: Path) -> Path:
+def prepare(name: str, root: Path, check: Callable[[Any], Any]) -> Path:
     """Downloads a set and prepares it below `root`; gives its folder. Checksums are those of TensorFlow Datasets.
 
-    Raises ConnectionError where the source cannot be reached, within seconds; ValueError for a set that does not
-    exist, for an archive with another checksum, and where TensorFlow is needed.
+    Before the download `check` is called with what is known of the set, and may raise. Raises ConnectionError where
+    the source cannot be reached, within seconds; ValueError for a set that does not exist, for an archive with another
+    checksum, and where TensorFlow is needed.
     """
-    import requests
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     builder = _builder(name, root)
+    check(builder.info)
     if builder.name in READERS:
         builder._split_generators = lambda manager, **_: READERS[builder.name](builder, manager)
-    downloads = root / "downloads"
+    try:
+        _download(builder, root / "downloads")
+    except (ImportError, AssertionError) as error:
+        raise _explained(error, name) from error
+    return Path(builder.data_dir)
+
+
+def _download(builder: Any, downloads: Path) -> None:
+    import requests
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
     manual = downloads / "manual" / builder.name  # of its own, as sets have archives of the same file names
-    config = tfds.download.DownloadConfig(
-        manual_dir=str(manual), extract_dir=str(downloads / "extracted" / builder.name)
-    )
+    extracted = downloads / "extracted" / builder.name
+    config = tfds.download.DownloadConfig(manual_dir=str(manual), extract_dir=str(extracted))
     try:
         with bounded():
             builder.download_and_prepare(
@@ -138,15 +148,13 @@ def prepare(name: str, root: Path) -> Path:
         raise ConnectionError(_advice(builder, manual, error)) from None
     except NonMatchingChecksumError as error:
         raise _unlike_the_original(error, manual) from None
-    except (ImportError, AssertionError) as error:
-        raise _explained(error, name) from error
-    return Path(builder.data_dir)
 
 
 def _advice(builder: Any, manual: Path, error: Exception) -> str:
     """Says what could not be reached, and the three ways out."""
-    files = sorted(info.filename for info in builder.url_infos.values() if info.filename)
-    hosts = sorted({urlsplit(url).hostname or url for url in builder.url_infos})
+    infos = builder.url_infos or {}  # None for a set without a list of its archives
+    files = sorted(info.filename for info in infos.values() if info.filename)
+    hosts = sorted({urlsplit(url).hostname or url for url in infos})
     place = f", or put {', '.join(files)} into {manual}" if files else ""
     return (
         f"cannot download {builder.name!r} from {' or '.join(hosts) or 'its source'} ({type(error).__name__}): connect "
@@ -178,4 +186,5 @@ def _explained(error: BaseException, name: str) -> ValueError:
             f"preparing {name!r} needs TensorFlow: pip install -e '.[tensorflow]' in the clone of jaxvision, once; "
             "what is prepared is read without it"
         )
-    return ValueError(f"TensorFlow Datasets cannot prepare {name!r}: {' '.join(str(error).split())[:300]}")
+    reason = " ".join(str(error).rpartition('}": ')[-1].split())  # without what the builder was called with
+    return ValueError(f"TensorFlow Datasets cannot prepare {name!r}: {reason[:300]}")
