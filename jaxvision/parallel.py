@@ -127,6 +127,9 @@ def gathering(gradient: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     def gathered(loss, params):
         gradients, rest = gradient(loss, jax.lax.with_sharding_constraint(params, replicated(mesh)))
+        gradients = jax.lax.with_sharding_constraint(
+            gradients, replicated(mesh)
+        )  # else XLA splits the backward pass too
         return jax.lax.with_sharding_constraint(gradients, split(gradients, mesh)), rest
 
     return gradient if mesh.shape["fsdp"] == 1 else gathered
