@@ -229,3 +229,24 @@ class Checkpoints:
         """Waits, then lets go of the folder."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Reads all that the newest checkpoint of a folder holds, by name: type, shape and bytes of arrays, and figures."""
+    _hush()
+    import orbax.checkpoint as ocp
+
+    items = {
+        "model": ocp.args.StandardRestore(),
+        "training": ocp.args.StandardRestore(),
+        "report": ocp.args.JsonRestore(),
+    }
+    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**items))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(found.items()))
+    return {
+        jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes())
+        if isinstance(leaf, jax.Array)
+        else leaf
+        for path, leaf in leaves
+    }

@@ -1,4 +1,4 @@
-"""Fields <-> absl flags, and the commands: launch, evaluate, predict, list, scaling."""
+"""Fields <-> absl flags, and the commands: launch, evaluate, predict, list, scaling, torture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -125,20 +126,21 @@ def load_experiment(place: str) -> tuple[Config, list[str]]:
     return config, [found] if registry.num_registered() > before else []
 
 
+def _define_launch(values: flags.FlagValues) -> None:
+    _define_fields(values)
+    _define_places(values)
+    flags.DEFINE_string("workdir", None, "folder of the run; resumes what is there", flag_values=values)
+    flags.DEFINE_string("experiment", None, "file or name of an experiment; flags change it", flag_values=values)
+    _define_hosts(values)
+    flags.DEFINE_bool("profile", False, "write a JAX profile of a few steps to the workdir", flag_values=values)
+
+
 def launch(argv: Argv) -> None:
     """Trains: jaxvision launch --model=cnn --dataset=cifar10 --workdir=runs/first"""
     from jaxvision.evaluate import format_report
     from jaxvision.train import train
 
-    def define(values):
-        _define_fields(values)
-        _define_places(values)
-        flags.DEFINE_string("workdir", None, "folder of the run; resumes what is there", flag_values=values)
-        flags.DEFINE_string("experiment", None, "file or name of an experiment; flags change it", flag_values=values)
-        _define_hosts(values)
-        flags.DEFINE_bool("profile", False, "write a JAX profile of a few steps to the workdir", flag_values=values)
-
-    values, rest = _parse("launch", launch.__doc__ or "", define, argv)
+    values, rest = _parse("launch", launch.__doc__ or "", _define_launch, argv)
     _no_arguments("launch", rest)
     if values.deterministic:
         parallel.make_deterministic()
@@ -244,6 +246,27 @@ def list_registered(argv: Argv) -> None:
             print(f"  {listed.signature(name)}\n      {listed.entry(name).summary}{_facts(listed, name)}")
 
 
+def torture(argv: Argv) -> None:
+    """Kills a run at many moments and sees that it ends as one left alone: jaxvision torture [--kills=20]"""
+    from jaxvision import torture as tortures
+
+    def define(values):
+        _define_launch(values)
+        flags.DEFINE_integer("kills", 20, "how often the run is killed", lower_bound=1, flag_values=values)
+
+    values, rest = _parse("torture", torture.__doc__ or "", define, argv)
+    _no_arguments("torture", rest)
+    given = [values[name].serialize() for name in values if values[name].present and name not in ("kills", "workdir")]
+    folder = values.workdir or os.path.join("workdirs", time.strftime("torture-%Y%m%d-%H%M%S"))
+    try:
+        tortures.torture(
+            [*(() if values.experiment else tortures.SMALL), *given], folder, kills=values.kills, seed=values.seed or 0
+        )
+    except tortures.Failure as failure:
+        print(f"jaxvision: {failure}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
 def _facts(listed: registry.Registry, name: str) -> str:
     facts = dict(listed.entry(name).facts)
     rate = listed.default(name, "learning_rate")
@@ -276,6 +299,7 @@ COMMANDS: dict[str, Callable[[Argv], None]] = {
     "predict": predict,
     "list": list_registered,
     "scaling": scaling,
+    "torture": torture,
 }
 
 
@@ -328,7 +352,7 @@ def run(command: str, argv: Argv) -> int:
 
 
 def main() -> None:
-    """The installed command: jaxvision launch|evaluate|predict|list|scaling …"""
+    """The installed command: jaxvision launch|evaluate|predict|list|scaling|torture …"""
     command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h", "help"):
         print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))

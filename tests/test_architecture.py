@@ -12,7 +12,7 @@ WORDS = {"interfaces", "registry", "config", "metrics", "images"}
 PLUGINS = {"models", "datasets", "tasks", "augments", "optimizers", "schedules"}
 MACHINERY = {"pipeline", "parallel", "step", "checkpoint", "logs", "pictures", "interrupts", "workdir"}
 VERBS = {"train", "evaluate", "predict"}
-EDGES = {"cli", "testing", "scaling"}
+EDGES = {"cli", "testing", "scaling", "torture"}
 
 ALLOWED = {
     **dict.fromkeys(WORDS, WORDS),
@@ -20,7 +20,8 @@ ALLOWED = {
     **dict.fromkeys(MACHINERY, WORDS | {"parallel"}),
     "run": WORDS | MACHINERY | {"datasets"},  # the cache's folder, and arrays in memory
     **dict.fromkeys(VERBS, WORDS | MACHINERY | {"run", "evaluate", "augments", "optimizers"}),
-    **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | {"run", "scaling"}),  # a command of cli
+    **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | {"run"}),
+    "cli": WORDS | MACHINERY | VERBS | {"run", "scaling", "torture"},
 }
 KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "absl": {"cli.py"},
