@@ -34,7 +34,7 @@ SMALL = (  # all that a checkpoint must hold: momentum, means of batches, keys o
 )
 PHASES = ("steps", "save", "evaluation", "start-up")  # where kills are aimed at, in turn; the last of many at the test
 TICK = 0.005  # seconds between two looks
-JITTER = 0.05  # seconds, at most, from seeing a phase to the kill: it is not always the phase's first moment
+PAUSE = 0.05  # seconds, at most, from seeing a phase to the kill, so that it is not always the phase's first moment
 
 
 class Failure(Exception):
@@ -92,10 +92,15 @@ class Watched:
                     return True
         return False
 
-    def place(self) -> str:
-        """Says from which step it went on."""
-        found = re.search(r"(?:resumes|finished already,) at step (\d+)", self.text)
-        return f"step {found[1]}" if found else "step 0" if ": begins, of " in self.text else "no step yet"
+    def share(self) -> float:
+        """Says how much of its steps is done."""
+        shown = re.match(r"\s*(\d+)%", self.text.rpartition("train:")[2])
+        return int(shown[1]) / 100 if shown else 0.0
+
+    def story(self) -> str:
+        """Says from where it went on."""
+        found = re.search(r"(?:resumes|finished already,) at (step \d+)|: begins, of", self.text)
+        return f"went on from {found[1] or 'step 0'}" if found else "had not come to its state"
 
     def last_lines(self) -> str:
         """Gives the end of what it showed, without the bars."""
@@ -114,25 +119,22 @@ class Watched:
             raise Failure(f"a run ended with status {self.process.returncode}; it said\n{self.last_lines()}")
         return spent
 
-    def kill(self, wanted: str, *, delay: float, jitter: float) -> str:
-        """Kills it in the phase wanted, some time after its start-up, or wherever it is some time after its start.
+    def kill(self, wanted: str, *, share: float, pause: float) -> str:
+        """Kills it a pause after it is seen in the phase wanted, in which it must be still, beyond a share of its steps.
 
-        Gives the phase, seen while it was stopped. Raises Failure where it ends before.
+        A start-up is not waited for: it may be over after the pause. Gives the phase. Raises Failure where it ends before.
         """
-        while wanted != self.phase() == "start-up" and self.process.poll() is None:
-            self.watch(TICK)
-        self.watch(delay)
         while self.process.poll() is None:
-            if wanted in ("start-up", self.phase()):
-                self.watch(jitter)
+            self.watch(TICK)
+            if self.phase() == wanted and (self.share() >= share or wanted == "start-up"):
+                self.watch(pause)
                 phase = self._stop()
-                if phase and wanted in ("start-up", phase):
+                if phase and wanted in (phase, "start-up"):
                     self.process.kill()
                     return phase
                 self.process.send_signal(signal.SIGCONT)
-            self.watch(TICK)
         self.finish()
-        raise Failure("the run ended before all kills; give it more --steps, or fewer --kills")
+        raise Failure("the run ended before all kills: give it more --steps, or fewer --kills")
 
     def _stop(self) -> str | None:
         """Stops it, so that its phase cannot change between look and kill; gives the phase, None where it ended."""
@@ -162,6 +164,17 @@ def difference(one: Path, other: Path) -> str | None:
     return None if reports[0] == reports[1] else "report.json differs"
 
 
+def _undisturbed(flags: Sequence[str], workdir: Path) -> Counter[str]:
+    """Runs the launch; gives the seconds in each phase. Raises ValueError with what it told where it was refused."""
+    with Watched(flags, workdir) as run:
+        try:
+            return run.finish()
+        except Failure:
+            if run.process.returncode != 2:
+                raise
+            raise ValueError(run.last_lines().rpartition("jaxvision: ")[2]) from None
+
+
 def _aims(kills: int, has_test: bool, chance: random.Random) -> list[str]:
     """Draws what to aim at, each phase as often as the others; the test comes last, as no step follows it."""
     at_test = ["test"] if has_test and kills > len(PHASES) else []
@@ -171,18 +184,13 @@ def _aims(kills: int, has_test: bool, chance: random.Random) -> list[str]:
 
 
 def _kills(flags: Sequence[str], workdir: Path, aims: list[str], spent: Counter[str], chance: random.Random):
-    """Runs the launch once for each aim, kills it there, and gives the phase that it was in.
-
-    The delays let it do half of its training, by and by, before the last kill. Programs are compiled but once, so that
-    its start-ups are shorter than the undisturbed run's.
-    """
-    trained = spent["steps"] + spent["save"] + spent["evaluation"]
-    for number, aim in enumerate(aims, start=1):
-        delay = chance.uniform(0, spent["start-up"] / 2 if aim == "start-up" else trained / len(aims))
-        jitter = chance.uniform(0, spent["test"] / 2 if aim == "test" else JITTER)
+    """Runs the launch once for each aim, each further on in the run; kills it there and gives the phase it was in."""
+    pauses = {"start-up": spent["start-up"] / 2, "test": spent["test"] / 2}  # programs are compiled by now: half of it
+    for number, aim in enumerate(aims):
+        share = 0.9 * (number + chance.random()) / len(aims)
         with Watched(flags, workdir) as run:
-            phase = run.kill(aim, delay=delay, jitter=jitter)
-            print(f"kill {number} of {len(aims)}: in {phase}, of a run that went on from {run.place()}", flush=True)
+            phase = run.kill(aim, share=share, pause=chance.uniform(0, pauses.get(aim, PAUSE)))
+            print(f"kill {number + 1} of {len(aims)}: in {phase}; the run {run.story()}", flush=True)
         yield phase
 
 
@@ -193,15 +201,14 @@ def torture(flags: Sequence[str], folder: str | Path, *, kills: int, seed: int) 
         raise ValueError(f"{str(folder)!r} is not empty; give a new folder as --workdir")
     folder.mkdir(parents=True, exist_ok=True)
     whole, killed = folder / "undisturbed", folder / "killed"
-    with Watched(flags, whole) as run:
-        spent = run.finish()
+    spent = _undisturbed(flags, whole)
     print(f"undisturbed: {', '.join(f'{name} {spent[name]:.1f} s' for name in spent)}", flush=True)
     chance = random.Random(seed)
     aims = _aims(kills, (whole / "report").exists(), chance)
     hit = Counter(_kills(flags, killed, aims, spent, chance))
     with Watched(flags, killed) as run:
         run.finish()
-        print(f"left alone at last, the run went on from {run.place()}")
+        print(f"left alone at last, the run {run.story()}")
     print(f"{hit.total()} kills: {', '.join(f'{number} in {name}' for name, number in hit.most_common())}")
     found = difference(whole, killed)
     if found:
