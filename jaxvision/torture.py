@@ -120,9 +120,10 @@ class Watched:
         return spent
 
     def kill(self, wanted: str, *, share: float, pause: float) -> str:
-        """Kills it a pause after it is seen in the phase wanted, in which it must be still, beyond a share of its steps.
+        """Kills it in the phase wanted, beyond a share of its steps, a pause after the phase was seen; gives the phase.
 
-        A start-up is not waited for: it may be over after the pause. Gives the phase. Raises Failure where it ends before.
+        Waits for the next where the phase ended in the pause, but for start-up: there is no other. Raises Failure where
+        the run ends before.
         """
         while self.process.poll() is None:
             self.watch(TICK)

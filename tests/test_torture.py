@@ -22,7 +22,7 @@ def test_a_run_killed_in_each_phase_ends_as_one_left_alone(tmp_path, capsys):
     assert cli.run("torture", flags) == 0, capsys.readouterr()
     shown = capsys.readouterr().out
     assert shown.count("\nkill ") == 4 and "\n4 kills: " in shown and "equals the undisturbed one" in shown
-    assert all(f": in {phase}, " in shown for phase in ("steps", "save", "evaluation"))
+    assert all(f": in {phase}; " in shown for phase in ("steps", "save", "evaluation"))
 
 
 def add_row(path):
@@ -95,7 +95,7 @@ import jaxvision as jv
 
 if any(word.endswith("/killed") for word in sys.argv):
     raise RuntimeError("the disk is gone")
-CONFIG = jv.Config(dataset="synthetic(num_examples=107, image_size=8)", model="mlp(hidden=(4,))", batch_size=20, steps=4)
+CONFIG = jv.Config(dataset="synthetic(num_examples=107, image_size=8)", model="mlp", batch_size=20, steps=4)
 """
 
 
