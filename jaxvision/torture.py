@@ -27,7 +27,7 @@ from jaxvision import checkpoint, logs
 
 LAUNCH = (sys.executable, "-c", "from jaxvision.cli import main; main()", "launch")
 SMALL = (  # all that a checkpoint must hold: momentum, means of batches, keys of dropout and augments; saves all along
-    "--dataset=synthetic(num_examples=4000, num_classes=10, image_size=24, noise=2.0)",
+    "--dataset=synthetic(num_examples=4000, num_classes=10, image_size=24, noise=1.4)",
     "--model=cnn(channels=(16, 32), dense=(32,), padding='SAME', batch_norm=True, dropout=0.2)",
     *("--optimizer=sgd", "--augment=flip, crop(padding=2)", "--schedule=cosine(warmup=0.2)", "--batch_size=64"),
     *("--validation_fraction=0.3", "--eval_batch_size=8", "--steps=1200", "--eval_every=80", "--save_every=25"),
@@ -134,6 +134,7 @@ class Watched:
                     self.process.kill()
                     return phase
                 self.process.send_signal(signal.SIGCONT)
+                pause /= 2  # it was longer than the phase
         self.finish()
         raise Failure("the run ended before all kills: give it more --steps, or fewer --kills")
 
