@@ -30,14 +30,8 @@ SMALL = (  # all that a checkpoint must hold: momentum, means of batches, keys o
     "--dataset=synthetic(num_examples=4000, num_classes=10, image_size=24, noise=0.8)",
     "--model=cnn(channels=(16, 32), dense=(32,), padding='SAME', batch_norm=True, dropout=0.2)",
     *("--optimizer=sgd", "--augment=flip, crop(padding=2)", "--schedule=cosine(warmup=0.2)", "--batch_size=64"),
-    *(
-        "--validation_fraction=0.3",
-        "--eval_batch_size=8",
-        "--learning_rate=0.01",
-        "--steps=1200",
-        "--eval_every=80",
-        "--save_every=25",
-    ),
+    *("--validation_fraction=0.3", "--eval_batch_size=8", "--learning_rate=0.01"),
+    *("--steps=1200", "--eval_every=80", "--save_every=25"),
 )
 PHASES = ("steps", "save", "evaluation", "start-up")  # where kills are aimed at, in turn; the last of many at the test
 TICK = 0.005  # seconds between two looks
