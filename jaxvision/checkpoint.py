@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import json
 import logging
 import math
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +43,15 @@ def _plain(state: TrainState) -> TrainState:
 
 @functools.cache
 def _hush() -> None:
-    """Keeps what Orbax's threads say to themselves: each step, and pages about a read that failed, after its error."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Keeps what Orbax's threads say to themselves: each step, and pages about what failed, beside its error."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     say = sys.unraisablehook
 
     def say_others(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        place = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
+        if "orbax" not in place and "Event loop is closed" not in str(unraisable.exc_value):
             say(unraisable)
 
     sys.unraisablehook = say_others
@@ -81,6 +85,18 @@ def _digest(tree: Any) -> str:
     return f"{sum(map(int, parallel.gather_texts(str(ours)))) % 2**64:016x}"
 
 
+def _finished(folder: Path) -> list[int]:
+    """Lists the steps that are whole on disk, by their folders' names alone."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def _reason(error: BaseException) -> str:
+    """What the system says is wrong, out of what the layers above make of it."""
+    text = " ".join(str(error).split())
+    known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
+    return next((reason for reason in known if reason in text), f"{type(error).__name__}: {text[:300]}")
+
+
 class Checkpoints:
     """The checkpoints of one folder: the newest `keep` and the best are kept. Saves run in the background."""
 
@@ -93,7 +109,12 @@ class Checkpoints:
         self._best = best
         self._keep = keep
         self._scores: dict[int, float] = {}
-        options = ocp.CheckpointManagerOptions(preservation_policy=self, create=not read_only, read_only=read_only)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self,
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,  # those that a kill left
+        )
         items = ("model", "training", "report")
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=items)
 
@@ -143,13 +164,26 @@ class Checkpoints:
         model, training = _split(_plain(state))
         report = {"values": values, "sums": sums, "model": _digest(model), "training": _digest(training)}
         self._score(int(state.step), values)
-        self._manager.save(
-            int(state.step),
-            args=args.Composite(
-                model=args.StandardSave(model), training=args.StandardSave(training), report=args.JsonSave(report)
-            ),
-            force=True,
-        )
+        with self._writing():
+            self._manager.save(
+                int(state.step),
+                args=args.Composite(
+                    model=args.StandardSave(model), training=args.StandardSave(training), report=args.JsonSave(report)
+                ),
+                force=True,
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tells in one line what keeps a checkpoint from being written, now or, as saves run behind, the one before."""
+        try:
+            yield
+        except Exception as error:  # whatever its many layers make of a full or failing disk
+            whole = ", ".join(map(str, _finished(self._folder))) or "none"
+            raise OSError(
+                f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; whole are those of "
+                f"steps: {whole}. Mend that, and the same command goes on from the last of them"
+            ) from None
 
     def steps(self) -> list[int]:
         """Lists the saved steps, oldest first."""
@@ -222,12 +256,13 @@ class Checkpoints:
         return step, tuple(model["ema"]) if ema else (model["params"], model["model_state"])
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until what was saved is on disk. Raises OSError where it cannot be written."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import sys
@@ -34,12 +36,36 @@ def drop_rows(path: Path, *, after: int) -> None:
         os.replace(making, path)
 
 
-def _tensorboard(folder: Path):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:  # the extra is not installed
-        return None
-    return SummaryWriter(str(folder))
+class _TensorBoard:
+    """TensorBoard's event file, written at each report: tensorboardX's own thread would print pages on a full disk."""
+
+    def __init__(self, folder: Path, *, start: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+
+        folder.mkdir(exist_ok=True)
+        self._make_event = Event
+        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
+        self._write(step=start + 1, session_log=SessionLog(status=SessionLog.START))  # what was beyond is dropped
+
+    def _write(self, **content: Any) -> None:
+        self._writer.write_event(self._make_event(wall_time=time.time(), **content))
+
+    def report(self, row: Row) -> None:
+        from tensorboardX.summary import scalar
+
+        for name, value in row.items():
+            if isinstance(value, float):
+                self._write(step=row["step"], summary=scalar(f"{row['split']}/{name}", value))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _tensorboard(folder: Path, *, start: int) -> _TensorBoard | None:
+    """Gives the event file, None where the extra is not installed."""
+    return _TensorBoard(folder, start=start) if importlib.util.find_spec("tensorboardX") else None
 
 
 def _clock(seconds: float) -> str:
@@ -82,7 +108,7 @@ class Log:
         if self._is_first:
             drop_rows(path, after=start)
         self._file = path.open("a")
-        self._tensorboard = _tensorboard(workdir / "tensorboard") if self._is_first else None
+        self._tensorboard = _tensorboard(workdir / "tensorboard", start=start) if self._is_first else None
         self._num_steps, self._batch_size = num_steps, batch_size
         self._start, self._began = start, time.perf_counter()
         self._bar = progress(num_steps * batch_size, "train", initial=start * batch_size, leave=True)
@@ -96,9 +122,8 @@ class Log:
         """Writes rows of one step, one for each split, and one line for people. num_images were trained on for it."""
         for row in rows:
             self._file.write(json.dumps(row) + "\n")
-            for name, value in row.items() if self._tensorboard else ():
-                if isinstance(value, float):
-                    self._tensorboard.add_scalar(f"{row['split']}/{name}", value, row["step"])  # pyright: ignore
+            if self._tensorboard:
+                self._tensorboard.report(row)
         self._file.flush()
         step = rows[0]["step"]
         speed = num_images / rows[0]["seconds"]
@@ -114,8 +139,8 @@ class Log:
             sys.stdout.flush()
 
     def close(self) -> None:
-        """Closes the files and the bar."""
+        """Closes the files and the bar. All that counts is written: a disk that failed before does so again here."""
         self._bar.close()
-        self._file.close()
-        if self._tensorboard:
-            self._tensorboard.close()
+        for file in filter(None, (self._file, self._tensorboard)):
+            with contextlib.suppress(OSError):
+                file.close()

@@ -103,8 +103,15 @@ def check(path: Path, config: Config, signature: Signature) -> None:
 def entered(path: Path, config: Config, signature: Signature) -> Iterator[Path]:
     """Makes the folder the run's, or checks that it is, and keeps others from training in it: the first host does."""
     with contextlib.ExitStack() as held:
-        parallel.together(lambda: held.enter_context(_owned(path, config, signature)) if parallel.is_first() else None)
-        yield path
+        try:
+            parallel.together(
+                lambda: held.enter_context(_owned(path, config, signature)) if parallel.is_first() else None
+            )
+            yield path
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, f"{error.strerror}; checkpoints that are there are whole", str(path)) from None
 
 
 @contextlib.contextmanager
