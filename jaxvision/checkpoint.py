@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import parallel
+from jaxvision import hosts, parallel
 from jaxvision.config import write_json
 from jaxvision.interfaces import TrainState, Tree
 
@@ -82,7 +82,7 @@ def _digest(tree: Any) -> str:
         leaf.copy_to_host_async()
     with np.errstate(over="ignore"):
         ours = sum(_sum(leaf, salt) for salt, leaf in enumerate(leaves))
-    return f"{sum(map(int, parallel.gather_texts(str(ours)))) % 2**64:016x}"
+    return f"{sum(map(int, hosts.gather_texts(str(ours)))) % 2**64:016x}"
 
 
 def _finished(folder: Path) -> list[int]:
@@ -142,7 +142,7 @@ class Checkpoints:
     def add_values(self, step: int, values: dict[str, float]) -> None:
         """Gives a checkpoint validation values that it was saved without."""
         self._score(step, values)
-        if parallel.is_first():
+        if hosts.is_first():
             write_json(self._folder / str(step) / VALUES, values)
 
     def _score(self, step: int, values: dict[str, float]) -> None:
@@ -200,7 +200,7 @@ class Checkpoints:
         items = {name: args.StandardRestore(like) for name, like in likes.items()}
         wanted = args.Composite(report=args.JsonRestore(), **items)
         try:
-            found = dict(parallel.together(lambda: self._manager.restore(step, args=wanted)).items())
+            found = dict(hosts.together(lambda: self._manager.restore(step, args=wanted)).items())
         except Exception as error:  # whatever its many layers make of damaged bytes
             raise ValueError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
         for name in likes:

@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from jaxvision import parallel, registry
+from jaxvision import hosts, registry
 from jaxvision.config import FIELDS, HINTS, Config, describe
 
 Argv = Sequence[str]
@@ -143,8 +143,8 @@ def launch(argv: Argv) -> None:
     values, rest = _parse("launch", launch.__doc__ or "", _define_launch, argv)
     _no_arguments("launch", rest)
     if values.deterministic:
-        parallel.make_deterministic()
-    parallel.start_hosts(values.coordinator, values.num_processes, values.process_id)
+        hosts.make_deterministic()
+    hosts.start(values.coordinator, values.num_processes, values.process_id)
     registry.load_plugins(values.plugins)  # before an experiment's own module may need them
     base, registering = load_experiment(values.experiment) if values.experiment else (Config(), [])
     result = train(
@@ -154,7 +154,7 @@ def launch(argv: Argv) -> None:
         plugins=[*values.plugins, *registering],
         profile=values.profile,
     )
-    if result.test is not None and parallel.is_first():
+    if result.test is not None and hosts.is_first():
         print(f"\n{format_report(result.test)}\nreport and pictures in {result.workdir / 'report'}")
         if "accuracy" in result.test:
             print(f"test accuracy {result.test['accuracy']:.4f}")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import logs, parallel, pictures, pipeline, registry
+from jaxvision import hosts, logs, parallel, pictures, pipeline, registry
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import write_json
@@ -90,7 +90,7 @@ def evaluate(
     if split != "train":
         report["train"] = _train_share(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
-    if parallel.is_first():
+    if hosts.is_first():
         _write(path, report, chosen, predictions, data.classes, trained.run.task)
     return report
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxvision import parallel
+from jaxvision import hosts
 
 Row = dict[str, Any]
 
@@ -92,7 +92,7 @@ def progress(total: int, description: str, *, initial: int = 0, leave: bool = Fa
         unit="img",
         unit_scale=True,
         dynamic_ncols=True,
-        disable=not (sys.stderr.isatty() and parallel.is_first()),
+        disable=not (sys.stderr.isatty() and hosts.is_first()),
     )
 
 
@@ -103,7 +103,7 @@ class Log:
     """
 
     def __init__(self, workdir: Path, *, num_steps: int, batch_size: int, start: int):
-        self._is_first = parallel.is_first()
+        self._is_first = hosts.is_first()
         path = workdir / "metrics.jsonl" if self._is_first else Path(os.devnull)
         if self._is_first:
             drop_rows(path, after=start)

@@ -1,4 +1,4 @@
-"""Devices, hosts, mesh and shardings: the only file about them.
+"""Devices, mesh and shardings: the only file about them.
 
 Batches are split over all devices. Along the axis "data" the state is whole on each device; along "fsdp" parameters,
 optimizer state and their averages are split, each array by its largest axis that the devices divide
@@ -7,10 +7,8 @@ optimizer state and their averages are split, each array by its largest axis tha
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +18,6 @@ from jaxvision.interfaces import Augment, Batch, TrainState, Tree
 from jaxvision.registry import nearest
 
 AXES = ("data", "fsdp")
-Value = TypeVar("Value")
 
 
 # ── the mesh ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,11 +181,6 @@ def compile_step(
     return run
 
 
-def heard(received: Sequence[int], vote: Any) -> int:
-    """The signal that all hosts act upon, 0 for none: what was received where there is one host, else the vote."""
-    return (received[0] if received else 0) if jax.process_count() == 1 else int(vote)
-
-
 def _compile_by_pmap(
     step: Callable[..., Any], state: Any, batch: Any, mesh: Mesh, axis_name: str
 ) -> Callable[..., Any]:
@@ -209,113 +201,3 @@ def _compile_by_pmap(
         return *compiled(jax.device_put(state, placed), share(put_batch(batch, mesh))), vote
 
     return run
-
-
-# ── hosts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _is_launched_with_others() -> bool:
-    """Says whether a cluster's launcher started this process as one of several: what JAX can detect in full."""
-    counts = (os.environ.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    in_kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
-    on_tpu = importlib.util.find_spec("libtpu") is not None and "cpu" not in os.environ.get("JAX_PLATFORMS", "")
-    return any(count.isdigit() and int(count) > 1 for count in counts) or in_kubernetes or on_tpu
-
-
-def _all_gpus_of_a_lone_task() -> list[int] | None:
-    """All of a node's GPUs where SLURM runs one task on each node: JAX itself would give the task the first alone."""
-    tasks, nodes, gpus = (
-        os.environ.get(f"SLURM_{name}", "") for name in ("STEP_NUM_TASKS", "STEP_NUM_NODES", "GPUS_ON_NODE")
-    )
-    return list(range(int(gpus))) if tasks and tasks == nodes and gpus.isdigit() else None
-
-
-def start_hosts(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
-) -> None:
-    """Joins the processes of a run, before anything else uses JAX: those that a cluster's launcher started, or given.
-
-    Does nothing where this process is alone. Raises ValueError where some but not all three are given.
-    """
-    given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == 3 and not _is_launched_with_others():
-        return
-    if 0 < len(missing) < 3:
-        raise ValueError(f"several processes need --{' and --'.join(missing)} too, or none of the three on a cluster")
-    if not missing and (":" not in str(coordinator) or not 0 <= int(process_id or 0) < int(num_processes or 0)):
-        raise ValueError(
-            f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}; wanted host:port of "
-            "process 0, and a process_id from 0 to below num_processes"
-        )
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, local_device_ids=_all_gpus_of_a_lone_task())
-    except ValueError as error:  # a lone process on a machine that may be part of a pod
-        if missing and "coordinator_address" in str(error):
-            return
-        raise ValueError(f"the processes of this run cannot be joined: {error}") from None
-
-
-def make_deterministic() -> None:
-    """Has XLA take only operations that give the same numbers each time, before JAX uses its devices.
-
-    That matters on GPUs, where some sums are taken in any order; on CPUs and TPUs it is so anyway.
-    """
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-
-
-def is_first() -> bool:
-    """Says whether this process is the one that writes and speaks for all."""
-    return jax.process_index() == 0
-
-
-def gather_texts(text: str) -> list[str]:
-    """Gives each process's text to all of them."""
-    if jax.process_count() == 1:
-        return [text]
-    from jax.experimental import multihost_utils
-
-    content = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array([len(content)]))
-    padded = np.pad(content, (0, int(sizes.max()) - len(content)))
-    rows = multihost_utils.process_allgather(padded).reshape(len(sizes), -1) if sizes.max() else [[]] * len(sizes)
-    return [bytes(row[: int(size)]).decode() for row, size in zip(rows, sizes.flat, strict=True)]
-
-
-def together(function: Callable[[], Value]) -> Value:
-    """Calls a function on every host. Where it raises on one, it raises on all: none waits for one that has ended."""
-    if jax.process_count() == 1:
-        return function()
-    value, raised = None, None
-    try:
-        value = function()
-    except Exception as error:
-        raised = error
-    told = gather_texts("" if raised is None else f"{raised}"[:2000] or type(raised).__name__)
-    if raised is not None:
-        raise raised
-    wrong = next(((place, text) for place, text in enumerate(told) if text), None)
-    if wrong:
-        raise ValueError(f"process {wrong[0]} ended: {wrong[1]}")
-    return value  # pyright: ignore[reportReturnType]
-
-
-def first_alone(function: Callable[[], Value]) -> Value:
-    """Calls a function on the first host, then on the others: what the first prepares on disk, the others find."""
-    if jax.process_count() == 1:
-        return function()
-    value = together(lambda: function() if is_first() else None)
-    others = together(lambda: None if is_first() else function())
-    return value if is_first() else others  # pyright: ignore[reportReturnType]
-
-
-def from_first(text: str) -> str:
-    """Gives the first host's text to all."""
-    return gather_texts(text)[0]
-
-
-def check_same(text: str, *, what: str) -> None:
-    """Raises ValueError on all hosts where a text, the sum of something, is not the same on all."""
-    if len(set(gather_texts(text))) > 1:
-        raise ValueError(f"the hosts of this run differ in their {what}; give all of them the same")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxvision import checkpoint, logs, parallel, pipeline, registry
+from jaxvision import checkpoint, hosts, logs, parallel, pipeline, registry
 from jaxvision import run as runs
 from jaxvision import step as steps
 from jaxvision import workdir as workdirs
@@ -155,7 +155,7 @@ def _report(job: _Job, state: TrainState, sums: Sums, log: logs.Log, received: l
                 model_state,
                 job.data.validation,
                 config.eval_batch_size,
-                stop=lambda: parallel.heard(received, 0) > 0,
+                stop=lambda: hosts.heard(received, 0) > 0,
             )
         except Stopped:
             return None
@@ -201,13 +201,13 @@ def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler:
             sums, votes = _add(sums, number - 1, pending[0], log, config.on_nonfinite), pending[1]
         pending = means, vote
         due = number == job.num_steps or is_due(number, config, len(job.data.train))
-        signal = parallel.heard(received, votes)
+        signal = hosts.heard(received, votes)
         if due or signal or (config.save_every and number % config.save_every == 0):
             sums, pending = clock.added(_add(sums, number, means, log, config.on_nonfinite)), None
             values = _report(job, state, sums, log, received) if due and not signal else None
             sums = sums if values is None else {}
             checkpoints.save(state, values=values or {}, sums=sums)
-            signal = parallel.heard(received, votes)
+            signal = hosts.heard(received, votes)
             if signal:
                 return number, signal
     return job.num_steps, 0
@@ -307,12 +307,12 @@ def train(
     registry.load_plugins(plugins)
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
     _check_specs(config, dataset is None)
-    data = parallel.first_alone(lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset))
+    data = hosts.first_alone(lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset))
     run = runs.build(config, data, data_dir=data_dir, plugins=plugins)
-    parallel.check_same(repr(config), what="config")
-    parallel.check_same(run.signature.data, what="data")
+    hosts.check_same(repr(config), what="config")
+    hosts.check_same(run.signature.data, what="data")
     job = _prepare(run, data)
-    place = Path(parallel.from_first(str(Path(workdir).expanduser() if workdir else workdirs.fresh(config))))
+    place = Path(hosts.from_first(str(Path(workdir).expanduser() if workdir else workdirs.fresh(config))))
     before = workdirs.config_in(place)
     with workdirs.entered(place, config, run.signature) as path:
         with contextlib.closing(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxvision import parallel, registry
+from jaxvision import hosts, registry
 from jaxvision.config import FIELDS, Config, write_json
 from jaxvision.interfaces import Preprocessing
 
@@ -104,9 +104,7 @@ def entered(path: Path, config: Config, signature: Signature) -> Iterator[Path]:
     """Makes the folder the run's, or checks that it is, and keeps others from training in it: the first host does."""
     with contextlib.ExitStack() as held:
         try:
-            parallel.together(
-                lambda: held.enter_context(_owned(path, config, signature)) if parallel.is_first() else None
-            )
+            hosts.together(lambda: held.enter_context(_owned(path, config, signature)) if hosts.is_first() else None)
             yield path
         except OSError as error:
             if error.errno is None or error.filename is not None:

@@ -10,14 +10,14 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = {"interfaces", "registry", "config", "metrics", "images"}
 PLUGINS = {"models", "datasets", "tasks", "augments", "optimizers", "schedules"}
-MACHINERY = {"pipeline", "parallel", "step", "checkpoint", "logs", "pictures", "interrupts", "workdir"}
+MACHINERY = {"pipeline", "parallel", "step", "checkpoint", "logs", "pictures", "interrupts", "workdir", "hosts"}
 VERBS = {"train", "evaluate", "predict"}
 EDGES = {"cli", "testing", "scaling", "torture"}
 
 ALLOWED = {
     **dict.fromkeys(WORDS, WORDS),
     **dict.fromkeys(PLUGINS, WORDS),
-    **dict.fromkeys(MACHINERY, WORDS | {"parallel"}),
+    **dict.fromkeys(MACHINERY, WORDS | {"parallel", "hosts"}),
     "run": WORDS | MACHINERY | {"datasets"},  # the cache's folder, and arrays in memory
     **dict.fromkeys(VERBS, WORDS | MACHINERY | {"run", "evaluate", "augments", "optimizers"}),
     **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | {"run"}),

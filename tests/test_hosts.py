@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import logs, parallel
+from jaxvision import hosts, logs
 
 FLAGS = [
     "--dataset=digits",
@@ -30,14 +30,16 @@ def launch(tmp_path, root):
     """Starts one process, or two that join: a list of processes, their output in files beside the workdir."""
     processes = []
 
-    def start(*flags, num_processes=2, extra=((), ()), num_devices=4):
+    def start(*flags, num_processes=2, extra=((), ()), environments=()):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        devices = f"--xla_force_host_platform_device_count={num_devices // num_processes}"
+        num_processes = len(environments) or num_processes
+        devices = f"--xla_force_host_platform_device_count={4 // num_processes}"
         environment = {**os.environ, "XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
         started = []
         for place in range(num_processes):
+            ours = {**environment, **environments[place]} if environments else environment
             joined = [f"--coordinator=localhost:{port}", f"--num_processes={num_processes}", f"--process_id={place}"]
             words = [
                 sys.executable,
@@ -45,12 +47,10 @@ def launch(tmp_path, root):
                 *FLAGS,
                 *flags,
                 *extra[place],
-                *joined[: 3 * (num_processes > 1)],
+                *joined[: 3 * (num_processes > 1 and not environments)],
             ]
             out = (tmp_path / f"output{len(processes)}").open("w+")
-            process = subprocess.Popen(
-                words, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True
-            )
+            process = subprocess.Popen(words, cwd=root, env=ours, stdout=out, stderr=subprocess.STDOUT, text=True)
             process.output = out
             started.append(process)
             processes.append(process)
@@ -129,7 +129,7 @@ def test_a_lone_process_joins_none(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined"))
     for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.setenv(name, "1")
-    parallel.start_hosts()
+    hosts.start()
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,27 @@ def test_a_clusters_launcher_is_recognised(monkeypatch, environment, local_devic
     monkeypatch.setattr(jax.distributed, "initialize", lambda *places, **options: joined.append((places, options)))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    parallel.start_hosts()
+    hosts.start()
     assert joined == [((None, None, None), {"local_device_ids": local_device_ids})]
+
+
+def test_processes_join_as_under_slurm(launch, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    names = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2", "STEP_NUM_TASKS": "2", "STEP_NUM_NODES": "1"}
+    environment = {f"SLURM_{name}": value for name, value in names.items()} | {"JAX_COORDINATOR_PORT": str(port)}
+    places = [{**environment, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+    first, second = succeeded(launch("--steps=2", f"--workdir={tmp_path / 'run'}", environments=places))
+    assert "4 cpu devices of 2 processes" in first[1] and "test accuracy" not in second[1]
+
+
+def test_several_processes_that_cannot_be_joined_are_refused(launch, tmp_path):
+    places = [{"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(i)} for i in range(2)]
+    for status, text in ended(launch("--steps=2", f"--workdir={tmp_path / 'run'}", environments=places)):
+        assert status == 2 and "give --coordinator, --num_processes and --process_id" in text
+    alone = launch("--steps=2", "--num_processes=1", f"--workdir={tmp_path / 'run'}", environments=places[:1])
+    assert "4 cpu devices\n" in succeeded(alone)[0][1]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +180,7 @@ def test_a_clusters_launcher_is_recognised(monkeypatch, environment, local_devic
 )
 def test_hosts_that_cannot_be_joined_are_refused(given, why):
     with pytest.raises(ValueError, match=why):
-        parallel.start_hosts(*given)
+        hosts.start(*given)
 
 
 def test_deterministic_reaches_the_compiler_before_it_starts(root, tmp_path):

@@ -1,0 +1,134 @@
+"""The processes of a run, one or more on each host: how they join, and what they tell each other.
+
+Where there is one process, all of this costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+Value = TypeVar("Value")
+
+
+def _is_launched_with_others() -> bool:
+    """Says whether a cluster's launcher started this process as one of several."""
+    counts = (os.environ.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    in_kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" in os.environ
+    return any(count.isdigit() and int(count) > 1 for count in counts) or in_kubernetes
+
+
+def _is_on_tpu() -> bool:
+    """Says whether this machine may be one of a TPU pod: JAX finds out which."""
+    return importlib.util.find_spec("libtpu") is not None and "cpu" not in os.environ.get("JAX_PLATFORMS", "")
+
+
+def _all_gpus_of_a_lone_task() -> list[int] | None:
+    """All of a node's GPUs where SLURM runs one task on each node: JAX itself would give the task the first alone."""
+    tasks, nodes, gpus = (
+        os.environ.get(f"SLURM_{name}", "") for name in ("STEP_NUM_TASKS", "STEP_NUM_NODES", "GPUS_ON_NODE")
+    )
+    return list(range(int(gpus))) if tasks and tasks == nodes and gpus.isdigit() else None
+
+
+def start(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Joins the processes of a run, before anything else uses JAX: those that a cluster's launcher started, or given.
+
+    Does nothing where this process is alone, as num_processes=1 says that it is. Raises ValueError where some but not
+    all three are given, and where a launcher started several processes that JAX cannot join by itself.
+    """
+    given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    missing = [name for name, value in given.items() if value is None]
+    if num_processes == 1 or (len(missing) == 3 and not _is_launched_with_others() and not _is_on_tpu()):
+        return
+    if 0 < len(missing) < 3:
+        raise ValueError(f"several processes need --{' and --'.join(missing)} too, or none of the three on a cluster")
+    if not missing and (":" not in str(coordinator) or not 0 <= int(process_id or 0) < int(num_processes or 0)):
+        raise ValueError(
+            f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}; wanted host:port of "
+            "process 0, and a process_id from 0 to below num_processes"
+        )
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id, local_device_ids=_all_gpus_of_a_lone_task())
+    except (ValueError, RuntimeError) as error:
+        if missing and not _is_launched_with_others() and "coordinator_address" in str(error):
+            return  # a machine with TPUs that is no part of a pod
+        raise ValueError(
+            f"this process was started as one of several, and JAX cannot join them ({' '.join(str(error).split())[:200]})"
+            ": give --coordinator, --num_processes and --process_id, or --num_processes=1 if it trains alone"
+        ) from None
+
+
+def make_deterministic() -> None:
+    """Has XLA take only operations that give the same numbers each time, before JAX uses its devices.
+
+    That matters on GPUs, where some sums are taken in any order; on CPUs and TPUs it is so anyway.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+
+
+def is_first() -> bool:
+    """Says whether this process is the one that writes and speaks for all."""
+    return jax.process_index() == 0
+
+
+def gather_texts(text: str) -> list[str]:
+    """Gives each process's text to all of them."""
+    if jax.process_count() == 1:
+        return [text]
+    from jax.experimental import multihost_utils
+
+    content = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array([len(content)]))
+    padded = np.pad(content, (0, int(sizes.max()) - len(content)))
+    rows = multihost_utils.process_allgather(padded).reshape(len(sizes), -1) if sizes.max() else [[]] * len(sizes)
+    return [bytes(row[: int(size)]).decode() for row, size in zip(rows, sizes.flat, strict=True)]
+
+
+def together(function: Callable[[], Value]) -> Value:
+    """Calls a function on every host. Where it raises on one, it raises on all: none waits for one that has ended."""
+    if jax.process_count() == 1:
+        return function()
+    value, raised = None, None
+    try:
+        value = function()
+    except Exception as error:
+        raised = error
+    told = gather_texts("" if raised is None else f"{raised}"[:2000] or type(raised).__name__)
+    if raised is not None:
+        raise raised
+    wrong = next(((place, text) for place, text in enumerate(told) if text), None)
+    if wrong:
+        raise ValueError(f"process {wrong[0]} ended: {wrong[1]}")
+    return value  # pyright: ignore[reportReturnType]
+
+
+def first_alone(function: Callable[[], Value]) -> Value:
+    """Calls a function on the first host, then on the others: what the first prepares on disk, the others find."""
+    if jax.process_count() == 1:
+        return function()
+    value = together(lambda: function() if is_first() else None)
+    others = together(lambda: None if is_first() else function())
+    return value if is_first() else others  # pyright: ignore[reportReturnType]
+
+
+def from_first(text: str) -> str:
+    """Gives the first host's text to all."""
+    return gather_texts(text)[0]
+
+
+def check_same(text: str, *, what: str) -> None:
+    """Raises ValueError on all hosts where a text, the sum of something, is not the same on all."""
+    if len(set(gather_texts(text))) > 1:
+        raise ValueError(f"the hosts of this run differ in their {what}; give all of them the same")
+
+
+def heard(received: Sequence[int], vote: Any) -> int:
+    """The signal that all hosts act upon, 0 for none: what was received where there is one host, else the vote."""
+    return (received[0] if received else 0) if jax.process_count() == 1 else int(vote)
