@@ -60,8 +60,8 @@ def start(coordinator: str | None = None, num_processes: int | None = None, proc
         if missing and not _is_launched_with_others() and "coordinator_address" in str(error):
             return  # a machine with TPUs that is no part of a pod
         raise ValueError(
-            f"this process was started as one of several, and JAX cannot join them ({' '.join(str(error).split())[:200]})"
-            ": give --coordinator, --num_processes and --process_id, or --num_processes=1 if it trains alone"
+            f"this process is one of several that JAX cannot join by itself ({' '.join(str(error).split())[:200]}): "
+            "give --coordinator, --num_processes and --process_id, or --num_processes=1 if it trains alone"
         ) from None
 
 
