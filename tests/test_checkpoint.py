@@ -1,5 +1,7 @@
 """Which checkpoints are kept and which is taken, over closing and opening again."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,3 +68,33 @@ def test_all_of_a_state_comes_back(tmp_path):
     empty = Checkpoints(tmp_path / "none")
     assert int(empty.restore(state(3), parallel.make_mesh())[0].step) == 3
     empty.close()
+
+
+@pytest.mark.slow
+def test_saving_each_epoch_costs_less_than_a_fiftieth_of_training(tmp_path):
+    from jaxvision import pipeline
+    from jaxvision import run as runs
+    from jaxvision.config import Config
+    from jaxvision.train import _prepare
+
+    config = Config(model="cnn", dataset="synthetic(num_examples=4096, num_classes=10, image_size=32)", mesh="data=1")
+    data = runs.open_dataset(config)
+    job = _prepare(runs.build(config, data), data)
+    state, times, saves = job.make_state(), [], []
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    batches = pipeline.train_batches(data.train, config.batch_size, seed=0)
+    for _, batch in zip(range(60), batches, strict=False):
+        began = time.perf_counter()
+        state, means, _ = job.train_step(state, batch, 0)
+        jax.block_until_ready(means)
+        times.append(time.perf_counter() - began)
+        if len(times) % 10 == 0:  # waited for: the most that it can cost, with nothing beside it
+            began = time.perf_counter()
+            checkpoints.save(state, values={"accuracy": 0.5}, sums={})
+            checkpoints.wait()
+            saves.append(time.perf_counter() - began)
+    batches.close()
+    checkpoints.close()
+    epoch = np.median(times) * 45_000 / config.batch_size  # CIFAR-10, less a tenth for validation
+    print(f"a save takes {np.median(saves):.3f} s, an epoch {epoch:.1f} s: {np.median(saves) / epoch:.2%}")
+    assert np.median(saves) < 0.02 * epoch
