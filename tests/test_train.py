@@ -240,6 +240,15 @@ def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(tmp_path):
     assert products and all("bf16" in line for line in products)
 
 
+def test_double_precision_ends_with_its_run(tmp_path):
+    config = CONFIG.replace(steps=2, model="mlp(hidden=(4,))")
+    before = jv.train(config, workdir=tmp_path / "before")
+    double = jv.train(config.replace(precision="f64"), workdir=tmp_path / "double")
+    assert jv.load(double.workdir).params["head"]["kernel"].dtype == np.float64
+    after = jv.train(config, workdir=tmp_path / "after")
+    assert arrays(after.workdir) == arrays(before.workdir) and not jax.config.jax_enable_x64
+
+
 def test_what_cannot_be_computed_again_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the model .*cnn\(.* has no blocks that could be computed again"):
         jv.train(CONFIG.replace(remat=True), workdir=tmp_path / "run")
