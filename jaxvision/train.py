@@ -260,7 +260,8 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Con
     start, config = int(state.step), job.run.config
     is_unreported = bool(sums) and (start == job.num_steps or is_due(start, config, len(job.data.train)))
     with contextlib.ExitStack() as held:
-        log = logs.Log(path, num_steps=job.num_steps, batch_size=config.step_size, start=start - is_unreported)
+        sizes = {"num_steps": job.num_steps, "batch_size": config.step_size, "start": start - is_unreported}
+        log = hosts.together(lambda: logs.Log(path, **sizes))
         held.enter_context(contextlib.closing(log))
         if start >= job.num_steps and not is_unreported:
             log.say(f"{path}: finished already, at step {start}")
@@ -306,17 +307,16 @@ def train(
     """
     registry.load_plugins(plugins)
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
-    _check_specs(config, dataset is None)
+    hosts.together(lambda: _check_specs(config, dataset is None))
     data = hosts.first_alone(lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset))
-    run = runs.build(config, data, data_dir=data_dir, plugins=plugins)
+    job = hosts.together(lambda: _prepare(runs.build(config, data, data_dir=data_dir, plugins=plugins), data))
     hosts.check_same(repr(config), what="config")
-    hosts.check_same(run.signature.data, what="data")
-    job = _prepare(run, data)
+    hosts.check_same(job.run.signature.data, what="data")
     place = Path(hosts.from_first(str(Path(workdir).expanduser() if workdir else workdirs.fresh(config))))
     before = workdirs.config_in(place)
-    with workdirs.entered(place, config, run.signature) as path:
+    with workdirs.entered(place, config, job.run.signature) as path:
         with contextlib.closing(
-            checkpoint.Checkpoints(path / "checkpoints", best=run.task.best, keep=config.keep)
+            checkpoint.Checkpoints(path / "checkpoints", best=job.run.task.best, keep=config.keep)
         ) as checkpoints:
             _fit(job, path, checkpoints, before, profile=profile)
         test = evaluate(path, dataset=data, plugins=plugins) if data.test is not None else None

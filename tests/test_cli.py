@@ -220,7 +220,7 @@ def workdir(photos, tmp_path, capsys):
 def test_a_workdir_of_another_config(workdir, refused, photos, tmp_path):
     flags = [f"--dataset=folder(path='{photos}', image_size=8)", "--model=mlp(hidden=(3,))", "--batch_size=8"]
     line = refused("launch", *flags, "--workdir=run")
-    assert "another config: model 'mlp(hidden=())' there, 'mlp(hidden=(3,))' here, epochs 4 there, 10 here" in line
+    assert "another config: model 'mlp(hidden=())' there, 'mlp(hidden=(3,))' here; give" in line
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("dear")
