@@ -268,7 +268,7 @@ def torture(argv: Argv) -> None:
 
 
 def _facts(listed: registry.Registry, name: str) -> str:
-    facts = dict(listed.entry(name).facts)
+    facts = {k: v for k, v in listed.entry(name).facts.items() if k != "names"}
     rate = listed.default(name, "learning_rate")
     if rate is not None:
         facts["learning_rate"] = rate

@@ -4,14 +4,20 @@ import pytest
 
 from jaxvision import registry, testing
 
-SLOW_MODELS = ("resnet18", "resnet50")
+FACTS = {name: registry.models.entry(name).facts for name in registry.models.names()}
+LARGE = 1_000_000  # parameters; minutes to compile
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW_MODELS else n for n in registry.models.names()]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if facts.get("num_parameters", 0) > LARGE else name
+        for name, facts in FACTS.items()
+    ],
 )
 def test_model(name):
-    testing.check_model(name)
+    least = FACTS[name].get("least_size", 32)
+    testing.check_model(name, input_size=(least, least, 3))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Literal
 
@@ -15,6 +16,22 @@ from jaxvision.models.linen import from_linen, tap
 
 Stem = Literal["imagenet", "cifar"]
 WIDTHS = (64, 128, 256, 512)
+
+
+def _block(match: re.Match[str]) -> str:
+    return f"layer{match[1]}/{int(match[2]) - 1}/"
+
+
+TORCHVISION = (  # and timm, which kept its names
+    (r"^stage(\d)_block(\d+)/", _block),
+    (r"^stem_conv/", "conv1/"),
+    (r"^stem_norm/", "bn1/"),
+    (r"/norm(\d)/", r"/bn\1/"),
+    (r"/shortcut_conv/", "/downsample/0/"),
+    (r"/shortcut_norm/", "/downsample/1/"),
+    (r"^head/", "fc/"),
+)
+NAMES = {"torchvision": TORCHVISION, "timm": TORCHVISION}
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 NormFreeConv = partial(Conv, use_bias=False, kernel_init=he_normal)
@@ -101,13 +118,27 @@ def _resnet(output_size, block, depths, channels, stem, shortcut, axis_name, rem
     return from_linen(ResNet(output_size, block, depths, channels, stem, shortcut, axis_name, remat), head="head")
 
 
-@register("resnet18", num_parameters=11_689_512, input_size=(224, 224, 3))
+@register(
+    "resnet18",
+    num_parameters=11_689_512,
+    input_size=(224, 224, 3),
+    names=NAMES,
+    torchvision="resnet18",
+    weights="timm/resnet18.a1_in1k",
+)
 def resnet18(*, output_size: int, stem: Stem = "imagenet", axis_name: str | None = None, remat: bool = False) -> Model:
     """ResNet-18 (table 1); stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."""
     return _resnet(output_size, BasicBlock, (2, 2, 2, 2), WIDTHS, stem, "projection", axis_name, remat)
 
 
-@register("resnet50", num_parameters=25_557_032, input_size=(224, 224, 3))
+@register(
+    "resnet50",
+    num_parameters=25_557_032,
+    input_size=(224, 224, 3),
+    names=NAMES,
+    torchvision="resnet50",
+    weights="timm/resnet50.a1_in1k",
+)
 def resnet50(*, output_size: int, stem: Stem = "imagenet", axis_name: str | None = None, remat: bool = False) -> Model:
     """ResNet-50 (table 1); stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."""
     return _resnet(output_size, Bottleneck, (3, 4, 6, 3), WIDTHS, stem, "projection", axis_name, remat)

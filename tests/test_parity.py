@@ -1,0 +1,27 @@
+"""Every family against torchvision or timm: the same weights give the same logits, and go back as they came.
+
+Here a small variant of each family at a small size; `scripts/parity.py` compares all of them.
+"""
+
+import importlib.util
+
+import pytest
+
+from jaxvision import parity
+
+SMALL = {  # the variant of each family that is compared on every change, and the size at which it is
+    "resnet18": (64, 64),
+}
+
+
+def needs_originals():
+    absent = [each for each in ("torch", "torchvision", "timm", "safetensors") if not importlib.util.find_spec(each)]
+    if absent:
+        pytest.skip(f"{', '.join(absent)} not installed: pip install -e '.[parity]'")
+
+
+@pytest.mark.parametrize(("name", "source"), [(name, each) for name in SMALL for each in parity.peers(name)])
+def test_agrees_with_its_original(name, source):
+    needs_originals()
+    row = parity.compare(name, source, size=SMALL[name], gradient=True)
+    assert max(row.logits, row.gradient, row.back or 0) < 1e-6
