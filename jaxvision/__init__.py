@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 from jaxvision import datasets, models, tasks
 from jaxvision import registry as _registry
 from jaxvision.config import Config
+from jaxvision.convert import convert
 from jaxvision.evaluate import evaluate
 from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, TrainState
 from jaxvision.interrupts import Interrupted
 from jaxvision.predict import Predictions, predict
+from jaxvision.pretrained import create_model
 from jaxvision.run import load
 from jaxvision.train import Result, train
 
@@ -34,6 +36,8 @@ __all__ = [
     "Task",
     "TrainState",
     "augments",
+    "convert",
+    "create_model",
     "datasets",
     "evaluate",
     "from_linen",

@@ -266,6 +266,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def exists(folder: Path) -> bool:
+    """Says whether a folder has a finished checkpoint."""
+    return bool(_finished(folder))
+
+
 def contents(folder: Path) -> dict[str, Any]:
     """Reads all that the newest checkpoint of a folder holds, by name: type, shape and bytes of arrays, and figures."""
     _hush()

@@ -1,4 +1,4 @@
-"""Fields <-> absl flags, and the commands: launch, evaluate, predict, list, scaling, torture."""
+"""Fields <-> absl flags, and the commands: launch, evaluate, predict, list, convert, parity, scaling, torture."""
 
 from __future__ import annotations
 
@@ -267,6 +267,38 @@ def torture(argv: Argv) -> None:
         raise SystemExit(1) from None
 
 
+def convert(argv: Argv) -> None:
+    """Writes a run's weights for others: jaxvision convert --workdir=runs/first --folder=FOLDER [--names=timm]"""
+    from jaxvision.convert import convert as run_convert
+
+    def define(values):
+        _define_places(values)
+        flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
+        flags.DEFINE_string("folder", None, "where model.safetensors and config.json are written", flag_values=values)
+        flags.DEFINE_string("names", "timm", "whose names the parameters get: timm or torchvision", flag_values=values)
+
+    values, rest = _parse("convert", convert.__doc__ or "", define, argv)
+    _no_arguments("convert", rest)
+    _require(values.workdir, "convert needs --workdir=…, the folder of a trained run")
+    _require(values.folder, "convert needs --folder=…, where to write")
+    place = run_convert(values.workdir, values.folder, names=values.names, plugins=values.plugins)
+    print(f"wrote {place / 'model.safetensors'} and config.json")
+    if values.names == "timm":
+        print(f"timm.create_model({f'local-dir:{place}'!r}, pretrained=True) loads them")
+
+
+def parity(argv: Argv) -> None:
+    """Compares models with their originals in torchvision and timm: jaxvision parity [PATTERN] [--gradients]"""
+    from jaxvision.parity import compare_all
+
+    def define(values):
+        help = "compare the gradients by the inputs too, for all and not for the smallest of each family alone"
+        flags.DEFINE_bool("gradients", False, help, flag_values=values)
+
+    values, rest = _parse("parity", parity.__doc__ or "", define, argv)
+    compare_all(rest[0] if rest else "*", gradients=values.gradients)
+
+
 def _facts(listed: registry.Registry, name: str) -> str:
     facts = {k: v for k, v in listed.entry(name).facts.items() if k != "names"}
     rate = listed.default(name, "learning_rate")
@@ -298,6 +330,8 @@ COMMANDS: dict[str, Callable[[Argv], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "list": list_registered,
+    "convert": convert,
+    "parity": parity,
     "scaling": scaling,
     "torture": torture,
 }
@@ -352,7 +386,7 @@ def run(command: str, argv: Argv) -> int:
 
 
 def main() -> None:
-    """The installed command: jaxvision launch|evaluate|predict|list|scaling|torture …"""
+    """The installed command: jaxvision launch|evaluate|predict|list|convert|parity|scaling|torture …"""
     command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h", "help"):
         print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))

@@ -31,9 +31,15 @@ class Config:
     model: str = _field("cnn", "model spec")
     dataset: str = _field("digits", "dataset spec")
     task: str = _field("multiclass", "task spec")
+    init_from: str | None = _field(
+        None, "weights to begin with: pretrained, a workdir, a folder, a .safetensors or .pth file, hf://owner/name"
+    )
+    freeze: str = _field("", "what is not trained: backbone (all but the head), or paths as 'stem_*, stage1_*'")
+    cache_features: bool = _field(False, "where all but the head is frozen: compute the features of all images once")
     optimizer: str = _field("adam", "optimizer spec")
     schedule: str = _field("cosine", "learning-rate schedule spec")
     learning_rate: float | None = _field(None, "peak learning rate; by default the optimizer's own")
+    layer_decay: float | None = _field(None, "factor of the learning rate from each layer to the one below it")
     clip_norm: float | None = _field(None, "largest global norm of the gradient; none by default")
     augment: str = _field("", "comma-separated augment specs, in order")
     batch_size: int = _field(128, "examples at once, over all devices")
@@ -90,6 +96,13 @@ class Config:
             raise ValueError(f"validation_fraction={self.validation_fraction} must be at least 0 and below 1")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema} must be above 0 and below 1, as 0.999")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and up to 1, as 0.75")
+        if self.cache_features and (not self.freeze or self.augment):
+            why = (
+                f"augment={self.augment!r} makes them new each time" if self.augment else "freeze='backbone' is wanted"
+            )
+            raise ValueError(f"cache_features=True keeps the features of a frozen backbone: {why}")
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -26,7 +26,15 @@ def never() -> bool:
 
 
 def run_split(
-    run: runs.Run, eval_step, params, model_state, split: Split, batch_size: int, *, stop: Callable[[], bool] = never
+    run: runs.Run,
+    eval_step,
+    params,
+    model_state,
+    split: Split,
+    batch_size: int,
+    *,
+    doing: str = "evaluate",
+    stop: Callable[[], bool] = never,
 ):
     """Runs a split through the model: (mean of each value over its examples, predictions [N, …]), on all hosts.
 
@@ -36,7 +44,7 @@ def run_split(
     rows = parallel.host_rows(size, run.mesh)
     sums: dict[str, float] = {}
     predictions = []
-    with logs.progress(len(split), "evaluate") as bar:
+    with logs.progress(len(split), doing) as bar:
         for start, batch in zip(range(0, len(split), size), pipeline.eval_batches(split, size, rows=rows), strict=True):
             found, predicted = jax.device_get(eval_step(params, model_state, batch))
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in found.items()}
@@ -65,7 +73,8 @@ def evaluate(
     trained = runs.load(path, plugins=plugins)
     config = trained.run.config
     place = data_dir or trained.run.signature.data_dir
-    data = runs.open_dataset(config, data_dir=place, dataset=dataset)
+    preprocessing = trained.run.signature.preprocessing if config.init_from else None
+    data = runs.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing)
     if runs.fingerprint(data) != trained.run.signature.data:
         raise ValueError(f"these are not the data that the run in {str(path)!r} was trained on: its splits would mix")
     chosen = runs.splits(data).get(split)

@@ -6,15 +6,42 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from jaxvision.interfaces import Preprocessing
+from jaxvision.interfaces import Interpolation, Preprocessing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 # Mean and deviation of ImageNet's training pixels in 0..1, as torchvision publishes them with its weights.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def asked(
+    wanted: Preprocessing | None,
+    *,
+    image_size: int | tuple[int, int] | None,
+    channels: int,
+    crop: float | Literal["squash"] | None,
+    interpolation: Interpolation | None,
+    default_size: int = 64,
+) -> Preprocessing:
+    """Gives what a data set's arguments ask for; what they leave open is as `wanted`, or else as commonly done.
+
+    Mean and deviation are ImageNet's. Raises ValueError for a size, crop or number of channels that cannot be.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels={channels}; wanted 1 (grey) or 3 (colour)")
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))  # the grey of ImageNet
+    size = (default_size, default_size) if wanted is None else wanted.size
+    if image_size is not None:
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(size) < 1:
+        raise ValueError(f"image_size={image_size}; wanted at least 1 pixel")
+    usual = wanted or Preprocessing(size, channels, mean, std)
+    share = usual.crop if crop is None else None if crop == "squash" else crop
+    return Preprocessing(size, channels, mean, std, share, interpolation or usual.interpolation)
 
 
 def read_image(file: str | Path, preprocessing: Preprocessing) -> np.ndarray:

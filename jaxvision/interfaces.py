@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -34,6 +34,14 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"crop={self.crop}; wanted a share above 0 and up to 1, or None to squash")
+
+    def normalising(self, other: Preprocessing) -> Preprocessing:
+        """Gives this one with the mean and deviation of another, averaged or repeated where it has other channels."""
+        mean, std = (
+            tuple(values) if len(values) == self.channels else (sum(values) / len(values),) * self.channels
+            for values in (other.mean, other.std)
+        )
+        return replace(self, mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ class Model(NamedTuple):
 
     `features` gives the named maps and "pooled"; add[name] is added to a map, so that a gradient by it is the gradient
     by the map. `head` is the key of the last layer in params. `parts` are models that a task calls by name.
+    `freeze(modules)` gives the model whose modules of those paths act in training as in evaluation.
     """
 
     init: Init
@@ -113,6 +122,7 @@ class Model(NamedTuple):
     features: Features | None = None
     head: str | None = None
     parts: Mapping[str, Model] | None = None
+    freeze: Callable[[frozenset[str]], Model] | None = None
 
 
 class Loss(Protocol):

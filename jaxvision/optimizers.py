@@ -7,11 +7,14 @@ decay_all is set.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from jaxvision.interfaces import Tree
 from jaxvision.registry import optimizers as _registry
 
 register = _registry.register
@@ -22,6 +25,38 @@ LearningRate = float | optax.Schedule
 def clipped(optimizer: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
     """Scales gradients whose global norm is larger down to it, before the optimizer sees them."""
     return optax.chain(optax.clip_by_global_norm(norm), optimizer)
+
+
+def only(optimizer: optax.GradientTransformation, trained: Tree) -> optax.GradientTransformation:
+    """Keeps an optimizer to the parameters that `trained` marks: it has state for them and updates for them alone.
+
+    The gradients that it is given, and its updates, have None in the place of all others.
+    """
+
+    def kept(tree):
+        return jax.tree.map(lambda leaf, is_trained: leaf if is_trained else None, tree, trained)
+
+    def init(params):
+        return optimizer.init(kept(params))
+
+    def update(updates, state, params=None):
+        return optimizer.update(updates, state, None if params is None else kept(params))
+
+    return optax.GradientTransformation(init, update)
+
+
+def scaled(optimizer: optax.GradientTransformation, scales: Tree) -> optax.GradientTransformation:
+    """Multiplies each parameter's update, and so its learning rate and weight decay, by a factor of its own."""
+
+    def update(updates, state, params=None):
+        updates, state = optimizer.update(updates, state, params)
+        return jax.tree.map(lambda u, scale: None if u is None else scale * u, updates, scales, is_leaf=_is_none), state
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
 
 
 def _check(*, at_least_0: dict[str, float], below_1: dict[str, float]) -> None:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxvision import registry, weights
+from jaxvision.pretrained import peers
 from jaxvision.run import num_parameters
 
 SOURCES = ("torchvision", "timm")
@@ -35,29 +36,21 @@ class Row(NamedTuple):
     seconds: float
 
 
-def peers(name: str) -> dict[str, str]:
-    """What a model is called elsewhere, by library, as its registration states."""
-    facts = registry.models.entry(name).facts
-    timm = {"timm": facts["weights"].rpartition("/")[2].partition(".")[0]} if "weights" in facts else {}
-    torchvision = {"torchvision": facts["torchvision"]} if "torchvision" in facts else {}
-    return {**torchvision, **timm}
-
-
 def import_torchvision() -> Any:
     """Imports torchvision. Its models need none of its own operators, which some builds of torch cannot load."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     found = importlib.util.find_spec("torchvision")
     assert found and found.origin
     try:
-        import torchvision
+        import torchvision  # pyright: ignore[reportMissingImports]
     except RuntimeError:
         fakes = (Path(found.origin).parent / "_meta_registrations.py").read_text()
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in re.findall(r'register_fake\("torchvision::(\w+)"', fakes):
             library.define(f"{name}(Tensor x) -> Tensor")
         _kept.append(library)  # its operators would go with it
-        import torchvision
+        import torchvision  # pyright: ignore[reportMissingImports]
     return torchvision
 
 
@@ -68,21 +61,21 @@ def original(source: str, name: str, *, size: tuple[int, int]) -> Any:
     """Makes a library's model, in evaluation and float64."""
     if source == "torchvision":
         torchvision = import_torchvision()
-        options = {"image_size": size[0]} if name.startswith("vit") else {}
+        options: Any = {"image_size": size[0]} if name.startswith("vit") else {}
         options |= {"init_weights": False} if name.startswith("inception") else {}
         module = torchvision.models.get_model(name, **options)
     else:
         import_torchvision()  # which timm imports
-        import timm
+        import timm  # pyright: ignore[reportMissingImports]
 
-        options = {"img_size": size} if name.startswith(("vit", "deit")) else {}
+        options: Any = {"img_size": size} if name.startswith(("vit", "deit")) else {}
         module = timm.create_model(name, **options)
     return module.double().eval()
 
 
 def randomise(module: Any, *, seed: int = 0) -> None:
     """Gives a torch module random statistics, and random values where its parameters are constant or vectors."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -105,7 +98,7 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     """
     began = time.perf_counter()
     facts, peer = registry.models.entry(name).facts, peers(name)[source]
-    size = size or facts["input_size"][:2]
+    size = size or (facts["input_size"][0], facts["input_size"][1])
     theirs = original(source, peer, size=size)
     randomise(theirs)
     inputs = np.random.default_rng(0).normal(size=(BATCH_SIZE, *size, 3))
@@ -119,6 +112,7 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
         counts = num_parameters(params), sum(p.numel() for n, p in theirs.named_parameters() if n in fitted.used)
         assert counts[0] == counts[1], f"{name} has {counts[0]:,} parameters, {source}'s {peer} {counts[1]:,}"
         ours, pulled = _apply(model, fitted, inputs, gradient)
+    assert size is not None
     wanted, wanted_pull = _apply_torch(theirs, inputs, gradient)
     assert (wanted.std(axis=0) > 1e-9).all(), f"{source}'s {peer} gives the same logits for all inputs"
     back = _way_back(fitted, facts["names"]["timm"], peer, size, inputs, ours) if source == "timm" else None
@@ -147,7 +141,7 @@ def _apply(model, fitted, inputs, gradient):
 
 
 def _apply_torch(module, inputs, gradient):
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     given = torch.tensor(inputs.transpose(0, 3, 1, 2), requires_grad=gradient)
     with torch.set_grad_enabled(gradient):
@@ -173,3 +167,54 @@ def _way_back(fitted, rules, peer, size, inputs, ours) -> float:
     missing = [name for name in missing if not weights.IGNORED.search(name)]
     assert not missing and not unexpected, f"timm misses {missing} and does not know {unexpected}"
     return _difference(_apply_torch(fresh, inputs, False)[0], ours)
+
+
+HEAD = "model                library           size   parameters    logits  gradient      back  seconds"
+
+
+def line(row: Row) -> str:
+    """Writes a row of the table."""
+
+    def figure(value: float | None) -> str:
+        return f"{'' if value is None else f'{value:.1e}':>9}"
+
+    size = f"{row.size[0]}x{row.size[1]}"
+    figures = " ".join(map(figure, (row.logits, row.gradient, row.back)))
+    return f"{row.name:20} {row.source:12} {size:>9} {row.num_parameters:12,} {figures} {row.seconds:8.1f}"
+
+
+def compare_all(pattern: str = "*", *, gradients: bool = False) -> list[Row]:
+    """Compares all models that match a pattern with all their originals, and prints a line for each as it comes.
+
+    Gradients by the inputs are compared for the smallest model of each family, or for all. Raises ValueError where
+    nothing can be compared.
+    """
+    names = [name for name in registry.models.names(pattern) if peers(name)]
+    if not names:
+        raise ValueError(f"no model with an original elsewhere matches {pattern!r}{registry.nearest(pattern, _all())}")
+    absent = [each for each in ("torch", "torchvision", "timm") if not importlib.util.find_spec(each)]
+    if absent:
+        raise ValueError(f"{', '.join(absent)} not installed, to compare with: pip install 'jaxvision[parity]'")
+    smallest = _smallest()
+    print(HEAD, flush=True)
+    rows = []
+    for name in names:
+        for source in peers(name):
+            rows.append(compare(name, source, gradient=gradients or name in smallest))
+            print(line(rows[-1]), flush=True)
+            jax.clear_caches()  # of programs that are not needed again
+    worst = max(max(row.logits, row.gradient or 0.0, row.back or 0.0) for row in rows)
+    print(f"{len(rows)} comparisons; the largest difference is {worst:.1e} of the standard deviation")
+    return rows
+
+
+def _all() -> list[str]:
+    return [name for name in registry.models.names() if peers(name)]
+
+
+def _smallest() -> set[str]:
+    """The model with fewest parameters of each family, which is a module."""
+    families: dict[str, list[str]] = {}
+    for name in _all():
+        families.setdefault(registry.models.entry(name).factory.__module__, []).append(name)
+    return {min(names, key=lambda n: registry.models.entry(n).facts["num_parameters"]) for names in families.values()}

@@ -248,7 +248,9 @@ def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters:
 
 
 models = Registry("model", "jaxvision.models", context=("output_size", "axis_name", "remat"))
-datasets = Registry("dataset", "jaxvision.datasets", context=("data_dir", "split_seed", "on_bad_image"))
+datasets = Registry(
+    "dataset", "jaxvision.datasets", context=("data_dir", "split_seed", "on_bad_image", "preprocessing")
+)
 tasks = Registry("task", "jaxvision.tasks", context=("num_classes",))
 optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",))
 schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"))

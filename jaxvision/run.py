@@ -17,7 +17,7 @@ from jaxvision import parallel, registry, step
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config
 from jaxvision.datasets.cache import cache_folder
-from jaxvision.interfaces import Dataset, Model, Split, Task, Tree
+from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, Tree
 from jaxvision.workdir import Signature
 
 IN_MEMORY = "in_memory"  # what the config says where the data were handed over as arrays
@@ -66,16 +66,23 @@ def _use_double(is_wanted: bool) -> None:
         _enabled_double = is_wanted
 
 
-def open_dataset(config: Config, *, data_dir: str | None = None, dataset: Any = None) -> Dataset:
+def open_dataset(
+    config: Config, *, data_dir: str | None = None, dataset: Any = None, preprocessing: Preprocessing | None = None
+) -> Dataset:
     """Builds the config's dataset, or takes the one given (a Dataset, or arrays as in `train`) in its stead.
 
-    Cuts a stratified share of train off for validation where there is none and the config wants one.
+    With `preprocessing`, that of weights, images come in its size, unless the spec asks for another, and are normalised
+    by it. Cuts a stratified share of train off for validation where there is none and the config wants one.
     """
     if dataset is None and config.dataset == IN_MEMORY:
         raise ValueError("this run was trained on data in memory: hand them over, as dataset=… from Python")
     if dataset is None:
         dataset = registry.datasets.build(
-            config.dataset, data_dir=data_dir, split_seed=config.split_seed, on_bad_image=config.on_bad_image
+            config.dataset,
+            data_dir=data_dir,
+            split_seed=config.split_seed,
+            on_bad_image=config.on_bad_image,
+            preprocessing=preprocessing,
         )
     elif not isinstance(dataset, Dataset):
         from jaxvision.datasets.arrays import from_arrays
@@ -83,10 +90,23 @@ def open_dataset(config: Config, *, data_dir: str | None = None, dataset: Any = 
         dataset = from_arrays(
             dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}, split_seed=config.split_seed
         )
+    if preprocessing is not None:
+        dataset = _preprocessed(dataset, config.dataset, preprocessing)
     if dataset.validation is not None or not config.validation_fraction:
         return dataset
     train, validation = dataset.train.cut(config.validation_fraction, seed=config.split_seed)
     return dataset._replace(train=train, validation=validation)
+
+
+def _preprocessed(dataset: Dataset, spec: str, wanted: Preprocessing) -> Dataset:
+    """Brings a dataset to the preprocessing that belongs to weights. What the spec asks for itself stays."""
+    name, arguments = registry.parse(spec)
+    is_asked = "image_size" in arguments or (name != IN_MEMORY and registry.datasets.takes(spec, "preprocessing"))
+    if not is_asked and (dataset.preprocessing.size != wanted.size or wanted.crop not in (None, 1.0)):
+        from jaxvision.datasets.arrays import resized
+
+        dataset = resized(dataset, wanted)
+    return dataset._replace(preprocessing=dataset.preprocessing.normalising(wanted))
 
 
 def fingerprint(dataset: Dataset, *, num_images: int = 4096) -> str:
@@ -175,10 +195,10 @@ def example_inputs(run: Run, batch_size: int = 1) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch_size, *preprocessing.size, preprocessing.channels), np.uint8)
 
 
-def example_batch(run: Run, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and types of a training batch."""
+def example_batch(inputs: jax.ShapeDtypeStruct, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a training batch of inputs like those given."""
     return {
-        "inputs": example_inputs(run, batch_size),
+        "inputs": jax.ShapeDtypeStruct((batch_size, *inputs.shape[1:]), inputs.dtype),
         "targets": jax.ShapeDtypeStruct((batch_size,), np.int32),
         "mask": jax.ShapeDtypeStruct((batch_size,), np.float32),
     }

@@ -49,7 +49,16 @@ def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f
         added = _cast(dict(add or {}), inner)
         return _cast(model.features(_cast(params, inner), state, normalise(inputs), add=added), outer)
 
-    return model._replace(init=init, apply=apply, features=features if model.features else None)
+    def freeze(modules):
+        assert model.freeze is not None
+        return computing(model.freeze(modules), preprocessing, precision=precision)
+
+    return model._replace(
+        init=init,
+        apply=apply,
+        features=features if model.features else None,
+        freeze=freeze if model.freeze else None,
+    )
 
 
 def _cast(tree: Tree, dtype: Any) -> Tree:
@@ -60,11 +69,20 @@ def _cast(tree: Tree, dtype: Any) -> Tree:
 
 
 def init_state(
-    model: Model, optimizer: optax.GradientTransformation, inputs: Array, *, seed: int, ema: bool = False
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    inputs: Array,
+    *,
+    seed: int,
+    ema: bool = False,
+    start: tuple[Tree, Tree] | None = None,
 ) -> TrainState:
-    """Makes the state before the first step; `inputs` [1, …] give shapes only."""
+    """Makes the state before the first step; `inputs` [1, …] give shapes only.
+
+    `start` is (params, model_state) to begin with, where they are not to be new.
+    """
     params_key, key = jax.random.split(jax.random.key(seed))
-    params, model_state = model.init(params_key, inputs)
+    params, model_state = start or model.init(params_key, inputs)
     average = jax.tree.map(jnp.copy, (params, model_state)) if ema else None
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, optimizer.init(params), average, key)
 
@@ -72,6 +90,23 @@ def init_state(
 def mean_gradient(loss: LossFunction, params: Tree) -> tuple[Tree, tuple[Values, Tree]]:
     """The ordinary gradient: that of the masked mean."""
     return jax.grad(loss, has_aux=True)(params)
+
+
+def trained_gradient(trained: Tree, gradient: Gradient = mean_gradient) -> Gradient:
+    """Takes the gradient by the parameters that `trained` marks alone; the others have None, and none is computed."""
+
+    def gradient_of_trained(loss, params):
+        learned = jax.tree.map(lambda p, is_trained: p if is_trained else None, params, trained)
+        return gradient(lambda learned: loss(_moved(params, learned, lambda _, new: new)), learned)
+
+    return gradient_of_trained
+
+
+def _moved(params: Tree, updates: Tree, move: Callable[[Array, Array], Array]) -> Tree:
+    """Moves each parameter by its update; one whose update is None stays what it is, bit for bit."""
+    return jax.tree.map(
+        lambda update, p: p if update is None else move(p, update), updates, params, is_leaf=lambda x: x is None
+    )
 
 
 def _parts(batch: Batch, count: int) -> Batch:
@@ -146,7 +181,7 @@ def make_train_step(
         gradients, means, model_state = _summed(contribution, state.model_state, batch, model_key, accumulate)
         gradients, means = over_devices((gradients, means))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = _moved(state.params, updates, lambda p, update: (p + update).astype(p.dtype))
         means["gradient_norm"] = optax.tree.norm(gradients)
         average = _averaged(state.ema, (params, model_state), state.step, ema) if ema else None
         new = TrainState(state.step + 1, params, model_state, opt_state, average, state.key)

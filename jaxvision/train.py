@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from jaxvision import checkpoint, hosts, logs, parallel, pipeline, registry
+from jaxvision import checkpoint, hosts, logs, parallel, pipeline, pretrained, registry
 from jaxvision import run as runs
-from jaxvision import step as steps
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config
 from jaxvision.evaluate import evaluate, run_split
-from jaxvision.interfaces import Augment, Dataset, TrainState
+from jaxvision.interfaces import Dataset, Preprocessing, TrainState
 from jaxvision.interrupts import Interrupted, Stopped, signals
+from jaxvision.job import Job, check_specs, make_optimizer, prepare
 
 Sums = dict[str, float]  # of each value over the steps since the last report, their "count", and "seconds"
 PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
@@ -37,28 +36,6 @@ class Result(NamedTuple):
         return f"Result(workdir={str(self.workdir)!r}, test={test}, history of {len(self.history)} rows)"
 
 
-def make_optimizer(config: Config, num_steps: int):
-    """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
-    name = registry.parse(config.optimizer).name
-    peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
-    if peak is None:
-        raise ValueError(f"the optimizer {name!r} has no learning rate of its own: give --learning_rate")
-    schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
-    optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
-    if config.clip_norm:
-        from jaxvision.optimizers import clipped
-
-        optimizer = clipped(optimizer, config.clip_norm)
-    return optimizer, schedule
-
-
-def make_augment(config: Config) -> Augment:
-    """Builds the chain of the config's augments."""
-    from jaxvision.augments import chain
-
-    return chain([registry.augments.build(spec) for spec in registry.parse_list(config.augment)])
-
-
 def is_due(step: int, config: Config, num_examples: int) -> bool:
     """Says whether an evaluation follows a step: every eval_every steps, or else where an epoch ends."""
     if config.eval_every:
@@ -66,75 +43,7 @@ def is_due(step: int, config: Config, num_examples: int) -> bool:
     return step * config.batch_size // num_examples > (step - 1) * config.batch_size // num_examples
 
 
-class _Job(NamedTuple):
-    """All that the loop calls, built and checked before anything is written."""
-
-    run: runs.Run
-    data: Dataset
-    num_steps: int
-    make_state: Callable[[], TrainState]
-    train_step: Callable[..., Any]
-    eval_step: Callable[..., Any]
-    schedule: Callable[[int], Any]
-
-
-def _check_specs(config: Config, is_dataset_named: bool) -> None:
-    """Raises for names and arguments that cannot be, before the data are opened, which may take long."""
-    parallel.make_mesh(config.mesh)
-    for each in (registry.models, registry.tasks, registry.optimizers, registry.schedules):
-        each.check(getattr(config, each.kind))
-    for spec in registry.parse_list(config.augment):
-        registry.augments.check(spec)
-    if is_dataset_named and config.dataset != runs.IN_MEMORY:
-        registry.datasets.check(config.dataset)
-
-
-def _prepare(run: runs.Run, data: Dataset) -> _Job:
-    config, mesh = run.config, run.mesh
-    parallel.check_batch_size(config.batch_size, mesh)
-    pipeline.check_batch_size(config.step_size, data.train)
-    num_steps = runs.count_steps(config, len(data.train))
-    optimizer, schedule = make_optimizer(config, num_steps)
-    like = runs.example_inputs(run)
-
-    def make_state():
-        inputs = jnp.zeros(like.shape, like.dtype)
-        return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None)
-
-    shapes = jax.eval_shape(make_state)
-    return _Job(
-        run,
-        data,
-        num_steps,
-        jax.jit(make_state, out_shardings=parallel.split_state(shapes, mesh)),
-        _compile_step(run, optimizer, shapes),
-        parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh),
-        schedule,
-    )
-
-
-def _compile_step(run: runs.Run, optimizer, shapes: TrainState):
-    """Compiles the run's training step for its mesh. What cannot be trained shows here, at no cost."""
-    config, axis_name = run.config, runs.device_axis(run.config)
-    augment = make_augment(config)
-    if axis_name and config.augment:
-        augment = parallel.over_whole_batch(augment, axis_name)
-    train_step = steps.make_train_step(
-        run.model,
-        run.task,
-        optimizer,
-        augment,
-        gradient=parallel.gathering(steps.mean_gradient, run.mesh),
-        accumulate=config.accumulate,
-        ema=config.ema or 0.0,
-        skip_nonfinite=config.on_nonfinite == "skip",
-        axis_name=axis_name,
-    )
-    batch = runs.example_batch(run, config.step_size)
-    return parallel.compile_step(train_step, shapes, batch, run.mesh, axis_name=axis_name)
-
-
-def _report(job: _Job, state: TrainState, sums: Sums, log: logs.Log, received: list[int]) -> Sums | None:
+def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: list[int]) -> Sums | None:
     """Logs a row for train, and one for validation whose values it gives; None where a signal ends the evaluation."""
     config, number = job.run.config, int(state.step)
     place = {"step": number, "epoch": number * config.step_size / len(job.data.train)}
@@ -190,7 +99,7 @@ class _Clock:
         return {**sums, "seconds": sums.get("seconds", 0.0) + self._began - began}
 
 
-def _loop(job: _Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
+def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
     """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
     config, first = job.run.config, int(state.step) + 1
     clock, pending, votes = _Clock(), None, 0
@@ -232,7 +141,7 @@ class _Profiler:
             self._is_tracing = False
 
 
-def _say_start(job: _Job, path: Path, start: int, num_parameters: int, log: logs.Log) -> None:
+def _say_start(job: Job, path: Path, start: int, num_parameters: int, log: logs.Log) -> None:
     config, mesh = job.run.config, job.run.mesh
     log.say(f"{path}: {f'resumes at step {start}' if start else 'begins'}, of {job.num_steps}")
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in runs.splits(job.data).items())
@@ -241,7 +150,7 @@ def _say_start(job: _Job, path: Path, start: int, num_parameters: int, log: logs
     log.say(f"{config.model}, {num_parameters:,} parameters, on {config.dataset}: {sizes}; {devices}{hosts}")
 
 
-def _say_changes(job: _Job, before: Config | None, start: int, log: logs.Log) -> None:
+def _say_changes(job: Job, before: Config | None, start: int, log: logs.Log) -> None:
     """Says what changed in the config of a run that goes on, and what that makes of the learning rate."""
     if before is None or not start:
         return
@@ -254,9 +163,10 @@ def _say_changes(job: _Job, before: Config | None, start: int, log: logs.Log) ->
         log.say(f"the schedule depends on that: the learning rate of step {start + 1} was {old:.3g} and is {new:.3g}")
 
 
-def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Config | None, *, profile: bool) -> None:
+def _fit(job: Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Config | None, *, profile: bool) -> None:
     """Trains from where the checkpoints stand to the end."""
-    state, sums = checkpoints.restore(job.make_state(), job.run.mesh)
+    made, begins_with = job.make_state()
+    state, sums = checkpoints.restore(made, job.run.mesh)
     start, config = int(state.step), job.run.config
     is_unreported = bool(sums) and (start == job.num_steps or is_due(start, config, len(job.data.train)))
     with contextlib.ExitStack() as held:
@@ -268,6 +178,10 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Con
             return
         _say_start(job, path, start, runs.num_parameters(state.params), log)
         _say_changes(job, before, start, log)
+        if begins_with:
+            log.say(begins_with)
+        if job.on_features:
+            job = job.on_features(state.params, state.model_state)
         received = held.enter_context(signals())
         if is_unreported:  # a signal came before or in the evaluation of this step
             values = _report(job, state, sums, log, received)
@@ -286,6 +200,18 @@ def _fit(job: _Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Con
         checkpoints.wait()
         if signal:
             raise Interrupted(signal, path, last, job.num_steps)
+
+
+def _weights(
+    config: Config, place: Path, plugins: Sequence[str]
+) -> tuple[pretrained.Weights | None, Preprocessing | None]:
+    """Reads the weights that a run begins with, and their preprocessing; one that goes on needs but the latter."""
+    if config.init_from is None:
+        return None, None
+    if checkpoint.exists(place / "checkpoints"):
+        return None, workdirs.Signature.load(place / "signature.json").preprocessing
+    found = pretrained.open_weights(config.model, config.init_from, plugins=plugins)
+    return found, pretrained.preprocessing_of(config.model, found)
 
 
 def train(
@@ -307,13 +233,16 @@ def train(
     """
     registry.load_plugins(plugins)
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
-    hosts.together(lambda: _check_specs(config, dataset is None))
-    data = hosts.first_alone(lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset))
-    job = hosts.together(lambda: _prepare(runs.build(config, data, data_dir=data_dir, plugins=plugins), data))
-    hosts.check_same(repr(config), what="config")
-    hosts.check_same(job.run.signature.data, what="data")
+    hosts.together(lambda: check_specs(config, dataset is None))
     place = Path(hosts.from_first(str(Path(workdir).expanduser() if workdir else workdirs.fresh(config))))
     before = workdirs.config_in(place)
+    found, preprocessing = hosts.first_alone(lambda: _weights(config, place, plugins))
+    data = hosts.first_alone(
+        lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
+    )
+    job = hosts.together(lambda: prepare(runs.build(config, data, data_dir=data_dir, plugins=plugins), data, found))
+    hosts.check_same(repr(config), what="config")
+    hosts.check_same(job.run.signature.data, what="data")
     with workdirs.entered(place, config, job.run.signature) as path:
         with contextlib.closing(
             checkpoint.Checkpoints(path / "checkpoints", best=job.run.task.best, keep=config.keep)

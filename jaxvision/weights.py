@@ -7,8 +7,9 @@ same for all is done after: "/" becomes ".", a kernel or scale "weight", mean an
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,20 +18,36 @@ import numpy as np
 from jaxvision.interfaces import Tree
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+Names = Mapping[str, Rules]  # by source
+Shape = tuple[int, ...]
+OURS = "jaxvision"  # the source whose names are our own paths
 ENDINGS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-IGNORED = re.compile(r"\.num_batches_tracked$")  # a count that PyTorch keeps and nothing here needs
+IGNORED = re.compile(r"(^|\.)num_batches_tracked$")  # a count that PyTorch keeps and nothing here needs
+STATISTIC = re.compile(r"((^|\.)running_(mean|var)|(^|\.)num_batches_tracked|/(mean|var))$")
+STEM, POSITIONS = "stem_conv/kernel", "position_embedding"  # what families call the input's kernel and its embedding
 
 
 class Fitted(NamedTuple):
-    """Parameters and state with what fitted put in; what did not, by name and shape, and whose names they were."""
+    """Parameters and state with others' tensors in them, whose names they were, and what does not fit.
+
+    `missing` gives shapes by our paths, `unexpected` by the source's names, `misshapen` two by our paths: the source's
+    and ours. `adapted` says in words what was fitted to another size. `used` and `unused` name tensors.
+    """
 
     params: Tree
     state: Tree
     source: str
     used: frozenset[str]
-    missing: dict[str, tuple[int, ...]]
-    unexpected: dict[str, tuple[int, ...]]
-    misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    unused: tuple[str, ...]
+    adapted: tuple[str, ...]
+    missing: dict[str, Shape]
+    unexpected: dict[str, Shape]
+    misshapen: dict[str, tuple[Shape, Shape]]
+
+
+def is_statistic(name: str) -> bool:
+    """Says whether a tensor of this name, ours or another's, is a batch statistic and no parameter."""
+    return bool(STATISTIC.search(name))
 
 
 def flat(tree: Tree) -> dict[str, Any]:
@@ -57,47 +74,121 @@ def to_theirs(array: np.ndarray) -> np.ndarray:
     return {4: array.transpose(3, 2, 0, 1) if array.ndim == 4 else array, 2: array.T}.get(array.ndim, array)
 
 
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+def tensors_of(params: Tree, state: Tree) -> dict[str, Any]:
+    """Parameters and state by path, batch statistics by that of their module; no two share one."""
+    return {**flat(params), **_flat_state(state)}
+
+
+def _flat_state(state: Tree) -> dict[str, Any]:
+    return {path.removeprefix("batch_stats/"): leaf for path, leaf in flat(state).items()}
+
+
+def _without_ones(shape: Shape) -> Shape:
     return tuple(length for length in shape if length != 1)
 
 
-def _all(params: Tree, state: Tree) -> dict[str, Any]:
-    """Parameters and batch statistics by path; the two never share one."""
-    return {**flat(params), **flat(state.get("batch_stats", {}))}
+def _other_channels(kernel: np.ndarray, count: int) -> np.ndarray:
+    """Makes a kernel [h, w, in, out] take another number of channels, all alike, and give what it gave for greys."""
+    return np.repeat(kernel.sum(axis=2, keepdims=True) / count, count, axis=2)
 
 
-def fit(tensors: Mapping[str, np.ndarray], params: Tree, state: Tree, names: Mapping[str, Rules]) -> Fitted:
-    """Puts others' tensors in the place of ours, by the names of that source which has most in common with them."""
-    ours = _all(params, state)
-    tensors = {name: tensor for name, tensor in tensors.items() if not IGNORED.search(name)}
+def _other_size(embedding: np.ndarray, grid: tuple[int, int]) -> np.ndarray | None:
+    """Resamples position embeddings [1, prefix + n * n, D] to another grid of patches, as bicubic images.
+
+    The prefix is the class token's. (A. Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, section 3.2.)
+    """
+    _, length, depth = embedding.shape
+    side = math.isqrt(length)
+    prefix = length - side * side
+    if prefix > 1:  # of another kind than ours
+        return None
+    images = embedding[:, prefix:].reshape(1, side, side, depth)
+    resized = jax.image.resize(images, (1, *grid, depth), "cubic").reshape(1, -1, depth)
+    return np.concatenate([embedding[:, :prefix], np.asarray(resized)], axis=1)
+
+
+def _fitting(path: str, tensor: np.ndarray, like: Any, grid: tuple[int, int] | None) -> np.ndarray | None:
+    """Gives a tensor of our shape, adapted to other channels or another size of inputs; None where it cannot be."""
+    if _without_ones(tensor.shape) == _without_ones(like.shape):
+        return tensor
+    if path == STEM and tensor.ndim == 4 and _but(tensor.shape, 2) == _but(like.shape, 2):
+        return _other_channels(tensor, like.shape[2])
+    if path == POSITIONS and grid and tensor.ndim == 3 and tensor.shape[-1] == like.shape[-1]:
+        resized = _other_size(tensor, grid)
+        return resized if resized is not None and resized.shape == like.shape else None
+    return None
+
+
+def _but(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _grid(ours: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """How many patches an image of a size in pixels has, where the model cuts it into some."""
+    if size is None or POSITIONS not in ours:
+        return None
+    return size[0] // ours[STEM].shape[0], size[1] // ours[STEM].shape[1]
+
+
+def fit(
+    tensors: Mapping[str, np.ndarray],
+    params: Tree,
+    state: Tree,
+    names: Names,
+    *,
+    size: tuple[int, int] | None = None,
+    unused: Collection[str] = (),
+    skip: Collection[str] = (),
+) -> Fitted:
+    """Puts others' tensors in the place of ours, by the names of that source which has most in common with them.
+
+    `size` (height, width) is the model's input in pixels, for which position embeddings are resampled. Tensors whose
+    names begin with one of `unused` belong to parts that we have not. What lies at the paths `skip` stays as it is.
+    """
+    ours = tensors_of(params, state)
+    left = tuple(name for name in tensors if name.startswith(tuple(unused)))
+    tensors = {name: t for name, t in tensors.items() if name not in left and not IGNORED.search(name)}
+    source, called = _source(tensors, ours, names)
+    unexpected = {name: tuple(tensors[name].shape) for name in tensors.keys() - called.values()}
+    wanted = {path: name for path, name in called.items() if path not in skip}
+    missing = {path: tuple(ours[path].shape) for path, name in wanted.items() if name not in tensors}
+    placed, adapted, misshapen = {}, [], {}
+    for path in (path for path in wanted if path not in missing):
+        tensor, like = np.asarray(tensors[wanted[path]]), ours[path]
+        tensor = to_ours(tensor) if source != OURS and path.endswith("kernel") else tensor
+        fitting = _fitting(path, tensor, like, _grid(ours, size))
+        if fitting is None:
+            misshapen[path] = tensor.shape, tuple(like.shape)
+            continue
+        if _without_ones(tensor.shape) != _without_ones(like.shape):
+            adapted.append(f"{path} from {list(tensor.shape)} to {list(like.shape)}")
+        placed[path] = fitting.reshape(like.shape).astype(like.dtype)
+    used = frozenset(wanted[path] for path in placed)
+    return Fitted(
+        *_put(placed, params, state), source, used, left, tuple(sorted(adapted)), missing, unexpected, misshapen
+    )
+
+
+def _source(tensors: Mapping[str, Any], ours: Mapping[str, Any], names: Names) -> tuple[str, dict[str, str]]:
+    """Tells by the keys whose names tensors have: (the source, what each of our paths is called there)."""
     called = {source: {path: their_name(path, rules) for path in ours} for source, rules in names.items()}
+    called[OURS] = {path: path for path in ours}
     source = max(called, key=lambda source: len(tensors.keys() & called[source].values()))
-    placed, misshapen, missing = {}, {}, {}
-    for path, name in called[source].items():
-        if name not in tensors:
-            missing[name] = ours[path].shape
-            continue
-        tensor = to_ours(np.asarray(tensors[name])) if path.endswith("kernel") else np.asarray(tensors[name])
-        if _without_ones(tensor.shape) != _without_ones(ours[path].shape):
-            misshapen[name] = (tensor.shape, ours[path].shape)
-            continue
-        placed[path] = tensor.reshape(ours[path].shape)
-    unexpected = {name: tensors[name].shape for name in tensors.keys() - called[source].values()}
+    return source, called[source]
 
-    def put(tree):
-        leaves, structure = jax.tree.flatten(tree)
-        return jax.tree.unflatten(
-            structure, [placed.get(path, leaf) for path, leaf in zip(flat(tree), leaves, strict=True)]
-        )
 
-    new_state = {**state, "batch_stats": put(state["batch_stats"])} if "batch_stats" in state else state
-    used = frozenset(called[source][path] for path in placed)
-    return Fitted(put(params), new_state, source, used, missing, unexpected, misshapen)
+def _put(placed: Mapping[str, np.ndarray], params: Tree, state: Tree) -> tuple[Tree, Tree]:
+    """Gives parameters and state with new leaves at some paths."""
+
+    def put(tree, by_path):
+        return jax.tree.unflatten(jax.tree.structure(tree), [placed.get(path, leaf) for path, leaf in by_path.items()])
+
+    return put(params, flat(params)), put(state, _flat_state(state))
 
 
 def export(params: Tree, state: Tree, rules: Rules) -> dict[str, np.ndarray]:
     """Gives our parameters and statistics under others' names and in their layout."""
     return {
         their_name(path, rules): np.ascontiguousarray(to_theirs(np.asarray(leaf)) if path.endswith("kernel") else leaf)
-        for path, leaf in _all(params, state).items()
+        for path, leaf in tensors_of(params, state).items()
     }

@@ -1,4 +1,4 @@
-"""Compares the zoo with its originals: python scripts/parity.py [PATTERN]"""
+"""The same as `jaxvision parity`."""
 
 import sys
 

@@ -22,7 +22,8 @@ MACHINERY = {
     "workdir",
     "hosts",
 }
-VERBS = {"train", "evaluate", "predict"}
+RUN = {"run", "pretrained", "job"}
+VERBS = {"train", "evaluate", "predict", "convert"}
 EDGES = {"cli", "testing", "scaling", "torture", "parity"}
 
 ALLOWED = {
@@ -30,9 +31,11 @@ ALLOWED = {
     **dict.fromkeys(PLUGINS, WORDS),
     **dict.fromkeys(MACHINERY, WORDS | {"parallel", "hosts"}),
     "run": WORDS | MACHINERY | {"datasets"},  # the cache's folder, and arrays in memory
-    **dict.fromkeys(VERBS, WORDS | MACHINERY | {"run", "evaluate", "augments", "optimizers"}),
-    **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | {"run"}),
-    "cli": WORDS | MACHINERY | VERBS | {"run", "scaling", "torture"},
+    "pretrained": WORDS | MACHINERY | {"run"},
+    "job": WORDS | MACHINERY | {"run", "pretrained", "evaluate", "augments", "optimizers"},
+    **dict.fromkeys(VERBS, WORDS | MACHINERY | RUN | {"evaluate"}),
+    **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | RUN),
+    "cli": WORDS | MACHINERY | VERBS | RUN | {"scaling", "torture", "parity"},
 }
 KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "absl": {"cli.py"},
@@ -43,15 +46,16 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tqdm": {"logs.py", "datasets"},
     "sklearn": {"metrics.py", "datasets"},
     "PIL": {"images.py", "datasets"},
-    "optax": {"optimizers.py", "schedules.py", "step.py", "tasks"},
+    "optax": {"optimizers.py", "schedules.py", "step.py", "job.py", "tasks"},
     "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"logs.py"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it
-    "torch": {"parity.py"},
+    "torch": {"parity.py", "weight_files.py"},
     "torchvision": {"parity.py"},
     "timm": {"parity.py"},
-    "safetensors": {"weights.py", "parity.py"},
+    "safetensors": {"weight_files.py", "parity.py", "convert.py"},
+    "huggingface_hub": {"weight_files.py"},
 }
 
 

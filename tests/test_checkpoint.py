@@ -75,12 +75,12 @@ def test_saving_each_epoch_costs_less_than_a_fiftieth_of_training(tmp_path):
     from jaxvision import pipeline
     from jaxvision import run as runs
     from jaxvision.config import Config
-    from jaxvision.train import _prepare
+    from jaxvision.job import prepare
 
     config = Config(model="cnn", dataset="synthetic(num_examples=4096, num_classes=10, image_size=32)", mesh="data=1")
     data = runs.open_dataset(config)
-    job = _prepare(runs.build(config, data), data)
-    state, times, saves = job.make_state(), [], []
+    job = prepare(runs.build(config, data), data)
+    state, times, saves = job.make_state()[0], [], []
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     batches = pipeline.train_batches(data.train, config.batch_size, seed=0)
     for _, batch in zip(range(60), batches, strict=False):

@@ -10,7 +10,7 @@ import pytest
 import jaxvision as jv
 from jaxvision import parallel, pipeline
 from jaxvision import run as runs
-from jaxvision.train import _prepare
+from jaxvision.job import prepare
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=75, num_classes=3, image_size=8)",
@@ -34,8 +34,8 @@ def _single_precision_after():
 def trained(config, *, num_steps=10):
     """Takes a number of steps: (state, means of the last)."""
     data = runs.open_dataset(config)
-    job = _prepare(runs.build(config, data), data)
-    state, means = job.make_state(), {}
+    job = prepare(runs.build(config, data), data)
+    state, means = job.make_state()[0], {}
     batches = pipeline.train_batches(data.train, config.step_size, seed=0)
     for _, batch in zip(range(num_steps), batches, strict=False):
         state, means, _ = job.train_step(state, batch, 0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision.datasets import register
+from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 from jaxvision.registry import nearest
 
@@ -42,6 +44,20 @@ def checked_images(images: np.ndarray, *, source: str) -> np.ndarray:
     if not np.isfinite(images).all() or images.min(initial=0) < 0 or images.max(initial=0) > 1:
         raise ValueError(f"{source}: float images reach from {images.min()} to {images.max()}; wanted 0 to 1")
     return images.astype(np.float32)
+
+
+def resized(dataset: Dataset, wanted: Preprocessing) -> Dataset:
+    """Gives a dataset whose arrays are cropped and resized as they are read."""
+    shape = replace(dataset.preprocessing, size=wanted.size, crop=wanted.crop, interpolation=wanted.interpolation)
+
+    def of(split: Split | None) -> Split | None:
+        if split is None:
+            return None
+        return replace(split, read=lambda chosen: np.stack([from_array(i, shape) for i in split.read(chosen)]))
+
+    train = of(dataset.train)
+    assert train is not None
+    return Dataset(train, of(dataset.validation), of(dataset.test), dataset.classes, shape)
 
 
 def from_arrays(

@@ -6,12 +6,13 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.datasets.cache import cached
-from jaxvision.images import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, is_image, read_images
+from jaxvision.images import EXTENSIONS, asked, is_image, read_images
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 
 TRAIN = ("train", "training", "train_set", "training_set")
@@ -133,35 +134,31 @@ def _read_split(
 def folder(
     *,
     path: str,
-    image_size: int | tuple[int, int] = 64,
+    image_size: int | tuple[int, int] | None = None,
     channels: int = 3,
-    crop: float | None = 1.0,
-    interpolation: Interpolation = "bilinear",
+    crop: float | Literal["squash"] | None = None,
+    interpolation: Interpolation | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
     on_bad_image: str = "error",
+    preprocessing: Preprocessing | None = None,
 ) -> Dataset:
     """Class folders of image files, at path itself or under train, validation and test.
 
     image_size is the side in pixels, or (height, width); crop is the share of the largest centred rectangle that is
-    kept, None squashes. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
+    kept, "squash" keeps all of the picture. By default both are those of the weights that training begins with, or else
+    64 and 1.0, bilinear. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
     """
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {path!r}; name the one that holds the classes: folder(path='…')")
-    if channels not in (1, 3):
-        raise ValueError(f"folder: channels={channels}; wanted 1 (grey) or 3 (colour)")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if min(size) < 1:
-        raise ValueError(f"folder: image_size={image_size}; wanted at least 1 pixel")
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))  # the grey of ImageNet
-    preprocessing = Preprocessing(size, channels, mean, std, crop, interpolation)
+    shape = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
     folders = split_folders(root)
     classes = list_classes(folders["train"])
     splits = {
-        name: _read_split(list_files(place, classes), classes, preprocessing, name, on_bad_image)
+        name: _read_split(list_files(place, classes), classes, shape, name, on_bad_image)
         for name, place in folders.items()
     }
     if "test" not in splits:
         splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
-    return Dataset(splits["train"], splits.get("validation"), splits["test"], tuple(classes), preprocessing)
+    return Dataset(splits["train"], splits.get("validation"), splits["test"], tuple(classes), shape)

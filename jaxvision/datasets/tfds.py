@@ -9,14 +9,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.datasets.arrays import statistics_of
 from jaxvision.datasets.cache import cached
-from jaxvision.images import from_array
+from jaxvision.images import asked, from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 
 SPLITS = ("train", "validation", "test")
@@ -182,21 +182,21 @@ def tfds(
     name: str,
     image_size: int | tuple[int, int] | None = None,
     channels: int = 3,
-    crop: float | None = 1.0,
-    interpolation: Interpolation = "bilinear",
+    crop: float | Literal["squash"] | None = None,
+    interpolation: Interpolation | None = None,
     test_fraction: float = 0.2,
     data_dir: str | None = None,
     split_seed: int = 0,
+    preprocessing: Preprocessing | None = None,
 ) -> Dataset:
     """Any other classification set of TensorFlow Datasets, as tfds(name="beans", image_size=96).
 
-    image_size is the side in pixels, or (height, width); without it the set's own size holds, where it has one.
+    image_size is the side in pixels, or (height, width); without it that of the weights that training begins with
+    holds, or else the set's own, where it has one.
     """
-    resize: dict[str, Any] = {"crop": crop, "interpolation": interpolation}
+    wanted = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
+    resize = {"crop": wanted.crop, "interpolation": wanted.interpolation}
     shape = None
-    if image_size is not None:
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if min(size) < 1 or channels not in (1, 3):
-            raise ValueError(f"tfds: image_size={image_size}, channels={channels}; wanted pixels, and 1 or 3 channels")
-        shape = Preprocessing(size, channels, (0.0,), (1.0,), **resize)
+    if image_size is not None or preprocessing is not None:
+        shape = Preprocessing(wanted.size, channels, (0.0,), (1.0,), **resize)
     return read(name, data_dir, shape=shape, resize=resize, test_fraction=test_fraction, split_seed=split_seed)

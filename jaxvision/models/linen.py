@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import Any
 
@@ -20,6 +21,21 @@ def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
     return value
 
 
+def _frozen_norms(modules: frozenset[str]):
+    """Intercepts the batch norms among the modules of some paths, so that they use what is stored."""
+
+    def intercept(function, arguments, options, context):
+        norm = context.module
+        if isinstance(norm, nn.BatchNorm) and context.method_name == "__call__" and "/".join(norm.path) in modules:
+            # Set in the constructor or given at the call, which Flax refuses to have both.
+            object.__setattr__(norm, "use_running_average", None)
+            options = {**options, "use_running_average": True}
+            arguments = arguments[:1]
+        return function(*arguments, **options)
+
+    return nn.intercept_methods(intercept)
+
+
 def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
     """Puts a Linen module under the Model contract.
 
@@ -27,6 +43,10 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
     argument `train`, it is told. Dropout draws from the "dropout" stream. All collections but "params" are the state.
     Maps that it names by `tap` on its outermost module are its features. `head` is the key of the last layer.
     """
+    return _model(module, head, frozenset())
+
+
+def _model(module: nn.Module, head: str | None, frozen: frozenset[str]) -> Model:
     takes_train = "train" in inspect.signature(module.__call__).parameters
 
     def mode(train: bool) -> dict[str, Any]:
@@ -43,7 +63,8 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
         if not train:
             return module.apply(variables, inputs, **mode(False)), state
         rngs = {} if key is None else {"dropout": key}
-        outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
+        with _frozen_norms(frozen) if frozen else contextlib.nullcontext():
+            outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
         return outputs, dict(new_state)
 
     def features(params, state, inputs, *, add=None):
@@ -55,4 +76,4 @@ def from_linen(module: nn.Module, *, head: str | None = None) -> Model:
             name: value for name, value in dict(found).get("intermediates", {}).items() if isinstance(value, jax.Array)
         }
 
-    return Model(init, apply, features, head)
+    return Model(init, apply, features, head, freeze=lambda modules: _model(module, head, modules))

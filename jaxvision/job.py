@@ -1,0 +1,194 @@
+"""What the training loop calls, built from a config and checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxvision import parallel, pipeline, pretrained, registry, transfer
+from jaxvision import run as runs
+from jaxvision import step as steps
+from jaxvision.config import Config
+from jaxvision.evaluate import run_split
+from jaxvision.interfaces import Augment, Dataset, Split, TrainState, Tree
+
+
+class Job(NamedTuple):
+    """A run with its data and all that its loop calls.
+
+    `make_state` gives the state before the first step, and in words the weights that it begins with ("" for new ones).
+    `on_features(params, model_state)` gives the job on features in the place of images; None where the run has images.
+    """
+
+    run: runs.Run
+    data: Dataset
+    num_steps: int
+    schedule: Callable[[int], Any]
+    make_state: Callable[[], tuple[TrainState, str]]
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+    on_features: Callable[[Tree, Tree], Job] | None = None
+
+
+def make_optimizer(config: Config, num_steps: int):
+    """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
+    name = registry.parse(config.optimizer).name
+    peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
+    if peak is None:
+        raise ValueError(f"the optimizer {name!r} has no learning rate of its own: give --learning_rate")
+    schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
+    optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
+    if config.clip_norm:
+        from jaxvision.optimizers import clipped
+
+        optimizer = clipped(optimizer, config.clip_norm)
+    return optimizer, schedule
+
+
+def make_augment(config: Config) -> Augment:
+    """Builds the chain of the config's augments."""
+    from jaxvision.augments import chain
+
+    return chain([registry.augments.build(spec) for spec in registry.parse_list(config.augment)])
+
+
+def check_specs(config: Config, is_dataset_named: bool) -> None:
+    """Raises for names and arguments that cannot be, before the data are opened, which may take long."""
+    parallel.make_mesh(config.mesh)
+    for each in (registry.models, registry.tasks, registry.optimizers, registry.schedules):
+        each.check(getattr(config, each.kind))
+    for spec in registry.parse_list(config.augment):
+        registry.augments.check(spec)
+    if is_dataset_named and config.dataset != runs.IN_MEMORY:
+        registry.datasets.check(config.dataset)
+
+
+def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = None) -> Job:
+    """Builds the job of a run, which begins with the weights found, if any. Raises for what does not fit together."""
+    config, mesh = run.config, run.mesh
+    parallel.check_batch_size(config.batch_size, mesh)
+    pipeline.check_batch_size(config.step_size, data.train)
+    num_steps = runs.count_steps(config, len(data.train))
+    optimizer, schedule = make_optimizer(config, num_steps)
+    like = runs.example_inputs(run)
+    shapes = jax.eval_shape(run.model.init, jax.random.key(0), like)
+    frozen = _frozen(run, shapes)
+    optimizer = _transferring(run, shapes[0], optimizer, frozen)
+
+    def make_state(start):
+        inputs = jnp.zeros(like.shape, like.dtype)
+        return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None, start=start)
+
+    state = jax.eval_shape(lambda: make_state(None))
+    made = jax.jit(make_state, out_shardings=parallel.split_state(state, mesh))
+    start = _start(run, found)
+
+    def begin():
+        return made((start.params, start.state) if start.said else None), start.said
+
+    train_step = _compile_step(run, optimizer, state, like, frozen)
+    eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh)
+    job = Job(run, data, num_steps, schedule, begin, train_step, eval_step)
+
+    def on_features(params, model_state):
+        return _on_features(job, optimizer, state, frozen, params, model_state)
+
+    return job._replace(on_features=on_features) if config.cache_features else job
+
+
+def _start(run: runs.Run, found: pretrained.Weights | None) -> pretrained.Start:
+    """Puts weights in the place of the run's initial parameters; without any, there is nothing to say."""
+    if found is None:
+        return pretrained.Start(None, None, "")
+    like = runs.example_inputs(run)
+    key, _ = jax.random.split(jax.random.key(run.config.seed))  # as where the state is made without weights
+    params, state = jax.jit(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
+    size, classes = run.signature.preprocessing.size, run.signature.classes
+    return pretrained.begin(
+        run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True
+    )
+
+
+def _frozen(run: runs.Run, shapes: tuple[Tree, Tree]) -> frozenset[str]:
+    """Names the parameters that the config freezes. Raises ValueError where it cannot be done as it says."""
+    config, (params, state) = run.config, shapes
+    if not config.freeze:
+        return frozenset()
+    frozen = transfer.frozen(params, config.freeze, head=run.model.head)
+    if config.cache_features:
+        if frozen != transfer.frozen(params, transfer.BACKBONE, head=run.model.head):
+            raise ValueError(f"cache_features=True wants freeze='backbone', all but the head, not {config.freeze!r}")
+        transfer.head_alone(run.model, params)
+        model = transfer.freeze(run.model, params, state, frozen)
+        transfer.check_repeatable(model, params, state, runs.example_inputs(run))
+    return frozen
+
+
+def _transferring(
+    run: runs.Run, params: Tree, optimizer: optax.GradientTransformation, frozen: frozenset[str]
+) -> optax.GradientTransformation:
+    """Makes the optimizer one of the trained parameters alone, whose rates decay from layer to layer where wished."""
+    from jaxvision import optimizers
+
+    if run.config.layer_decay is not None:
+        order = transfer.order(run.model, runs.example_inputs(run))
+        optimizer = optimizers.scaled(optimizer, transfer.layer_scales(params, order, run.config.layer_decay))
+    return optimizers.only(optimizer, transfer.trained(params, frozen)) if frozen else optimizer
+
+
+def _compile_step(run: runs.Run, optimizer, state: TrainState, inputs: jax.ShapeDtypeStruct, frozen: frozenset[str]):
+    """Compiles the run's training step for its mesh. What cannot be trained shows here, at no cost."""
+    config, axis_name = run.config, runs.device_axis(run.config)
+    augment = make_augment(config)
+    if axis_name and config.augment:
+        augment = parallel.over_whole_batch(augment, axis_name)
+    gradient = steps.mean_gradient
+    if frozen:
+        gradient = steps.trained_gradient(transfer.trained(state.params, frozen), gradient)
+    train_step = steps.make_train_step(
+        transfer.freeze(run.model, state.params, state.model_state, frozen),
+        run.task,
+        optimizer,
+        augment,
+        gradient=parallel.gathering(gradient, run.mesh),
+        accumulate=config.accumulate,
+        ema=config.ema or 0.0,
+        skip_nonfinite=config.on_nonfinite == "skip",
+        axis_name=axis_name,
+    )
+    batch = runs.example_batch(inputs, config.step_size)
+    return parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name)
+
+
+def _on_features(
+    job: Job, optimizer, state: TrainState, frozen: frozenset[str], params: Tree, model_state: Tree
+) -> Job:
+    """Computes the pooled features of all training and validation images, and gives the job of the head on them."""
+    run = job.run
+
+    def feature_step(params, model_state, batch):
+        assert run.model.features is not None
+        return {"count": batch["mask"].sum()}, run.model.features(params, model_state, batch["inputs"])["pooled"]
+
+    step = parallel.compile_eval(feature_step, run.mesh)
+
+    def features(split: Split | None) -> Split | None:
+        if split is None:
+            return None
+        _, pooled = run_split(run, step, params, model_state, split, run.config.eval_batch_size, doing="features")
+        return Split.of(pooled, split.targets, split.names)
+
+    train = features(job.data.train)
+    assert train is not None
+    data = job.data._replace(train=train, validation=features(job.data.validation))
+    example = train.read(np.arange(1))
+    like = jax.ShapeDtypeStruct(example.shape, example.dtype)
+    run = run._replace(model=transfer.head_alone(run.model, params))
+    train_step = _compile_step(run, optimizer, state, like, frozen)
+    eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), run.mesh)
+    return job._replace(run=run, data=data, train_step=train_step, eval_step=eval_step, on_features=None)

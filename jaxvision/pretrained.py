@@ -1,0 +1,169 @@
+"""Models that begin with weights of elsewhere: `pretrained`, a workdir, a file, a folder, hf://owner/name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxvision import registry, weight_files, weights
+from jaxvision import run as runs
+from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD
+from jaxvision.interfaces import Model, Preprocessing, Tree
+from jaxvision.weight_files import Weights
+
+PRETRAINED = "pretrained"
+NUM_LISTED = 4  # of what does not fit
+
+
+class Start(NamedTuple):
+    """Parameters and state to begin with, and in words what became of the weights that they are from."""
+
+    params: Tree
+    state: Tree
+    said: str
+
+
+def peers(name: str) -> dict[str, str]:
+    """What a model is called elsewhere, by library, as its registration states."""
+    facts = registry.models.entry(name).facts
+    timm = {"timm": facts["weights"].rpartition("/")[2].partition(".")[0]} if "weights" in facts else {}
+    torchvision = {"torchvision": facts["torchvision"]} if "torchvision" in facts else {}
+    return {**torchvision, **timm}
+
+
+def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Weights:
+    """Reads the weights that `init_from` names for a model spec.
+
+    `source` is "pretrained" (the variant's own on the hub), a workdir, a folder with model.safetensors and config.json,
+    a .safetensors or .pth file, or hf://owner/name. Raises ValueError, FileNotFoundError or OSError saying why not.
+    """
+    if source == PRETRAINED:
+        name = registry.parse(model).name
+        hub = registry.models.entry(name).facts.get("weights")
+        if hub is None:
+            known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).facts]
+            raise ValueError(
+                f"the model {name!r} has no pretrained weights that are known; {', '.join(known)} have some"
+            )
+        return weight_files.download(weight_files.HUB + hub)
+    if not weight_files.is_source(source) and (Path(source).expanduser() / "signature.json").is_file():
+        trained = runs.load(source, plugins=plugins)
+        signature, tensors = trained.run.signature, weights.tensors_of(trained.params, trained.model_state)
+        return Weights(tensors, f"step {trained.step} of {source}", signature.preprocessing, signature.classes)
+    if not weight_files.is_source(source) and not Path(source).expanduser().exists():
+        near = registry.nearest(source, [PRETRAINED])
+        raise FileNotFoundError(
+            f"init_from={source!r}: no such folder{near}; wanted {PRETRAINED}, a workdir, a folder with "
+            f"model.safetensors, a .safetensors or .pth file, or {weight_files.HUB}owner/name"
+        )
+    return weight_files.read(source)
+
+
+def preprocessing_of(model: str, found: Weights) -> Preprocessing:
+    """Gives what belongs to the weights; where their source says nothing, what torchvision evaluates ImageNet by."""
+    if found.preprocessing is not None:
+        return found.preprocessing
+    facts = registry.models.entry(registry.parse(model).name).facts
+    height, width, channels = facts.get("input_size", (224, 224, 3))
+    mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
+    return Preprocessing((height, width), channels, mean, std, crop=0.875)
+
+
+def begin(
+    model: Model,
+    spec: str,
+    params: Tree,
+    state: Tree,
+    found: Weights,
+    *,
+    size: tuple[int, int],
+    classes: tuple[str, ...] | None = None,
+    replace_head: bool = False,
+) -> Start:
+    """Puts the weights in the place of initial parameters, and says what was replaced, adapted or left out.
+
+    Inputs have `size` (height, width). With replace_head, a head of another width, or for other `classes`, stays as it
+    was initialised. Raises ValueError that lists by name and shape what does not fit.
+    """
+    facts = registry.models.entry(registry.parse(spec).name).facts
+    names, unused = facts.get("names", {}), facts.get("unused", ())
+    fitted = weights.fit(found.tensors, params, state, names, size=size, unused=unused)
+    heads = {path for path in weights.tensors_of(params, state) if path.split("/")[0] == model.head}
+    misfits = heads & {*fitted.missing, *fitted.misshapen}
+    are_others = bool(classes and found.classes and tuple(classes) != found.classes)
+    said = [f"{len(fitted.used)} tensors under the names of {fitted.source}"]
+    if replace_head and (misfits or are_others):
+        why = _told(fitted, sorted(misfits)[-1]) if misfits else "other classes"
+        said.append(f"the head is new ({why})")
+        fitted = weights.fit(found.tensors, params, state, names, size=size, unused=unused, skip=heads)
+    _check(spec, found, fitted, heads)
+    said += [f"adapted {text}" for text in fitted.adapted]
+    said += [f"left out {len(fitted.unused)} of {', '.join(unused)}, which this model has not"] if fitted.unused else []
+    return Start(fitted.params, fitted.state, f"begins with {found.place}: {'; '.join(said)}")
+
+
+def _told(fitted: weights.Fitted, path: str) -> str:
+    """Says what is wrong with a parameter."""
+    if path in fitted.missing:
+        return f"{path} {list(fitted.missing[path])} is missing"
+    there, here = fitted.misshapen[path]
+    return f"{path} is {list(there)} there, {list(here)} here"
+
+
+def _check(spec: str, found: Weights, fitted: weights.Fitted, heads: set[str]) -> None:
+    """Raises ValueError where weights do not fit a model."""
+    wrong = [*fitted.misshapen, *fitted.missing]
+    if not wrong and not fitted.unexpected:
+        return
+    told = [_told(fitted, path) for path in wrong]
+    told += [f"{name} {list(shape)} has no place" for name, shape in sorted(fitted.unexpected.items())]
+    more = f", and {len(told) - NUM_LISTED} more" if len(told) > NUM_LISTED else ""
+    repair = "; replace_head=True begins with a new head" if not fitted.unexpected and heads.issuperset(wrong) else ""
+    raise ValueError(
+        f"the weights of {found.place} do not fit the model {spec!r} ({len(fitted.used)} tensors do): "
+        f"{'; '.join(told[:NUM_LISTED])}{more}{repair}{_likely(found)}"
+    )
+
+
+def _likely(found: Weights) -> str:
+    """Names the registered models that have as many parameters as the tensors, which they may be meant for."""
+    total = sum(int(np.prod(t.shape)) for name, t in found.tensors.items() if not weights.is_statistic(name))
+    names = [n for n in registry.models.names() if registry.models.entry(n).facts.get("num_parameters") == total]
+    return f"; {' and '.join(names)} has as many parameters" if names else ""
+
+
+def create_model(
+    model: str,
+    *,
+    output_size: int,
+    init_from: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
+    seed: int = 0,
+    replace_head: bool = False,
+    plugins: Sequence[str] = (),
+) -> tuple[Model, Tree, Tree]:
+    """Makes a registered model with its parameters and state, from `init_from` where that is given: see `open_weights`.
+
+    The model takes preprocessed inputs [B, H, W, channels]: floats, normalised; image_size is by default that which it
+    was registered with. Raises ValueError that lists what does not fit; with replace_head, a head of another width
+    than output_size is new.
+
+        model, params, state = create_model("resnet50", output_size=1000, init_from="pretrained")
+        logits, _ = model.apply(params, state, inputs, train=False, key=None)
+    """
+    registry.load_plugins(plugins)
+    runs.use_compilation_cache()
+    made: Model = registry.models.build(model, output_size=output_size)
+    stated = registry.models.entry(registry.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size or stated
+    found = open_weights(model, init_from, plugins=plugins) if init_from else None
+    params, state = jax.jit(made.init)(jax.random.key(seed), np.zeros((1, *size, channels), np.float32))
+    if found is None:
+        return made, params, state
+    start = begin(made, model, params, state, found, size=size, replace_head=replace_head)
+    return made, *jax.tree.map(jax.numpy.asarray, (start.params, start.state))

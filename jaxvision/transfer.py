@@ -1,0 +1,150 @@
+"""What of a model is trained, and how fast: frozen parameters, layers by depth, the head alone on known features."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Collection, Sequence
+
+import jax
+
+from jaxvision.interfaces import Model, Tree
+from jaxvision.registry import nearest
+
+BACKBONE = "backbone"  # all but the head
+
+
+def paths(tree: Tree) -> list[str]:
+    """Names the leaves of a nest of dicts, as "stage1_block1/conv1/kernel", in the order of their leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return ["/".join(str(getattr(key, "key", key)) for key in path) for path, _ in leaves]
+
+
+def _parents(path: str) -> list[str]:
+    """The path and all that it lies under."""
+    parts = path.split("/")
+    return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def _matches(path: str, pattern: str, head: str | None) -> bool:
+    if pattern == BACKBONE:
+        return path.split("/")[0] != head
+    return any(fnmatch.fnmatchcase(parent, pattern) for parent in _parents(path))
+
+
+def frozen(params: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
+    """Names the parameters that comma-separated patterns freeze: "backbone", or paths with wildcards as "stage1_*".
+
+    A pattern that matches a part of the model freezes all of it. Raises ValueError for a pattern that matches nothing,
+    where nothing is left to train, and for "backbone" where the model says not which part is its head.
+    """
+    wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+    every = paths(params)
+    tops = sorted({path.split("/")[0] for path in every})
+    if BACKBONE in wanted and head is None:
+        raise ValueError(f"freeze={patterns!r}: the model names no head; freeze its parts by name: {', '.join(tops)}")
+    for pattern in wanted:
+        if not any(_matches(path, pattern, head) for path in every):
+            near = nearest(pattern, tops) or f"; its parts are {', '.join(tops)}"
+            raise ValueError(f"freeze={patterns!r}: {pattern!r} matches no parameter of the model{near}")
+    found = frozenset(path for path in every if any(_matches(path, pattern, head) for pattern in wanted))
+    if len(found) == len(every):
+        raise ValueError(f"freeze={patterns!r} leaves no parameter to train")
+    return found
+
+
+def trained(params: Tree, frozen: Collection[str]) -> Tree:
+    """Says of each parameter whether it is trained."""
+    return jax.tree.unflatten(jax.tree.structure(params), [path not in frozen for path in paths(params)])
+
+
+def freeze(model: Model, params: Tree, state: Tree, frozen: Collection[str]) -> Model:
+    """Gives the model whose wholly frozen modules use their stored statistics in training too, and leave them be.
+
+    Raises ValueError where the model has statistics and cannot do that.
+    """
+    if not frozen or not jax.tree.leaves(state):
+        return model
+    if model.freeze is None:
+        raise ValueError("the model has a state and no `freeze` of its own, so its frozen parts would go on changing")
+    live = {parent for path in paths(params) if path not in frozen for parent in _parents(path)}
+    modules = {parent for path in frozen for parent in _parents(path)} - live
+    return model.freeze(frozenset(modules))
+
+
+def _layer(name: str) -> str:
+    """The layer that a part of a model belongs to: a convolution and its norm are one."""
+    return re.sub(r"_(conv|norm|scale)$", "", name)
+
+
+def layers(names: Sequence[str]) -> list[list[str]]:
+    """Groups a model's parts, in the order of computation, into layers: what precedes the first block is one.
+
+    What follows the last block (a norm, the head) is one too. A norm goes with what it follows.
+
+    >>> layers(["stem_conv", "stem_norm", "stage1_block1", "stage1_block2", "norm", "head"])
+    [['stem_conv', 'stem_norm'], ['stage1_block1'], ['stage1_block2'], ['norm', 'head']]
+    """
+    numbered = [index for index, name in enumerate(names) if re.search(r"\d", name)]
+    if not numbered:
+        return [[name] for name in names]
+    first, last = numbered[0], numbered[-1] + 1
+    groups: list[list[str]] = []
+    for name in names[first:last]:
+        joins = groups and (name.startswith("norm") or _layer(name) == _layer(groups[-1][-1]))
+        if joins:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return [group for group in (list(names[:first]), *groups, list(names[last:])) if group]
+
+
+def order(model: Model, inputs: jax.ShapeDtypeStruct) -> list[str]:
+    """Names the parts of a model's parameters in the order in which it makes them, which is that of computation."""
+    found: list[str] = []
+
+    def trace(key, inputs):
+        params, _ = model.init(key, inputs)
+        found.extend(params)
+        return 0
+
+    jax.eval_shape(trace, jax.random.key(0), inputs)
+    return found
+
+
+def layer_scales(params: Tree, order: Sequence[str], decay: float) -> Tree:
+    """Gives the factor of each parameter's learning rate: 1 for the last layer, decay times that for each one below.
+
+    (J. Howard, S. Ruder, ULMFiT, ACL 2018, section 3.2; H. Bao et al., BEiT, ICLR 2022, appendix.)
+    """
+    groups = layers(order)
+    depths = {name: len(groups) - 1 - index for index, group in enumerate(groups) for name in group}
+    scales = [decay ** depths[path.split("/")[0]] for path in paths(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), scales)
+
+
+def head_alone(model: Model, params: Tree) -> Model:
+    """Gives the model that takes the pooled features [B, D] of the given one: its last layer, a linear one, alone.
+
+    Parameters and state are those of the whole model. Raises ValueError where the head is not linear.
+    """
+    if model.head is None or set(params[model.head]) - {"kernel", "bias"} or params[model.head]["kernel"].ndim != 2:
+        raise ValueError("features cannot be cached: the model names no head that is one linear layer")
+
+    def apply(params, state, inputs, *, train, key):
+        head = params[model.head]
+        return inputs @ head["kernel"] + head.get("bias", 0.0), state
+
+    alone = model._replace(apply=apply, features=None)
+    return alone._replace(freeze=lambda modules: alone)  # what is frozen is not in it
+
+
+def check_repeatable(model: Model, params: Tree, state: Tree, inputs: jax.ShapeDtypeStruct) -> None:
+    """Raises ValueError where in training the model draws random numbers: then features differ from step to step."""
+    try:
+        jax.eval_shape(lambda *a: model.apply(*a, train=True, key=None), params, state, inputs)
+    except Exception as error:  # whatever a library makes of the missing key
+        raise ValueError(
+            f"features cannot be cached: the model draws random numbers in training ({type(error).__name__} without a "
+            "key); leave its dropout out"
+        ) from None
