@@ -9,6 +9,7 @@ import importlib.util
 import re
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ def original(source: str, name: str, *, size: tuple[int, int]) -> Any:
         import timm  # pyright: ignore[reportMissingImports]
 
         options: Any = {"img_size": size} if name.startswith(("vit", "deit")) else {}
-        module = timm.create_model(name, **options)
+        module = timm.create_model(name, num_classes=1000, **options)  # some weights have no head
     return module.double().eval()
 
 
@@ -126,17 +127,17 @@ def _difference(ours: Any, wanted: np.ndarray) -> float:
 
 
 def _apply(model, fitted, inputs, gradient):
-    def logits(inputs):
-        return model.apply(fitted.params, fitted.state, inputs, train=False, key=None)[0]
+    def logits(params, state, inputs):  # all handed over: gigabytes make poor constants
+        return model.apply(params, state, inputs, train=False, key=None)[0]
 
     if not gradient:
-        return np.asarray(jax.jit(logits)(inputs)), None
+        return np.asarray(jax.jit(logits)(fitted.params, fitted.state, inputs)), None
 
-    def both(inputs):
-        outputs, pull = jax.vjp(logits, inputs)
+    def both(params, state, inputs):
+        outputs, pull = jax.vjp(partial(logits, params, state), inputs)
         return outputs, pull(jax.numpy.ones_like(outputs).at[:, ::2].set(-1))[0]
 
-    outputs, pulled = jax.jit(both)(inputs)
+    outputs, pulled = jax.jit(both)(fitted.params, fitted.state, inputs)
     return np.asarray(outputs), np.asarray(pulled)
 
 

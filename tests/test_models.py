@@ -42,7 +42,7 @@ def test_registered_facts_are_true(name):
     assert count(name, facts["input_size"], output_size) == facts["num_parameters"]
 
 
-@pytest.mark.parametrize("window", [(1, 1), (3, 3), (7, 5)])
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 3), (7, 5)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (1, 1)), ((0, 2), (1, 0))])
 def test_convolution_is_that_of_jax(window, strides, padding):

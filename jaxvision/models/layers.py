@@ -32,9 +32,21 @@ def _slices(inputs, window, strides, padding, fill):
     ]
 
 
+def _blocks(inputs, window):
+    """Cuts [N, H, W, C] into blocks side by side, [N, H', h, W', w, C]; what is left over at the end is cut off."""
+    n, height, width, channels = inputs.shape
+    rows, columns = height // window[0], width // window[1]
+    inputs = inputs[:, : rows * window[0], : columns * window[1]]
+    return inputs.reshape(n, rows, window[0], columns, window[1], channels)
+
+
 def _matrix_product(lhs, rhs, *, strides, padding):
     height, width, inputs, outputs = rhs.shape
-    patches = jnp.concatenate(_slices(lhs, (height, width), strides, padding, 0), axis=-1)
+    if strides == (height, width) and padding == ((0, 0), (0, 0)):  # hundreds of slices for a transformer's patches
+        blocks = _blocks(lhs, strides).swapaxes(2, 3)
+        patches = blocks.reshape(*blocks.shape[:3], -1)
+    else:
+        patches = jnp.concatenate(_slices(lhs, (height, width), strides, padding, 0), axis=-1)
     return patches @ rhs.reshape(height * width * inputs, outputs)
 
 
@@ -63,10 +75,7 @@ def _largest_of_slices(inputs, *, window, strides, padding):
 
 
 def _largest_of_blocks(inputs, *, window):
-    n, height, width, channels = inputs.shape
-    rows, columns = height // window[0], width // window[1]
-    inputs = inputs[:, : rows * window[0], : columns * window[1]]
-    return inputs.reshape(n, rows, window[0], columns, window[1], channels).max(axis=(2, 4))
+    return _blocks(inputs, window).max(axis=(2, 4))
 
 
 def max_pool(
@@ -92,6 +101,14 @@ Conv = partial(nn.Conv, conv_general_dilated=conv_general)
 
 # PyTorch's and torchvision's values, so that their weights mean the same here.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+def drop_path(branch: jax.Array, rate: float, *, train: bool) -> jax.Array:
+    """Leaves a block's branch out in training, for each example apart (G. Huang et al., stochastic depth, ECCV 2016).
+
+    What stays is divided by its probability. To be called in a compact module, before the branch is added.
+    """
+    return nn.Dropout(rate, broadcast_dims=tuple(range(1, branch.ndim)), deterministic=not train)(branch)
 
 
 def require_size(inputs: jax.Array, *, name: str, num_convs: int, num_pools: int, padding: str = "VALID") -> None:
