@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxvision import registry, weights
+from jaxvision.interfaces import Model, Tree
 from jaxvision.pretrained import peers
 from jaxvision.run import num_parameters
 
@@ -105,12 +106,10 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     inputs = np.random.default_rng(0).normal(size=(BATCH_SIZE, *size, 3))
     with jax.enable_x64(True):
         model = registry.models.build(name, output_size=1000)
-        params, state = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(inputs.shape, np.float64))
-        tensors = tensors_of(theirs)
-        fitted = weights.fit(tensors, params, state, facts["names"])
+        fitted = weights.fit(tensors_of(theirs), *double_shapes(model, inputs), facts["names"])
         wrong = {**fitted.missing, **fitted.unexpected, **fitted.misshapen}
         assert not wrong, f"{name} and {source}'s {peer} differ in {wrong}"
-        counts = num_parameters(params), sum(p.numel() for n, p in theirs.named_parameters() if n in fitted.used)
+        counts = num_parameters(fitted.params), sum(p.numel() for n, p in theirs.named_parameters() if n in fitted.used)
         assert counts[0] == counts[1], f"{name} has {counts[0]:,} parameters, {source}'s {peer} {counts[1]:,}"
         ours, pulled = _apply(model, fitted, inputs, gradient)
     assert size is not None
@@ -120,6 +119,12 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     pull = None if wanted_pull is None else _difference(pulled, wanted_pull)
     seconds = time.perf_counter() - began
     return Row(name, source, size, counts[0], _difference(ours, wanted), pull, back, seconds)
+
+
+def double_shapes(model: Model, inputs: np.ndarray) -> tuple[Tree, Tree]:
+    """The shapes of a model's parameters and state, in float64: weights are rounded to the type of those given."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float64), shapes)
 
 
 def _difference(ours: Any, wanted: np.ndarray) -> float:

@@ -37,8 +37,7 @@ def test_names_and_logits_are_torchvisions(of):
     inputs = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
     with jax.enable_x64(True):
         model = small(output_size=1000)
-        params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
-        fitted = weights.fit(tensors, params, state, NAMES)
+        fitted = weights.fit(tensors, *parity.double_shapes(model, inputs), NAMES)
         assert not {**fitted.missing, **fitted.unexpected, **fitted.misshapen}
         ours = model.apply(fitted.params, fitted.state, inputs, train=False, key=None)[0]
     wanted = parity._apply_torch(theirs, inputs, False)[0]
