@@ -18,6 +18,7 @@ from jaxvision.train import Result, train
 if TYPE_CHECKING:
     from jaxvision import augments, optimizers, schedules
     from jaxvision.models.linen import from_linen, tap
+    from jaxvision.models.nnx import from_nnx
 
 list_models = _registry.models.names
 list_datasets = _registry.datasets.names
@@ -41,6 +42,7 @@ __all__ = [
     "datasets",
     "evaluate",
     "from_linen",
+    "from_nnx",
     "list_datasets",
     "list_models",
     "load",
@@ -53,7 +55,11 @@ __all__ = [
     "train",
 ]
 
-_LAZY = {"from_linen": "jaxvision.models.linen", "tap": "jaxvision.models.linen"}
+_LAZY = {
+    "from_linen": "jaxvision.models.linen",
+    "from_nnx": "jaxvision.models.nnx",
+    "tap": "jaxvision.models.linen",
+}
 
 
 def __getattr__(name: str) -> Any:
