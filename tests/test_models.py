@@ -96,7 +96,9 @@ def test_images_too_small_are_told_how_large():
     assert count("cnn(padding='SAME')", (4, 4, 1), 10) > 0
 
 
-@pytest.mark.parametrize("spec", ["cnn(channels=())", "cnn(dropout=1.0)", "concat_cnn(channels=(0,))"])
+@pytest.mark.parametrize(
+    "spec", ["cnn(channels=())", "cnn(dropout=1.0)", "concat_cnn(channels=(0,))", "wide_resnet28_10(dropout=1.0)"]
+)
 def test_impossible_networks_are_refused(spec):
     with pytest.raises(ValueError, match="wanted"):
         registry.models.build(spec, output_size=2)
@@ -112,6 +114,41 @@ def test_dropout_acts_in_training_alone():
 
     assert not np.array_equal(apply(True, 1), apply(True, 2))
     assert np.array_equal(apply(False, 1), apply(False, 2))
+
+
+def smallest_of_families():
+    """The variant of each family with the fewest parameters: its factories hand their options on in one place."""
+    names = sorted(registry.models.names(), key=lambda name: registry.models.entry(name).facts.get("num_parameters", 0))
+    return {registry.models.entry(name).factory.__module__: name for name in reversed(names)}.values()
+
+
+def optional(*options):
+    """Specs with one of these options set, for each family that takes it."""
+    wanted = [(name, *option) for name in smallest_of_families() for option in options]
+    return [f"{name}({option}={value})" for name, option, value in wanted if registry.models.takes(name, option)]
+
+
+def traced(spec, train, **context):
+    """What a model is to JAX, as text."""
+    model, key = registry.models.build(spec, output_size=10, **context), jax.random.key(0)
+    least = registry.models.entry(spec.partition("(")[0]).facts.get("least_size", 32)
+    inputs = jax.ShapeDtypeStruct((2, least, least, 3), np.float32)
+    params, state = jax.eval_shape(model.init, key, inputs)
+    apply = jax.make_jaxpr(lambda params, state, inputs: model.apply(params, state, inputs, train=train, key=key))
+    return str(apply(params, state, inputs))
+
+
+@pytest.mark.parametrize("spec", optional(("dropout", 0.5), ("drop_path", 0.5)))
+def test_what_is_dropped_is_drawn_in_training_alone(spec):
+    assert "random_bits" in traced(spec, True)
+    assert "random_bits" not in traced(spec, False)
+    assert "random_bits" not in traced(spec.partition("(")[0], True)
+
+
+@pytest.mark.parametrize("name", [name for name in smallest_of_families() if registry.models.takes(name, "remat")])
+def test_blocks_are_computed_again_where_told(name):
+    assert "remat" in traced(name, True, remat=True)
+    assert "remat" not in traced(name, True)
 
 
 def test_from_linen_takes_a_module_without_train():

@@ -12,6 +12,7 @@ from jaxvision import parity
 SMALL = {  # the variant of each family that is compared on every change, and the size at which it is
     "resnet18": (64, 64),
     "vit_tiny_patch16": (32, 48),
+    "resnext50_32x4d": (33, 33),
 }
 
 

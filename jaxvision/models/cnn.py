@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import BatchNorm, Conv, max_pool, require_size
+from jaxvision.models.layers import BatchNorm, Conv, max_pool, require_probability, require_size
 from jaxvision.models.linen import from_linen, tap
 
 
@@ -59,8 +59,7 @@ def cnn(
     """
     if not channels or min(channels) < 1:
         raise ValueError(f"cnn: channels={channels}; wanted at least one convolution, each of at least 1 channel")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"cnn: dropout={dropout}; wanted a probability from 0 to below 1")
+    require_probability(dropout=dropout)
     dense = (dense,) if isinstance(dense, int) else dense
     if min(dense, default=1) < 1 or num_pools < 0:
         raise ValueError(f"cnn: dense={dense}, num_pools={num_pools}; wanted sizes of 1 and more, and 0 pools or more")

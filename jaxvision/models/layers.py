@@ -99,6 +99,10 @@ def max_pool(
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general)
 
+# K. He et al., Delving Deep into Rectifiers, ICCV 2015, equation 14: keeps the variance of what goes back.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+NormFreeConv = partial(Conv, use_bias=False, kernel_init=he_normal)
+
 # PyTorch's and torchvision's values, so that their weights mean the same here.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
@@ -111,14 +115,34 @@ def drop_path(branch: jax.Array, rate: float, *, train: bool) -> jax.Array:
     return nn.Dropout(rate, broadcast_dims=tuple(range(1, branch.ndim)), deterministic=not train)(branch)
 
 
+def conv3x3(channels: int, stride: int, name: str, *, groups: int = 1) -> nn.Module:
+    strides, padding = (stride, stride), ((1, 1), (1, 1))
+    return NormFreeConv(channels, (3, 3), strides, padding=padding, feature_group_count=groups, name=name)
+
+
+def require_probability(**options: float) -> None:
+    """Raises ValueError where a rate, as dropout's, is none."""
+    for name, value in options.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value}; wanted a probability from 0 to below 1")
+
+
+def require_least_size(
+    inputs: jax.Array, *, name: str, least: int, repair: str = "enlarge them (image_size=…)"
+) -> None:
+    """Raises ValueError where images [N, H, W, C] have sides of fewer than `least` pixels."""
+    height, width = inputs.shape[1:3]
+    if min(height, width) < least:
+        raise ValueError(
+            f"images of {height}x{width} pixels are too small for {name}, which takes {least}x{least} and larger; "
+            f"{repair}"
+        )
+
+
 def require_size(inputs: jax.Array, *, name: str, num_convs: int, num_pools: int, padding: str = "VALID") -> None:
     """Raises ValueError where images [N, H, W, C] are too small for 3x3 convolutions, some with 2x2 pooling."""
     least = 1
     for index in reversed(range(num_convs)):
         least = least * (2 if index < num_pools else 1) + (2 if padding == "VALID" else 0)
-    height, width = inputs.shape[1:3]
-    if min(height, width) < least:
-        raise ValueError(
-            f"images of {height}x{width} pixels are too small for {name}, which takes {least}x{least} and larger; "
-            "enlarge them (image_size=…) or use fewer layers"
-        )
+    repair = "enlarge them (image_size=…) or use fewer layers"
+    require_least_size(inputs, name=name, least=least, repair=repair)

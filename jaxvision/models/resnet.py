@@ -1,8 +1,13 @@
-"""Residual networks: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016."""
+"""Residual networks: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
+
+Two variations of their bottleneck: wide, S. Zagoruyko and N. Komodakis, Wide Residual Networks, BMVC 2016; and in
+groups (ResNeXt), S. Xie et al., Aggregated Residual Transformations for Deep Neural Networks, CVPR 2017.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -11,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import BatchNorm, Conv, max_pool
+from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3, max_pool
 from jaxvision.models.linen import from_linen, tap
 
 Stem = Literal["imagenet", "cifar"]
@@ -33,20 +38,12 @@ TORCHVISION = (  # and timm, which kept its names
 )
 NAMES = {"torchvision": TORCHVISION, "timm": TORCHVISION}
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
-NormFreeConv = partial(Conv, use_bias=False, kernel_init=he_normal)
-
-
-def conv3x3(channels: int, stride: int, name: str) -> nn.Module:
-    return NormFreeConv(channels, (3, 3), (stride, stride), padding=((1, 1), (1, 1)), name=name)
-
 
 class BasicBlock(nn.Module):
     channels: int
     stride: int
     shortcut: Literal["projection", "padding"]  # section 3.3: options B and A
     axis_name: str | None
-    expansion = 1
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -63,13 +60,15 @@ class Bottleneck(nn.Module):
     stride: int
     shortcut: Literal["projection", "padding"]
     axis_name: str | None
-    expansion = 4
+    groups: int = 1
+    widening: int = 1
 
     @nn.compact
     def __call__(self, x, train: bool):
         norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
-        y = nn.relu(norm(name="norm1")(NormFreeConv(self.channels, (1, 1), name="conv1")(x)))
-        y = nn.relu(norm(name="norm2")(conv3x3(self.channels, self.stride, "conv2")(y)))
+        inner = self.widening * self.channels
+        y = nn.relu(norm(name="norm1")(NormFreeConv(inner, (1, 1), name="conv1")(x)))
+        y = nn.relu(norm(name="norm2")(conv3x3(inner, self.stride, "conv2", groups=self.groups)(y)))
         y = norm(name="norm3")(NormFreeConv(4 * self.channels, (1, 1), name="conv3")(y))
         return nn.relu(y + _shortcut(self, x, y, norm))
 
@@ -86,17 +85,15 @@ def _shortcut(block, x, y, norm):
 
 class ResNet(nn.Module):
     output_size: int
-    block: type[BasicBlock] | type[Bottleneck]
+    make_block: Callable[..., nn.Module]
     depths: tuple[int, ...]
     channels: tuple[int, ...]
     stem: Stem
     shortcut: Literal["projection", "padding"]
     axis_name: str | None
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        block = nn.remat(self.block, static_argnums=(2,)) if self.remat else self.block  # 2: train
         if self.stem == "imagenet":
             x = NormFreeConv(self.channels[0], (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="stem_conv")(x)
         else:
@@ -109,39 +106,46 @@ class ResNet(nn.Module):
             for index in range(depth):
                 stride = 2 if stage > 1 and index == 0 else 1
                 name = f"stage{stage}_block{index + 1}"
-                x = block(channels, stride, self.shortcut, self.axis_name, name=name)(x, train)
+                x = self.make_block(channels, stride, self.shortcut, self.axis_name, name=name)(x, train)
             x = tap(self, f"stage{stage}", x)
         return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x.mean(axis=(1, 2))))
 
 
-def _resnet(output_size, block, depths, channels, stem, shortcut, axis_name, remat) -> Model:
-    return from_linen(ResNet(output_size, block, depths, channels, stem, shortcut, axis_name, remat), head="head")
+def _resnet(output_size, block, depths, channels, stem, shortcut, axis_name, remat, inner=None) -> Model:
+    block = nn.remat(block, static_argnums=(2,)) if remat else block  # 2: train
+    module = ResNet(output_size, partial(block, **(inner or {})), depths, channels, stem, shortcut, axis_name)
+    return from_linen(module, head="head")
 
 
-@register(
-    "resnet18",
-    num_parameters=11_689_512,
-    input_size=(224, 224, 3),
-    names=NAMES,
-    torchvision="resnet18",
-    weights="timm/resnet18.a1_in1k",
-)
-def resnet18(*, output_size: int, stem: Stem = "imagenet", axis_name: str | None = None, remat: bool = False) -> Model:
-    """ResNet-18 (table 1); stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."""
-    return _resnet(output_size, BasicBlock, (2, 2, 2, 2), WIDTHS, stem, "projection", axis_name, remat)
+def _register(name, tag, num_parameters, summary, block, depths, inner=None) -> None:
+    def factory(
+        *, output_size: int, stem: Stem = "imagenet", axis_name: str | None = None, remat: bool = False
+    ) -> Model:
+        return _resnet(output_size, block, depths, WIDTHS, stem, "projection", axis_name, remat, inner)
+
+    factory.__doc__ = f"{summary}; stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."
+    facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "names": NAMES}
+    register(name, **facts, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
 
 
-@register(
-    "resnet50",
-    num_parameters=25_557_032,
-    input_size=(224, 224, 3),
-    names=NAMES,
-    torchvision="resnet50",
-    weights="timm/resnet50.a1_in1k",
-)
-def resnet50(*, output_size: int, stem: Stem = "imagenet", axis_name: str | None = None, remat: bool = False) -> Model:
-    """ResNet-50 (table 1); stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."""
-    return _resnet(output_size, Bottleneck, (3, 4, 6, 3), WIDTHS, stem, "projection", axis_name, remat)
+DEPTH50, DEPTH101 = (3, 4, 6, 3), (3, 4, 23, 3)
+_register("resnet18", "a1_in1k", 11_689_512, "ResNet-18 (table 1)", BasicBlock, (2, 2, 2, 2))
+_register("resnet34", "a1_in1k", 21_797_672, "ResNet-34 (table 1)", BasicBlock, DEPTH50)
+_register("resnet50", "a1_in1k", 25_557_032, "ResNet-50 (table 1)", Bottleneck, DEPTH50)
+_register("resnet101", "a1h_in1k", 44_549_160, "ResNet-101 (table 1)", Bottleneck, DEPTH101)
+_register("resnet152", "a1h_in1k", 60_192_808, "ResNet-152 (table 1)", Bottleneck, (3, 8, 36, 3))
+
+WIDE = "wide bottlenecks (Zagoruyko and Komodakis 2016, table 8)"
+TWICE = {"widening": 2}
+_register("wide_resnet50_2", "racm_in1k", 68_883_240, f"ResNet-50 with {WIDE}", Bottleneck, DEPTH50, TWICE)
+_register("wide_resnet101_2", "tv_in1k", 126_886_696, f"ResNet-101 with {WIDE}", Bottleneck, DEPTH101, TWICE)
+
+NEXT50, NEXT101 = "ResNeXt-50 (Xie et al. 2017, table 1)", "ResNeXt-101 (Xie et al. 2017, table 4)"
+NEXT32X8D = "ResNeXt-101 (D. Mahajan et al., Exploring the Limits of Weakly Supervised Pretraining, 2018)"
+G32, G32X8, G64 = {"groups": 32, "widening": 2}, {"groups": 32, "widening": 4}, {"groups": 64, "widening": 4}
+_register("resnext50_32x4d", "a1h_in1k", 25_028_904, NEXT50, Bottleneck, DEPTH50, G32)
+_register("resnext101_32x8d", "tv_in1k", 88_791_336, NEXT32X8D, Bottleneck, DEPTH101, G32X8)
+_register("resnext101_64x4d", "c1_in1k", 83_455_272, NEXT101, Bottleneck, DEPTH101, G64)
 
 
 @register("resnet20", num_parameters=269_722, input_size=(32, 32, 3))
