@@ -3,6 +3,7 @@
 A family states in its registration how its parameters are called elsewhere: `names={"torchvision": RULES, …}`, each a
 tuple of (pattern, replacement) that `re.sub` applies in order to our path, as "stage1_block1/conv1/kernel". What is the
 same for all is done after: "/" becomes ".", a kernel or scale "weight", mean and var "running_mean" and "running_var".
+Where a dense kernel of ours is a convolution's there, over the whole of a map, the rule says so: "fc1/kernel7x7".
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Names = Mapping[str, Rules]  # by source
 Shape = tuple[int, ...]
 OURS = "jaxvision"  # the source whose names are our own paths
 ENDINGS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+WINDOW = re.compile(r"(?<=kernel)(\d+)x(\d+)$")
 IGNORED = re.compile(r"(^|\.)num_batches_tracked$")  # a count that PyTorch keeps and nothing here needs
 STATISTIC = re.compile(r"((^|\.)running_(mean|var)|(^|\.)num_batches_tracked|/(mean|var))$")
 STEM, POSITIONS = "stem_conv/kernel", "position_embedding"  # what families call the input's kernel and its embedding
@@ -56,21 +58,29 @@ def flat(tree: Tree) -> dict[str, Any]:
     return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
 
-def their_name(path: str, rules: Rules) -> str:
-    """What others call a parameter of ours."""
+def _renamed(path: str, rules: Rules) -> str:
     for pattern, replacement in rules:
         path = re.sub(pattern, replacement, path)
-    head, _, ending = path.rpartition("/")
+    return path
+
+
+def their_name(path: str, rules: Rules) -> str:
+    """What others call a parameter of ours."""
+    head, _, ending = WINDOW.sub("", _renamed(path, rules)).rpartition("/")
     return ".".join(filter(None, [*head.split("/"), ENDINGS.get(ending, ending)]))
 
 
-def to_ours(tensor: np.ndarray) -> np.ndarray:
-    """Brings a weight to our layout: OIHW to HWIO, [out, in] to [in, out]."""
+def to_ours(tensor: np.ndarray, num_axes: int) -> np.ndarray:
+    """Brings a weight to our layout: OIHW to HWIO, [out, in] to [in, out], and OIHW to [I * H * W, O] for two axes."""
+    if num_axes == 2 and tensor.ndim == 4:
+        return tensor.reshape(len(tensor), -1).T
     return {4: tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor, 2: tensor.T}.get(tensor.ndim, tensor)
 
 
-def to_theirs(array: np.ndarray) -> np.ndarray:
-    """Brings a kernel to their layout: HWIO to OIHW, [in, out] to [out, in]."""
+def to_theirs(array: np.ndarray, window: tuple[int, int] | None = None) -> np.ndarray:
+    """Brings a kernel to their layout: HWIO to OIHW, [in, out] to [out, in], with a window to OIHW."""
+    if window:
+        return array.T.reshape(array.shape[1], -1, *window)
     return {4: array.transpose(3, 2, 0, 1) if array.ndim == 4 else array, 2: array.T}.get(array.ndim, array)
 
 
@@ -155,7 +165,7 @@ def fit(
     placed, adapted, misshapen = {}, [], {}
     for path in (path for path in wanted if path not in missing):
         tensor, like = np.asarray(tensors[wanted[path]]), ours[path]
-        tensor = to_ours(tensor) if source != OURS and path.endswith("kernel") else tensor
+        tensor = to_ours(tensor, len(like.shape)) if source != OURS and path.endswith("kernel") else tensor
         fitting = _fitting(path, tensor, like, _grid(ours, size))
         if fitting is None:
             misshapen[path] = tensor.shape, tuple(like.shape)
@@ -188,7 +198,14 @@ def _put(placed: Mapping[str, np.ndarray], params: Tree, state: Tree) -> tuple[T
 
 def export(params: Tree, state: Tree, rules: Rules) -> dict[str, np.ndarray]:
     """Gives our parameters and statistics under others' names and in their layout."""
+
+    def theirs(path, leaf):
+        window = WINDOW.search(_renamed(path, rules))
+        return to_theirs(leaf, (int(window[1]), int(window[2])) if window else None)
+
     return {
-        their_name(path, rules): np.ascontiguousarray(to_theirs(np.asarray(leaf)) if path.endswith("kernel") else leaf)
+        their_name(path, rules): np.ascontiguousarray(
+            theirs(path, np.asarray(leaf)) if path.endswith("kernel") else leaf
+        )
         for path, leaf in tensors_of(params, state).items()
     }

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jaxvision import registry
-from jaxvision.models.layers import conv_general, max_pool
+from jaxvision.models.layers import adaptive_average_pool, conv_general, max_pool
 from jaxvision.models.linen import from_linen
 from jaxvision.run import num_parameters
 
@@ -87,17 +87,33 @@ def test_pooling_is_that_of_jax(options, size):
     )
 
 
+def test_adaptive_pooling_takes_overlapping_and_repeated_windows():
+    x = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    down, up = (adaptive_average_pool(x[None, :length, None, None], (size, 1)) for length, size in ((5, 3), (2, 3)))
+    np.testing.assert_allclose(down[0, :, 0, 0], [1.5, 14 / 3, 12.0])  # of 0 to 2, 1 to 4, 3 to 5
+    np.testing.assert_allclose(up[0, :, 0, 0], [1.0, 1.5, 2.0])  # of 0 to 1, 0 to 2, 1 to 2
+
+
 def test_images_too_small_are_told_how_large():
     with pytest.raises(ValueError, match=r"images of 8x8 pixels are too small for cnn.*takes 18x18 and larger"):
         count("cnn", (8, 8, 1), 10)
     assert count("cnn", (18, 18, 1), 10) > 0
     with pytest.raises(ValueError, match="too small for concat_cnn"):
         count("concat_cnn", (17, 40, 1), 10)
+    with pytest.raises(ValueError, match="too small for vgg, which takes 32x32 and larger; enlarge them"):
+        count("vgg11", (31, 32, 3), 10)
     assert count("cnn(padding='SAME')", (4, 4, 1), 10) > 0
 
 
 @pytest.mark.parametrize(
-    "spec", ["cnn(channels=())", "cnn(dropout=1.0)", "concat_cnn(channels=(0,))", "wide_resnet28_10(dropout=1.0)"]
+    "spec",
+    [
+        "cnn(channels=())",
+        "cnn(dropout=1.0)",
+        "concat_cnn(channels=(0,))",
+        "wide_resnet28_10(dropout=1.0)",
+        "vgg11(dropout=-0.1)",
+    ],
 )
 def test_impossible_networks_are_refused(spec):
     with pytest.raises(ValueError, match="wanted"):

@@ -13,6 +13,7 @@ SMALL = {  # the variant of each family that is compared on every change, and th
     "resnet18": (64, 64),
     "vit_tiny_patch16": (32, 48),
     "resnext50_32x4d": (33, 33),
+    "vgg11": (32, 37),
 }
 
 

@@ -97,6 +97,21 @@ def max_pool(
     return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
 
 
+def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Brings [N, H, W, C] to [N, *size, C] by means of windows that overlap or repeat where H and W ask for it.
+
+    Window i of n goes from i H / n, rounded down, to (i + 1) H / n, rounded up, as in PyTorch.
+    """
+    for axis, num_windows in enumerate(size, 1):
+        length = inputs.shape[axis]
+        if length == num_windows:
+            continue
+        ends = [(i * length // num_windows, -(-(i + 1) * length // num_windows)) for i in range(num_windows)]
+        means = [lax.slice_in_dim(inputs, start, end, axis=axis).mean(axis) for start, end in ends]
+        inputs = jnp.stack(means, axis)
+    return inputs
+
+
 Conv = partial(nn.Conv, conv_general_dilated=conv_general)
 
 # K. He et al., Delving Deep into Rectifiers, ICCV 2015, equation 14: keeps the variance of what goes back.

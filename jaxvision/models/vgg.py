@@ -1,0 +1,126 @@
+"""VGG: K. Simonyan and A. Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015."""
+
+from __future__ import annotations
+
+import re
+
+import flax.linen as nn
+
+from jaxvision.interfaces import Model
+from jaxvision.models import register
+from jaxvision.models.layers import (
+    BatchNorm,
+    Conv,
+    adaptive_average_pool,
+    he_normal,
+    max_pool,
+    require_least_size,
+    require_probability,
+)
+from jaxvision.models.linen import from_linen, tap
+
+CHANNELS = (64, 128, 256, 512, 512)
+LEAST = 32  # five times halved
+
+
+def _names(depths: tuple[int, ...], batch_norm: bool):
+    def place(match: re.Match[str]) -> str:
+        stage, block, part = int(match[1]), int(match[2]), match[3]
+        num_before = sum(depths[: stage - 1]) + block - 1
+        index = num_before * (3 if batch_norm else 2) + stage - 1  # ReLUs and poolings count
+        return f"features/{index + (part == 'norm')}/"
+
+    convolutions = ((r"^stem_", "stage1_block1/"), (r"^stage(\d)_block(\d+)/(conv|norm)/", place))
+    torchvision = (*convolutions, (r"^dense1/", "classifier/0/"), (r"^dense2/", "classifier/3/"))
+    timm = (  # whose 7x7 convolution slides over the maps of images from 256 pixels on, where here is a pooling
+        *convolutions,
+        (r"^dense1/kernel", "dense1/kernel7x7"),
+        (r"^dense2/kernel", "dense2/kernel1x1"),
+        (r"^dense", "pre_logits/fc"),
+    )
+    return {
+        "torchvision": (*torchvision, (r"^head/", "classifier/6/")),
+        "timm": (*timm, (r"^head/", "head/fc/")),
+    }
+
+
+def conv3x3(channels: int, name: str) -> nn.Module:
+    return Conv(channels, (3, 3), padding=((1, 1), (1, 1)), kernel_init=he_normal, name=name)
+
+
+class Block(nn.Module):
+    channels: int
+    batch_norm: bool
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = conv3x3(self.channels, "conv")(x)
+        if self.batch_norm:
+            x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="norm")(x)
+        return nn.relu(x)
+
+
+class VGG(nn.Module):
+    output_size: int
+    depths: tuple[int, ...]
+    batch_norm: bool
+    dropout: float
+    axis_name: str | None
+    remat: bool
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        require_least_size(x, name="vgg", least=LEAST)
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
+        x = conv3x3(CHANNELS[0], "stem_conv")(x)
+        if self.batch_norm:
+            x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="stem_norm")(x)
+        x = tap(self, "stem", nn.relu(x))
+        for stage, (depth, channels) in enumerate(zip(self.depths, CHANNELS, strict=True), 1):
+            for index in range(2 if stage == 1 else 1, depth + 1):
+                name = f"stage{stage}_block{index}"
+                x = block(channels, self.batch_norm, self.axis_name, name=name)(x, train)
+            x = max_pool(tap(self, f"stage{stage}", x))
+        x = adaptive_average_pool(x, (7, 7)).transpose(0, 3, 1, 2)  # channels first: others' weights come so
+        x = x.reshape(x.shape[0], -1)
+        for index in (1, 2):
+            x = nn.relu(nn.Dense(4096, name=f"dense{index}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x))
+
+
+def _facts(name, num_parameters, depths, batch_norm):
+    return {
+        "num_parameters": num_parameters,
+        "input_size": (224, 224, 3),
+        "least_size": LEAST,
+        "names": _names(depths, batch_norm),
+        "torchvision": name,
+        "weights": f"timm/{name}.tv_in1k",
+    }
+
+
+def _register(name, num_parameters, depths) -> None:
+    """Registers a network, and under name_bn the same with batch norm: a scale and a bias for each channel more."""
+    num_scales = sum(2 * depth * channels for depth, channels in zip(depths, CHANNELS, strict=True))
+    summary = f"VGG-{sum(depths) + 3} (table 1)"
+
+    def plain(*, output_size: int, dropout: float = 0.0, remat: bool = False) -> Model:
+        require_probability(dropout=dropout)
+        return from_linen(VGG(output_size, depths, False, dropout, None, remat), head="head")
+
+    def normed(*, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False) -> Model:
+        require_probability(dropout=dropout)
+        return from_linen(VGG(output_size, depths, True, dropout, axis_name, remat), head="head")
+
+    plain.__doc__ = f"{summary}; dropout follows both hidden dense layers, in the paper 0.5."
+    normed.__doc__ = f"{summary} with batch norm after each convolution; dropout is 0.5 in the paper."
+    register(name, **_facts(name, num_parameters, depths, False))(plain)
+    register(f"{name}_bn", **_facts(f"{name}_bn", num_parameters + num_scales, depths, True))(normed)
+
+
+_register("vgg11", 132_863_336, (1, 1, 2, 2, 2))
+_register("vgg13", 133_047_848, (2, 2, 2, 2, 2))
+_register("vgg16", 138_357_544, (2, 2, 3, 3, 3))
+_register("vgg19", 143_667_240, (2, 2, 4, 4, 4))
