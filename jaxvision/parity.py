@@ -64,7 +64,7 @@ def original(source: str, name: str, *, size: tuple[int, int]) -> Any:
     if source == "torchvision":
         torchvision = import_torchvision()
         options: Any = {"image_size": size[0]} if name.startswith("vit") else {}
-        options |= {"init_weights": False} if name.startswith("inception") else {}
+        options |= {"init_weights": True} if name.startswith("inception") else {}  # unset, it warns
         module = torchvision.models.get_model(name, **options)
     else:
         import_torchvision()  # which timm imports
@@ -106,7 +106,8 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     inputs = np.random.default_rng(0).normal(size=(BATCH_SIZE, *size, 3))
     with jax.enable_x64(True):
         model = registry.models.build(name, output_size=1000)
-        fitted = weights.fit(tensors_of(theirs), *double_shapes(model, inputs), facts["names"])
+        shapes, unused = double_shapes(model, inputs), facts.get("unused", ())
+        fitted = weights.fit(tensors_of(theirs), *shapes, facts["names"], unused=unused)
         wrong = {**fitted.missing, **fitted.unexpected, **fitted.misshapen}
         assert not wrong, f"{name} and {source}'s {peer} differ in {wrong}"
         counts = num_parameters(fitted.params), sum(p.numel() for n, p in theirs.named_parameters() if n in fitted.used)

@@ -14,6 +14,7 @@ SMALL = {  # the variant of each family that is compared on every change, and th
     "vit_tiny_patch16": (32, 48),
     "resnext50_32x4d": (33, 33),
     "vgg11": (32, 37),
+    "inception_v3": (75, 75),
 }
 
 

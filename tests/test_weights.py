@@ -1,0 +1,39 @@
+"""Others' tensors in ours, and back, on a network of two layers."""
+
+import numpy as np
+
+from jaxvision import weights
+
+NAMES = {
+    "dense": ((r"^first/", "classifier/0/"), (r"^head/", "fc/")),
+    "convolution": ((r"^first/kernel", "logits/kernel2x3"), (r"^first/", "logits/"), (r"^head/", "fc/")),
+}
+
+
+def network():
+    generator = np.random.default_rng(0)
+    return {
+        "first": {"kernel": generator.normal(size=(4 * 2 * 3, 5)), "bias": generator.normal(size=5)},
+        "head": {"kernel": generator.normal(size=(5, 7)), "bias": generator.normal(size=7)},
+    }
+
+
+def test_a_dense_layer_goes_and_comes_as_a_convolution_over_the_whole_map():
+    params = network()
+    theirs = weights.export(params, {}, NAMES["convolution"])
+    assert theirs["logits.weight"].shape == (5, 4, 2, 3) and theirs["fc.weight"].shape == (7, 5)
+    image = np.random.default_rng(1).normal(size=(4, 2, 3))  # channels first, as a dense layer sees it there
+    convolved = np.einsum("ochw,chw->o", theirs["logits.weight"], image)
+    np.testing.assert_allclose(convolved, image.reshape(-1) @ params["first"]["kernel"])
+    fitted = weights.fit(theirs, {k: {n: v * 0 for n, v in e.items()} for k, e in params.items()}, {}, NAMES)
+    assert fitted.source == "convolution" and not (fitted.missing or fitted.unexpected or fitted.misshapen)
+    for path, leaf in weights.flat(params).items():
+        np.testing.assert_array_equal(weights.flat(fitted.params)[path], leaf)
+
+
+def test_parts_that_ours_leave_out_are_not_unexpected():
+    params = network()
+    theirs = weights.export(params, {}, NAMES["dense"])
+    theirs |= {"Auxiliary.fc.weight": np.zeros((7, 5)), "AuxiliaryToo.bias": np.zeros(5)}
+    fitted = weights.fit(theirs, params, {}, NAMES, unused=("Auxiliary",))
+    assert fitted.source == "dense" and list(fitted.unexpected) == ["AuxiliaryToo.bias"]
