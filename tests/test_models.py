@@ -102,6 +102,8 @@ def test_images_too_small_are_told_how_large():
         count("concat_cnn", (17, 40, 1), 10)
     with pytest.raises(ValueError, match="too small for vgg, which takes 32x32 and larger; enlarge them"):
         count("vgg11", (31, 32, 3), 10)
+    with pytest.raises(ValueError, match="too small for densenet, which takes 29x29"):
+        count("densenet121", (29, 28, 3), 10)
     assert count("cnn(padding='SAME')", (4, 4, 1), 10) > 0
 
 

@@ -15,6 +15,7 @@ SMALL = {  # the variant of each family that is compared on every change, and th
     "resnext50_32x4d": (33, 33),
     "vgg11": (32, 37),
     "inception_v3": (75, 75),
+    "densenet121": (32, 32),
 }
 
 

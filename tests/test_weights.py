@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxvision import weights
+from jaxvision import registry, weights
 
 NAMES = {
     "dense": ((r"^first/", "classifier/0/"), (r"^head/", "fc/")),
@@ -37,3 +37,10 @@ def test_parts_that_ours_leave_out_are_not_unexpected():
     theirs |= {"Auxiliary.fc.weight": np.zeros((7, 5)), "AuxiliaryToo.bias": np.zeros(5)}
     fitted = weights.fit(theirs, params, {}, NAMES, unused=("Auxiliary",))
     assert fitted.source == "dense" and list(fitted.unexpected) == ["AuxiliaryToo.bias"]
+
+
+def test_older_files_are_known_by_their_names():
+    names = registry.models.entry("densenet121").facts["names"]
+    path = "stage2_block3/norm1/mean"
+    assert weights.their_name(path, names["timm"]) == "features.denseblock2.denselayer3.norm1.running_mean"
+    assert weights.their_name(path, names["files"]) == "features.denseblock2.denselayer3.norm.1.running_mean"
