@@ -152,11 +152,11 @@ def fit(
 ) -> Fitted:
     """Puts others' tensors in the place of ours, by the names of that source which has most in common with them.
 
-    `size` (height, width) is the model's input in pixels, for which position embeddings are resampled. Tensors whose
-    names begin with one of `unused` belong to parts that we have not. What lies at the paths `skip` stays as it is.
+    `size` (height, width) is the model's input in pixels, for which position embeddings are resampled. `unused` are
+    parts of their networks, by name, that ours leave out. What lies at the paths `skip` stays as it is.
     """
     ours = tensors_of(params, state)
-    left = tuple(name for name in tensors if name.startswith(tuple(unused)))
+    left = tuple(name for name in tensors if name.startswith(tuple(f"{part}." for part in unused)))
     tensors = {name: t for name, t in tensors.items() if name not in left and not IGNORED.search(name)}
     source, called = _source(tensors, ours, names)
     unexpected = {name: tuple(tensors[name].shape) for name in tensors.keys() - called.values()}

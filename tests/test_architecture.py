@@ -18,6 +18,8 @@ MACHINERY = {
     "logs",
     "pictures",
     "weights",
+    "weight_files",
+    "transfer",
     "interrupts",
     "workdir",
     "hosts",
