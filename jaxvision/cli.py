@@ -299,8 +299,11 @@ def parity(argv: Argv) -> None:
     compare_all(rest[0] if rest else "*", gradients=values.gradients)
 
 
+SHOWN = ("num_parameters", "input_size", "num_classes", "weights")  # of the facts that registrations state
+
+
 def _facts(listed: registry.Registry, name: str) -> str:
-    facts = {k: v for k, v in listed.entry(name).facts.items() if k != "names"}
+    facts = {k: v for k, v in listed.entry(name).facts.items() if k in SHOWN}
     rate = listed.default(name, "learning_rate")
     if rate is not None:
         facts["learning_rate"] = rate

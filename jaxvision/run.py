@@ -102,7 +102,8 @@ def _preprocessed(dataset: Dataset, spec: str, wanted: Preprocessing) -> Dataset
     """Brings a dataset to the preprocessing that belongs to weights. What the spec asks for itself stays."""
     name, arguments = registry.parse(spec)
     is_asked = "image_size" in arguments or (name != IN_MEMORY and registry.datasets.takes(spec, "preprocessing"))
-    if not is_asked and (dataset.preprocessing.size != wanted.size or wanted.crop not in (None, 1.0)):
+    shapes = [(each.size, each.crop, each.interpolation) for each in (dataset.preprocessing, wanted)]
+    if not is_asked and shapes[0] != shapes[1]:
         from jaxvision.datasets.arrays import resized
 
         dataset = resized(dataset, wanted)

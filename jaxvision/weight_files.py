@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -77,7 +78,9 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     import pickle
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles by older versions
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         what = str(error).partition("GLOBAL ")[2].split()[:1]
         holds = f"holds {what[0]}, not tensors alone, and no code of a file is run" if what else "is no PyTorch file"

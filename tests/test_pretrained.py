@@ -1,0 +1,353 @@
+"""Beginning with weights of elsewhere: where they are found, what of them fits, and what is told where they do not."""
+
+import functools
+import http.server
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import jaxvision as jv
+from jaxvision import registry, weight_files, weights
+from jaxvision.interfaces import Preprocessing
+
+DATASET = "synthetic(num_examples=60, num_classes=3, image_size=16)"
+CONFIG = jv.Config(model="resnet20", dataset=DATASET, batch_size=12, steps=2)
+NAMES = registry.models.entry("resnet18").facts["names"]["timm"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A trained run of a small network."""
+    return jv.train(CONFIG, workdir=tmp_path_factory.mktemp("source") / "run").workdir
+
+
+@pytest.fixture(scope="module")
+def small():
+    """resnet18's parameters for images of 32 pixels, as a function of the number of outputs and of the seed."""
+
+    @functools.cache
+    def made(output_size, seed):
+        return jv.create_model("resnet18", output_size=output_size, image_size=32, seed=seed)
+
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path, small):
+    """A folder with resnet18's weights under timm's names, for three classes, and what belongs to them."""
+    _, params, state = small(3, 1)
+    preprocessing = Preprocessing((40, 48), 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 0.9, "bicubic")
+    tensors = weights.export(params, state, NAMES)
+    weight_files.write(
+        tmp_path / "weights", tensors, architecture="resnet18", preprocessing=preprocessing, classes=("a", "b", "c")
+    )
+    return tmp_path / "weights"
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def test_what_was_written_is_read_with_its_preprocessing_and_classes(folder, small):
+    found = weight_files.read(str(folder))
+    assert found.preprocessing == Preprocessing((40, 48), 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 0.9, "bicubic")
+    assert found.classes == ("a", "b", "c")
+    _, params, state = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
+    assert same((params, state), small(3, 1)[1:]) and not same(params, small(3, 0)[1])
+    lone = jv.create_model("resnet18", output_size=3, init_from=str(folder / "model.safetensors"), image_size=32)
+    assert same(lone[1:], (params, state))
+
+
+def test_a_head_of_another_width_is_new_only_when_asked(folder, small):
+    with pytest.raises(
+        ValueError, match=r"head/kernel is \[512, 3\] there, \[512, 5\] here.*replace_head=True begins with"
+    ):
+        jv.create_model("resnet18", output_size=5, init_from=str(folder), image_size=32)
+    _, params, state = jv.create_model(
+        "resnet18", output_size=5, init_from=str(folder), image_size=32, replace_head=True
+    )
+    expected, new = small(3, 1), small(5, 0)
+    assert same(params["head"], new[1]["head"]) and same(state, expected[2])
+    assert all(same(params[name], expected[1][name]) for name in params if name != "head")
+
+
+def test_a_kernel_for_greys_answers_as_for_their_colours(folder):
+    colour, params, state = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
+    grey, adapted, _ = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32, channels=1)
+    image = jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
+    one, _ = colour.apply(params, state, jnp.repeat(image, 3, axis=-1), train=False, key=None)
+    other, _ = grey.apply(adapted, state, image, train=False, key=None)
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def changed(tensors, how):
+    match how:
+        case "missing":
+            tensors.pop("layer2.0.conv1.weight")
+        case "unexpected":
+            tensors["layer9.weight"] = np.zeros((2, 3), np.float32)
+        case "misshapen":
+            tensors["layer2.0.conv1.weight"] = np.zeros((7, 64, 3, 3), np.float32)
+        case "other":
+            tensors = {f"encoder.{name}": value for name, value in tensors.items()}
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("missing", r"stage2_block1/conv1/kernel \[3, 3, 64, 128\] is missing$"),
+        ("unexpected", r"layer9.weight \[2, 3\] has no place$"),
+        ("misshapen", r"stage2_block1/conv1/kernel is \[3, 3, 64, 7\] there, \[3, 3, 64, 128\] here$"),
+        ("other", r"\(0 tensors do\).*and 200 more"),
+    ],
+)
+def test_what_does_not_fit_is_listed_by_name_and_shape(folder, how, why):
+    tensors = changed(safetensors.numpy.load_file(folder / "model.safetensors"), how)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=why):
+        jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
+
+
+def test_the_model_that_is_meant_is_named(tmp_path):
+    params, state = jax.eval_shape(
+        registry.models.build("resnet18", output_size=1000).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+    )
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (params, state))
+    safetensors.numpy.save_file(weights.export(*zeros, NAMES), tmp_path / "file.safetensors")
+    with pytest.raises(ValueError, match=r"do not fit the model 'resnet34'.*; resnet18 has as many parameters"):
+        jv.create_model("resnet34", output_size=1000, init_from=str(tmp_path / "file.safetensors"), image_size=32)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, (str(Malicious.place),)
+
+
+def test_no_code_of_a_pickle_is_run(tmp_path):
+    torch = pytest.importorskip("torch")
+    Malicious.place = tmp_path / "executed"
+    torch.save({"state_dict": {"weight": torch.zeros(2)}, "extra": Malicious()}, tmp_path / "bad.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious()))
+    for name in ("bad.pth", "plain.pth"):
+        with pytest.raises(ValueError, match=rf"{name}' (holds posix.mkdir|is no PyTorch file|is damaged)"):
+            weight_files.read(str(tmp_path / name))
+    assert not Malicious.place.exists()
+
+
+def test_files_of_torch_are_read_as_others(tmp_path, folder, small):
+    torch = pytest.importorskip("torch")
+    tensors = {n: torch.tensor(t) for n, t in safetensors.numpy.load_file(folder / "model.safetensors").items()}
+    torch.save({"epoch": 3, "state_dict": {f"module.{n}": t for n, t in tensors.items()}}, tmp_path / "run.pth")
+    torch.save({n: t.to(torch.bfloat16) for n, t in tensors.items()}, tmp_path / "half.pth")
+    _, params, state = jv.create_model("resnet18", output_size=3, init_from=str(tmp_path / "run.pth"), image_size=32)
+    assert same((params, state), small(3, 1)[1:])
+    _, params, _ = jv.create_model("resnet18", output_size=3, init_from=str(tmp_path / "half.pth"), image_size=32)
+    np.testing.assert_allclose(params["head"]["kernel"], small(3, 1)[1]["head"]["kernel"], rtol=1e-2)
+    assert params["head"]["kernel"].dtype == jnp.float32
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="holds no tensors by name"):
+        weight_files.read(str(tmp_path / "list.pth"))
+
+
+@pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth", "empty.safetensors", "text.pth"])
+def test_damaged_files_are_told_in_one_line(tmp_path, folder, name):
+    content = (folder / "model.safetensors").read_bytes()
+    if name.endswith(".pth"):
+        torch = pytest.importorskip("torch")
+        torch.save({"weight": torch.zeros(500)}, tmp_path / "whole.pth")
+        content = (tmp_path / "whole.pth").read_bytes()
+    content = {"cut": content[: len(content) // 2], "empty": b"", "text": b"hello"}[name.partition(".")[0]]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"{name}' is (no whole file of safetensors|damaged or no PyTorch file|no PyTorch)"
+    ):
+        weight_files.read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("init_from", "why"),
+    [
+        ("pretraned", "did you mean 'pretrained'"),
+        ("gone.safetensors", "no file of weights 'gone.safetensors'"),
+        ("hf://a/b/c/d", "not written as hf://owner/name"),
+        ("pretrained", "'resnet20' has no pretrained weights that are known; .*resnet18"),
+        (".", "neither a workdir nor has it model.safetensors"),
+    ],
+)
+def test_what_names_no_weights_is_refused(tmp_path, monkeypatch, init_from, why):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises((ValueError, FileNotFoundError), match=why):
+        jv.train(CONFIG.replace(init_from=init_from), workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# ── the hub ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as the hub does: files of one repository, from a folder."""
+
+    def do_HEAD(self):
+        self.answer(send=False)
+
+    def do_GET(self):
+        self.answer(send=True)
+
+    def answer(self, *, send):
+        prefix, _, name = self.path.partition("/resolve/main/")
+        file = self.server.folder / name
+        if prefix != "/timm/resnet18.a1_in1k":
+            self.refuse("RepoNotFound")
+        elif not file.is_file():
+            self.refuse("EntryNotFound")
+        else:
+            content = file.read_bytes()
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("ETag", f'"{len(content):040x}"')
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if send:
+                self.wfile.write(content)
+
+    def refuse(self, code):
+        self.send_response(404)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(folder, tmp_path):
+    """Serves the folder as timm/resnet18.a1_in1k: what a process must have in its environment to ask there."""
+    server = http.server.ThreadingHTTPServer(("localhost", 0), Hub)
+    server.folder = folder
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = {"HF_ENDPOINT": f"http://localhost:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
+    yield {**os.environ, **place, "HF_HUB_DISABLE_TELEMETRY": "1", "JAX_PLATFORMS": "cpu"}
+    server.shutdown()
+    server.server_close()
+
+
+def launched(root, environment, *flags):
+    words = ["--dataset=synthetic(num_examples=40, num_classes=3)", "--batch_size=8", "--steps=1", "--model=resnet18"]
+    command = [sys.executable, root / "scripts" / "launch.py", *words, *flags]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_weights_of_the_hub_come_once_and_their_preprocessing_stays(hub, root, tmp_path):
+    flags = ["--init_from=pretrained", "--freeze=backbone", f"--workdir={tmp_path / 'run'}"]
+    done = launched(root, hub, *flags)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "begins with hf://timm/resnet18.a1_in1k: 102 tensors under the names of torchvision; the head is new"
+        in done.stdout
+    )
+    preprocessing = jv.load(tmp_path / "run").run.signature.preprocessing
+    assert preprocessing == Preprocessing((40, 48), 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 0.9, "bicubic")
+    offline = {**hub, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://localhost:1"}
+    again = launched(root, offline, "--init_from=hf://timm/resnet18.a1_in1k", f"--workdir={tmp_path / 'again'}")
+    assert again.returncode == 0, again.stderr
+    shutil.rmtree(tmp_path / "hub")
+    longer = launched(root, offline, *flags, "--steps=2")  # what goes on needs them no more
+    assert longer.returncode == 0 and "resumes at step 1" in longer.stdout, longer.stderr
+    lost = launched(root, offline, "--init_from=pretrained", f"--workdir={tmp_path / 'lost'}")
+    assert lost.returncode == 2 and lost.stderr.count("\n") == 1
+    assert "is not in the hub's cache and the hub cannot be reached" in lost.stderr
+
+
+def test_what_the_hub_has_not_is_told_in_one_line(hub, root, tmp_path, folder):
+    other = launched(root, hub, "--init_from=hf://timm/nothing", f"--workdir={tmp_path / 'run'}")
+    assert other.returncode == 2 and other.stderr.count("\n") == 1
+    assert "there is no public 'hf://timm/nothing' on the hub" in other.stderr
+    (folder / "model.safetensors").unlink()
+    empty = launched(root, hub, "--init_from=pretrained", f"--workdir={tmp_path / 'run'}")
+    assert empty.returncode == 2 and "has no model.safetensors and no pytorch_model.bin" in empty.stderr
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_begins_with_another_runs_weights(source, tmp_path, capsys):
+    run = jv.train(CONFIG.replace(init_from=str(source), learning_rate=1e-30), workdir=tmp_path / "run")
+    assert re.search(rf"begins with step \d of {source}: 95 tensors", capsys.readouterr().out)
+    one, other = jv.load(source), jv.load(run.workdir)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert one.run.signature.preprocessing == other.run.signature.preprocessing
+
+
+def test_other_classes_have_a_head_of_their_own_whatever_its_width(source, tmp_path, capsys):
+    images = np.random.default_rng(0).random((60, 16, 16, 3)).astype(np.float32)
+    labels = np.array(["red", "green", "blue"] * 20)
+    jv.train(CONFIG.replace(init_from=str(source)), workdir=tmp_path / "run", dataset=(images, labels))
+    assert "the head is new (other classes)" in capsys.readouterr().out
+
+
+def test_a_run_that_began_with_weights_resumes_exactly_without_them(source, tmp_path):
+    shutil.copytree(source, tmp_path / "source")
+    config = CONFIG.replace(init_from=str(tmp_path / "source"), steps=4, eval_every=2, freeze="stem_*")
+    whole = jv.train(config, workdir=tmp_path / "whole")
+    shutil.copytree(whole.workdir, tmp_path / "part")
+    shutil.rmtree(tmp_path / "part" / "checkpoints" / "4")
+    shutil.rmtree(tmp_path / "source")
+    again = jv.train(config, workdir=tmp_path / "part")
+    assert same(jv.load(again.workdir, step=4).params, jv.load(whole.workdir, step=4).params)
+    jv.evaluate(again.workdir)
+
+
+def test_images_come_in_the_size_of_the_weights_unless_asked_otherwise(folder, tmp_path):
+    config = CONFIG.replace(model="resnet18", init_from=str(folder), steps=1, batch_size=4)
+    images = np.random.default_rng(0).random((30, 20, 20, 3)).astype(np.float32)
+    run = jv.train(config, workdir=tmp_path / "run", dataset=(images, np.arange(30) % 3))
+    assert jv.load(run.workdir).run.signature.preprocessing.size == (40, 48)
+    assert jv.predict(run.workdir, images[:2]).probabilities.shape == (2, 3)
+    from jaxvision.run import open_dataset
+
+    wanted = weight_files.read(str(folder)).preprocessing
+    asked = open_dataset(CONFIG, preprocessing=wanted)  # its spec has an image_size
+    assert asked.preprocessing.size == (16, 16) and asked.preprocessing.mean == (0.5, 0.4, 0.3)
+    grey = open_dataset(CONFIG.replace(dataset="digits"), preprocessing=wanted)
+    assert grey.preprocessing.size == (40, 48) and grey.preprocessing.mean == pytest.approx((0.4,))
+    assert grey.train.read(np.arange(2)).shape == (2, 40, 48, 1)
+
+
+def test_the_way_to_timm_and_back(source, tmp_path):
+    with pytest.raises(ValueError, match="'resnet20' has parameters under the names of no other library"):
+        jv.convert(source, tmp_path / "out")
+    run = jv.train(CONFIG.replace(model="resnet18(stem='imagenet')", steps=1), workdir=tmp_path / "run")
+    place = jv.convert(run.workdir, tmp_path / "out")
+    content = json.loads((place / "config.json").read_text())
+    assert content["architecture"] == "resnet18" and content["label_names"] == ["class 0", "class 1", "class 2"]
+    found, trained = weight_files.read(str(place)), jv.load(run.workdir)
+    assert found.preprocessing == trained.run.signature.preprocessing
+    _, params, state = jv.create_model("resnet18", output_size=3, init_from=str(place), image_size=16)
+    assert same((params, state), (trained.params, trained.model_state))
+    with pytest.raises(ValueError, match="not of 'keras'"):
+        jv.convert(trained, tmp_path / "out", names="keras")
+
+
+def test_position_embeddings_are_resampled_as_images():
+    smooth = np.linspace(0, 1, 4)[:, None] + np.linspace(0, 1, 4)[None]
+    embedding = np.concatenate([np.full((1, 1, 1), 7.0), smooth.reshape(1, 16, 1)], axis=1)
+    larger = weights._other_size(embedding, (8, 4))
+    assert larger.shape == (1, 33, 1) and larger[0, 0, 0] == 7.0
+    rows = larger[0, 1:, 0].reshape(8, 4)
+    assert (np.diff(rows, axis=0) > 0).all() and rows.mean() == pytest.approx(smooth.mean(), abs=1e-6)
