@@ -53,21 +53,27 @@ def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), ou
     kernels = [gradient for gradient in jax.tree.leaves(gradients) if gradient.ndim > 1]
     assert all(bool((kernel != 0).any()) for kernel in kernels), "a kernel has no gradient"
     if registry.models.takes(spec, "axis_name"):
-        _check_shares(spec, output_size, params, state, inputs, new_state)
+        with jax.enable_x64(True):  # in float32, what varies between two examples at one pixel is mostly rounding
+            _check_shares(spec, output_size, *jax.tree.map(_double, (params, state, inputs)))
     if model.head is not None:
         assert model.head in params, f"head is {model.head!r}, and params have {', '.join(params)}"
     if model.features is not None:
         _check_features(model, params, state, inputs)
 
 
-def _check_shares(spec: str, output_size: int, params: Any, state: Any, inputs: jax.Array, whole: Any) -> None:
+def _double(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
+def _check_shares(spec: str, output_size: int, params: Any, state: Any, inputs: jax.Array) -> None:
     """Checks that devices which see a share of the batch each find the statistics of all of it."""
-    model: Model = registry.models.build(spec, output_size=output_size, axis_name="shares")
 
-    def share(inputs):
-        return model.apply(params, state, inputs[None], train=True, key=jax.random.key(2))[1]
+    def train(inputs, axis_name):
+        model: Model = registry.models.build(spec, output_size=output_size, axis_name=axis_name)
+        return model.apply(params, state, inputs, train=True, key=jax.random.key(2))[1]
 
-    found = jax.jit(jax.vmap(share, axis_name="shares"))(inputs)
+    whole = jax.jit(lambda inputs: train(inputs, None))(inputs)
+    found = jax.jit(jax.vmap(lambda each: train(each[None], "shares"), axis_name="shares"))(inputs)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
         assert jnp.allclose(one, other[None], rtol=1e-3, atol=1e-4), (
             "statistics are of a share: is axis_name handed on?"
