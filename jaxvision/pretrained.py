@@ -102,8 +102,20 @@ def begin(
         fitted = weights.fit(found.tensors, params, state, names, size=size, unused=unused, skip=heads)
     _check(spec, found, fitted, heads)
     said += [f"adapted {text}" for text in fitted.adapted]
+    said += _otherwise(spec, fitted.source)
     said += [f"left out {len(fitted.unused)} of {', '.join(unused)}, which this model has not"] if fitted.unused else []
     return Start(fitted.params, fitted.state, f"begins with {found.place}: {'; '.join(said)}")
+
+
+def _otherwise(spec: str, source: str) -> list[str]:
+    """Says how to compute as the source does, where its network has another epsilon or the like than the model named."""
+    name, arguments = registry.parse(spec)
+    facts = registry.models.entry(name).facts
+    theirs = facts.get("options", {}).get(source, {})
+    differing = {k: v for k, v in theirs.items() if arguments.get(k, registry.models.default(name, k)) != v}
+    if not differing:
+        return []
+    return [f"{source} computes as {registry.Spec(name, {**arguments, **differing})}, which is not quite this model"]
 
 
 def _told(fitted: weights.Fitted, path: str) -> str:

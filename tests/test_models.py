@@ -1,5 +1,7 @@
 """Parameter counts as published, and convolutions and pooling against JAX's own."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,16 +47,19 @@ def test_registered_facts_are_true(name):
 @pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 3), (7, 5)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (1, 1)), ((0, 2), (1, 0))])
-def test_convolution_is_that_of_jax(window, strides, padding):
+@pytest.mark.parametrize(("shape", "groups"), [((3, 4), 1), ((1, 3), 3)])  # 3 groups of one channel: depthwise
+def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
+    options: dict = {"dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))}
+    options["feature_group_count"] = groups
     with jax.enable_x64(True):
         lhs = jax.random.normal(jax.random.key(0), (2, 11, 12, 3), jnp.float64)
-        rhs = jax.random.normal(jax.random.key(1), (*window, 3, 4), jnp.float64)
+        rhs = jax.random.normal(jax.random.key(1), (*window, *shape), jnp.float64)
 
         def ours(lhs, rhs):
-            return conv_general(lhs, rhs, strides, padding)
+            return conv_general(lhs, rhs, strides, padding, **options)
 
         def theirs(lhs, rhs):
-            return lax.conv_general_dilated(lhs, rhs, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return lax.conv_general_dilated(lhs, rhs, strides, padding, **options)
 
         np.testing.assert_allclose(ours(lhs, rhs), theirs(lhs, rhs), atol=1e-12)
         for argument in (0, 1):
@@ -105,6 +110,8 @@ def test_images_too_small_are_told_how_large():
     with pytest.raises(ValueError, match="too small for densenet, which takes 29x29"):
         count("densenet121", (29, 28, 3), 10)
     assert count("cnn(padding='SAME')", (4, 4, 1), 10) > 0
+    with pytest.raises(ValueError, match=r"31x40 pixels are too small for convnext, which takes 32x32 and larger"):
+        count("convnext_tiny", (31, 40, 3), 10)
 
 
 @pytest.mark.parametrize(
@@ -200,3 +207,67 @@ def test_blocks_computed_again_change_no_gradient_and_hold_less():
     assert smaller < 0.3 * size  # what the backward pass is handed; what a compiler makes of it differs
     for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+def vary(spec, *, size=32, seeds=2):
+    """The outputs in training of one batch, by key, and whether evaluation is free of keys."""
+    model = registry.models.build(spec, output_size=4)
+    inputs = jax.random.normal(jax.random.key(1), (2, size, size, 3))
+    params, state = jax.jit(model.init)(jax.random.key(0), inputs)
+    train = jax.jit(lambda key: model.apply(params, state, inputs, train=True, key=key)[0])
+    return [np.asarray(train(jax.random.key(seed))) for seed in range(seeds)]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "mobilenet_v3_small(dropout=0.5)",
+        "efficientnet_b0(dropout=0.5)",
+        "efficientnet_b0(drop_path=0.8)",
+        pytest.param("convnext_tiny(drop_path=0.8)", marks=pytest.mark.slow),
+    ],
+)
+def test_dropping_acts_in_training(spec):
+    one, other = vary(spec)
+    assert not np.array_equal(one, other)
+    plain, same = vary(spec.partition("(")[0])
+    np.testing.assert_array_equal(plain, same)
+
+
+@pytest.mark.parametrize(
+    "spec", ["mobilenet_v2(dropout=1.0)", "efficientnet_b0(drop_path=-0.1)", "convnext_tiny(drop_path=1.5)"]
+)
+def test_impossible_rates_are_refused(spec):
+    with pytest.raises(ValueError, match="wanted a probability from 0 to below 1"):
+        registry.models.build(spec, output_size=4)
+
+
+def test_epsilon_of_a_norm_acts():
+    inputs = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
+    one, other = (
+        registry.models.build(f"mobilenet_v3_small{each}", output_size=4) for each in ("", "(norm_epsilon=0.1)")
+    )
+    params, state = jax.jit(one.init)(jax.random.key(0), inputs)
+    evaluate = [jax.jit(partial(model.apply, train=False, key=None)) for model in (one, other)]
+    outputs = [each(params, state, inputs)[0] for each in evaluate]
+    assert not np.allclose(*outputs)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
+def test_blocks_computed_again_hold_less(name):
+    inputs = jax.ShapeDtypeStruct((2, 64, 64, 3), np.float32)
+
+    def held(remat):
+        model = registry.models.build(name, output_size=10, remat=remat)
+        params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
+
+        def outputs(params, inputs):
+            return model.apply(params, state, inputs, train=False, key=None)[0]
+
+        state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state)
+        residuals = jax.eval_shape(lambda params, inputs: jax.vjp(outputs, params, inputs)[1], params, inputs)
+        return sum(leaf.size for leaf in jax.tree.leaves(residuals)) - sum(
+            leaf.size for leaf in jax.tree.leaves(params)
+        )
+
+    assert held(True) < 0.6 * held(False)

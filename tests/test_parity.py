@@ -16,6 +16,9 @@ SMALL = {  # the variant of each family that is compared on every change, and th
     "vgg11": (32, 37),
     "inception_v3": (75, 75),
     "densenet121": (32, 32),
+    "mobilenet_v3_small": (64, 64),
+    "efficientnet_b0": (64, 64),
+    "convnext_tiny": (64, 64),
 }
 
 

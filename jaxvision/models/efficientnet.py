@@ -1,0 +1,97 @@
+"""EfficientNet: M. Tan and Q. Le, EfficientNet: Rethinking Model Scaling for CNNs, ICML 2019.
+
+From B5 on, torchvision's batch norm has an epsilon of 1e-3 where timm's has 1e-5. B5's default is that of timm, whose
+weights the registration names; with `norm_epsilon=0.001` it computes as torchvision's does. Of B6 and B7 torchvision
+alone has weights for this form, and the default is its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+
+from jaxvision.interfaces import Model
+from jaxvision.models import register
+from jaxvision.models.inverted_residual import (
+    TIMM,
+    Stages,
+    Style,
+    build,
+    make_stages,
+    multiple_of_8,
+    torchvision_block,
+)
+
+ROWS = (  # table 1: expansion, kernel, stride, channels, depth
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+
+
+def _stages(width: float, depth: float) -> Stages:
+    """Section 3.3: all widths and depths times one factor each. Weighing has a quarter of a block's inputs."""
+    rows = (
+        (expansion, kernel, stride, multiple_of_8(width * channels), math.ceil(depth * blocks))
+        for expansion, kernel, stride, channels, blocks in ROWS
+    )
+    return make_stages(rows, inputs=multiple_of_8(width * 32), squeeze=4, activation=nn.silu)
+
+
+def _names(stages: Stages):
+    return {
+        "torchvision": (
+            torchvision_block(stages, lambda stage, block: f"features/{stage}/{block - 1}"),
+            (r"^stem_conv/", "features/0/0/"),
+            (r"^stem_norm/", "features/0/1/"),
+            (r"^last_conv/", "features/8/0/"),
+            (r"^last_norm/", "features/8/1/"),
+            (r"^head/", "classifier/1/"),
+        ),
+        "timm": (*TIMM, (r"^last_conv/", "conv_head/"), (r"^last_norm/", "bn2/")),
+    }
+
+
+def _register(
+    variant: str, width: float, depth: float, size: int, dropout: float, num_parameters: int, *,
+    weights: str | None = None, epsilon: float = 1e-5, momentum: float = 0.9,
+) -> None:  # fmt: skip
+    """Registers a variant. width, depth, size and dropout are those that the authors' code has for it."""
+    stages, paper_dropout, name = _stages(width, depth), dropout, f"efficientnet_{variant}"
+
+    def factory(
+        *, output_size: int, dropout: float = 0.0, drop_path: float = 0.0, norm_epsilon: float = epsilon,
+        axis_name: str | None = None, remat: bool = False,
+    ) -> Model:  # fmt: skip
+        style = Style(nn.silu, nn.silu, nn.sigmoid, momentum=momentum, epsilon=norm_epsilon)
+        return build(
+            output_size=output_size, stem=multiple_of_8(width * 32), stages=stages, last=multiple_of_8(width * 1280),
+            style=style, dropout=dropout, drop_path=drop_path, axis_name=axis_name, remat=remat,
+        )  # fmt: skip
+
+    factory.__name__ = name
+    factory.__doc__ = (
+        f"EfficientNet-{variant.upper()} (tables 1, 2); the paper has dropout={paper_dropout} and drop_path=0.2."
+    )
+    facts: dict[str, Any] = {"weights": f"timm/{name}.{weights}"} if weights else {}
+    if variant == "b5":
+        facts["options"] = {"torchvision": {"norm_epsilon": 1e-3}}
+    register(
+        name, num_parameters=num_parameters, input_size=(size, size, 3), names=_names(stages), torchvision=name, **facts
+    )(factory)
+
+
+_register("b0", 1.0, 1.0, 224, 0.2, 5_288_548, weights="ra_in1k")
+_register("b1", 1.0, 1.1, 240, 0.2, 7_794_184, weights="ra4_e3600_r240_in1k")
+_register("b2", 1.1, 1.2, 260, 0.3, 9_109_994, weights="ra_in1k")
+_register("b3", 1.2, 1.4, 300, 0.3, 12_233_232, weights="ra2_in1k")
+_register("b4", 1.4, 1.8, 380, 0.4, 19_341_616, weights="ra2_in1k")
+_register("b5", 1.6, 2.2, 456, 0.4, 30_389_784, weights="sw_in12k_ft_in1k", momentum=0.99)
+_register("b6", 1.8, 2.6, 528, 0.5, 43_040_704, epsilon=1e-3, momentum=0.99)
+_register("b7", 2.0, 3.1, 600, 0.5, 66_347_960, epsilon=1e-3, momentum=0.99)
