@@ -108,7 +108,7 @@ def begin(
 
 
 def _otherwise(spec: str, source: str) -> list[str]:
-    """Says how to compute as the source does, where its network has another epsilon or the like than the model named."""
+    """Says how to compute as the source does, where its network has another epsilon or the like than the model."""
     name, arguments = registry.parse(spec)
     facts = registry.models.entry(name).facts
     theirs = facts.get("options", {}).get(source, {})
