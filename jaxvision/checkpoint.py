@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import hashlib
 import json
 import logging
 import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +25,8 @@ from jaxvision import hosts, parallel
 from jaxvision.config import write_json
 from jaxvision.interfaces import TrainState, Tree
 
-VALUES = "values.json"  # in a checkpoint's folder, where its evaluation came after it
+VALUES = "values.json"  # in a checkpoint's folder: those of its evaluation, which follows it
+SAVE_SECONDS = 180  # that processes wait for one another in a save; longer, and one of them could not write
 Best = tuple[str, str] | None  # the value that chooses, and "max" or "min"
 
 
@@ -85,6 +88,11 @@ def _digest(tree: Any) -> str:
     return f"{sum(map(int, hosts.gather_texts(str(ours)))) % 2**64:016x}"
 
 
+def _sum_of(values: Any) -> str:
+    """A hash of plain values."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
 def _finished(folder: Path) -> list[int]:
     """Lists the steps that are whole on disk, by their folders' names alone."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
@@ -93,6 +101,8 @@ def _finished(folder: Path) -> list[int]:
 def _reason(error: BaseException) -> str:
     """What the system says is wrong, out of what the layers above make of it."""
     text = " ".join(str(error).split())
+    if "barrier" in text or "DEADLINE_EXCEEDED" in text:
+        return "another process could not write its part, or has ended"
     known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
     return next((reason for reason in known if reason in text), f"{type(error).__name__}: {text[:300]}")
 
@@ -114,36 +124,35 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,  # those that a kill left
+            async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
         )
         items = ("model", "training", "report")
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=items)
 
         for step in self.steps():
-            self._score(step, self._values(step))
+            self._score(step, self._values(step) or {})
 
-    def _values(self, step: int) -> dict[str, float]:
-        """Reads the validation values that a checkpoint carries, or got later; none where it is damaged."""
-        args = self._ocp.args
-        added = self._added(step)
-        if added is not None:
-            return added
+    def _values(self, step: int) -> dict[str, float] | None:
+        """Reads the values of a checkpoint's evaluation; None where none followed it, and where they are damaged."""
         try:
-            return self._manager.restore(step, args=args.Composite(report=args.JsonRestore()))["report"]["values"]
-        except Exception:  # whatever its layers make of damaged bytes; who restores it is told
-            return {}
-
-    def _added(self, step: int) -> dict[str, float] | None:
-        """Reads the values that a checkpoint got after it was saved."""
-        try:
-            return json.loads((self._folder / str(step) / VALUES).read_text())
-        except (OSError, ValueError):
+            content = json.loads((self._folder / str(step) / VALUES).read_text())
+            if content["digest"] == _sum_of(content["values"]):
+                return content["values"]
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        warnings.warn(f"the values of the checkpoint of step {step} are damaged, and do not choose", stacklevel=2)
+        return None
 
     def add_values(self, step: int, values: dict[str, float]) -> None:
-        """Gives a checkpoint validation values that it was saved without."""
+        """Gives a checkpoint the validation values of its evaluation, which may be empty. Raises OSError."""
+        self.wait()
         self._score(step, values)
-        if hosts.is_first():
-            write_json(self._folder / str(step) / VALUES, values)
+        content = {"values": values, "digest": _sum_of(values)}
+        path = self._folder / str(step) / VALUES
+        with self._writing():
+            hosts.together(lambda: write_json(path, content) if hosts.is_first() else None)
 
     def _score(self, step: int, values: dict[str, float]) -> None:
         if self._best and math.isfinite(values.get(self._best[0], math.nan)):
@@ -158,12 +167,11 @@ class Checkpoints:
     def _rank(self, step: int) -> tuple[float, int]:
         return self._scores.get(step, -math.inf), step
 
-    def save(self, state: TrainState, *, values: dict[str, float], sums: dict[str, float]) -> None:
-        """Saves the state at its step, with validation values (may be empty) and the sums of the report under way."""
+    def save(self, state: TrainState, *, sums: dict[str, float]) -> None:
+        """Saves the state at its step, with the sums of the report under way."""
         args = self._ocp.args
         model, training = _split(_plain(state))
-        report = {"values": values, "sums": sums, "model": _digest(model), "training": _digest(training)}
-        self._score(int(state.step), values)
+        report = {"sums": sums, "digest": _sum_of(sums), "model": _digest(model), "training": _digest(training)}
         with self._writing():
             self._manager.save(
                 int(state.step),
@@ -203,9 +211,11 @@ class Checkpoints:
             found = dict(hosts.together(lambda: self._manager.restore(step, args=wanted)).items())
         except Exception as error:  # whatever its many layers make of damaged bytes
             raise ValueError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-        for name in likes:
-            if _digest(found[name]) != found["report"].get(name):
-                raise ValueError(f"is damaged: its {name} is not what was saved")
+        report = found["report"]
+        digests = {"digest": _sum_of(report.get("sums")), **{name: _digest(found[name]) for name in likes}}
+        for name, digest in digests.items():
+            if digest != report.get(name):
+                raise ValueError(f"is damaged: its {'report' if name == 'digest' else name} is not what was saved")
         return found
 
     def _read_first(self, steps: list[int], likes: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -226,7 +236,7 @@ class Checkpoints:
     def restore(self, like: TrainState, mesh: Mesh) -> tuple[TrainState, dict[str, float]]:
         """Restores (state, sums of the report under way) of the newest whole checkpoint into the shapes of `like`.
 
-        Those after it, damaged, are deleted. Without any checkpoint, gives `like` and no sums.
+        Those after it, damaged, are put aside. Without any checkpoint, gives `like` and no sums.
         """
         steps = self.steps()
         if not steps:
@@ -234,9 +244,7 @@ class Checkpoints:
         plain = jax.eval_shape(_plain, like)
         model, training = _split(parallel.abstract(plain, parallel.split_state(plain, mesh)))
         step, found = self._read_first(steps[::-1], {"model": model, "training": training})
-        for other in steps:
-            if other > step:
-                self._manager.delete(other)
+        self._put_aside([other for other in steps if other > step])
         rest = found["training"]
         state = TrainState(
             rest["step"],
@@ -244,8 +252,18 @@ class Checkpoints:
             key=jax.random.wrap_key_data(rest["key"]),
             **found["model"],
         )
-        is_evaluated = self._added(step) is not None
+        is_evaluated = self._values(step) is not None
         return state, {} if is_evaluated else found["report"]["sums"]
+
+    def _put_aside(self, steps: list[int]) -> None:
+        """Renames checkpoints that could not be read, so that their steps can be saved anew and nothing is lost."""
+        if steps and hosts.is_first():
+            for step in steps:
+                place = self._folder / str(step)
+                place.rename(place.with_name(f"damaged-{step}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        if steps:
+            hosts.gather_texts("")  # the others wait
+            self._manager.reload()
 
     def restore_model(self, steps: list[int], like: Judged, mesh: Mesh, *, ema: bool) -> tuple[int, Judged]:
         """Restores (step, (params, model_state)) of the first whole of the steps: the averages where there are some."""
@@ -281,7 +299,8 @@ def contents(folder: Path) -> dict[str, Any]:
         "training": ocp.args.StandardRestore(),
         "report": ocp.args.JsonRestore(),
     }
-    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with jax.enable_x64(True), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**items))
     leaves, _ = jax.tree_util.tree_flatten_with_path(dict(found.items()))
     return {

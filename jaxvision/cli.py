@@ -145,10 +145,15 @@ def launch(argv: Argv) -> None:
     if values.deterministic:
         hosts.make_deterministic()
     hosts.start(values.coordinator, values.num_processes, values.process_id)
-    registry.load_plugins(values.plugins)  # before an experiment's own module may need them
-    base, registering = load_experiment(values.experiment) if values.experiment else (Config(), [])
+
+    def configured():
+        registry.load_plugins(values.plugins)  # before an experiment's own module may need them
+        base, registering = load_experiment(values.experiment) if values.experiment else (Config(), [])
+        return base.replace(**_given(values)), registering
+
+    config, registering = hosts.together(configured)
     result = train(
-        base.replace(**_given(values)),
+        config,
         workdir=values.workdir,
         data_dir=values.data_dir,
         plugins=[*values.plugins, *registering],
@@ -356,6 +361,12 @@ def _is_told(error: BaseException) -> bool:
     return (module.partition(".")[0] == "jaxvision" or module in known) and line.lstrip().startswith("raise ")
 
 
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {os.fspath(error.filename)!r}"
+    return " ".join(str(error).split())
+
+
 def _again(argv: Argv, workdir: str) -> str:
     """Writes the command that goes on where an interrupted one stopped."""
     named = [word for word in argv if word.lstrip("-").startswith("workdir")]
@@ -365,10 +376,11 @@ def _again(argv: Argv, workdir: str) -> str:
 def run(command: str, argv: Argv) -> int:
     """Runs a command and gives its exit status: 2 after bad input, told in one line on stderr."""
     warnings.showwarning = lambda message, *_, **__: print(f"jaxvision: warning: {message}", file=sys.stderr)
-    from jaxvision.interrupts import Interrupted
+    from jaxvision.interrupts import Interrupted, before_runs
 
     try:
-        COMMANDS[command](argv)
+        with before_runs():
+            COMMANDS[command](argv)
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -384,7 +396,7 @@ def run(command: str, argv: Argv) -> int:
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         if not (isinstance(error, OSError) or _is_told(error)):
             raise
-        print(f"jaxvision: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jaxvision: {_in_one_line(error)}", file=sys.stderr)
         return 2
 
 

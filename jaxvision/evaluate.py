@@ -88,6 +88,11 @@ def evaluate(
         return run_split(trained.run, eval_step, trained.params, trained.model_state, part, config.eval_batch_size)
 
     values, predictions = measure(chosen)
+    if not np.isfinite(predictions).all():
+        raise FloatingPointError(
+            f"the predictions of step {trained.step} in {str(path)!r} are not finite: its training had diverged; begin "
+            "anew with a lower --learning_rate"
+        )
     report = {
         "split": split,
         "num_examples": len(chosen),

@@ -5,15 +5,22 @@ Where there is one process, all of this costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 Value = TypeVar("Value")
+
+SILENT_SECONDS = 10  # of waiting for others, before that is told
+SHUTDOWN_SECONDS = 120  # that one which has ended waits for the others; the first may still draw its report
 
 
 def _is_launched_with_others() -> bool:
@@ -55,7 +62,14 @@ def start(coordinator: str | None = None, num_processes: int | None = None, proc
         )
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, local_device_ids=_all_gpus_of_a_lone_task())
+        with _waiting(coordinator, num_processes):
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                local_device_ids=_all_gpus_of_a_lone_task(),
+                shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+            )
     except (ValueError, RuntimeError) as error:
         if missing and not _is_launched_with_others() and "coordinator_address" in str(error):
             return  # a machine with TPUs that is no part of a pod
@@ -63,6 +77,20 @@ def start(coordinator: str | None = None, num_processes: int | None = None, proc
             f"this process is one of several that JAX cannot join by itself ({' '.join(str(error).split())[:200]}): "
             "give --coordinator, --num_processes and --process_id, or --num_processes=1 if it trains alone"
         ) from None
+
+
+@contextlib.contextmanager
+def _waiting(coordinator: str | None, num_processes: int | None) -> Iterator[None]:
+    """Says after some seconds what a process is waiting for."""
+    whom = f"all {num_processes} processes" if num_processes else "the other processes"
+    where = f" at {coordinator}" if coordinator else ""
+    line = f"jaxvision: waiting for {whom} to join{where}, for up to 5 minutes"
+    timer = threading.Timer(SILENT_SECONDS, lambda: print(line, file=sys.stderr, flush=True))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def make_deterministic() -> None:
@@ -123,10 +151,14 @@ def from_first(text: str) -> str:
     return gather_texts(text)[0]
 
 
-def check_same(text: str, *, what: str) -> None:
-    """Raises ValueError on all hosts where a text, the sum of something, is not the same on all."""
-    if len(set(gather_texts(text))) > 1:
-        raise ValueError(f"the hosts of this run differ in their {what}; give all of them the same")
+def check_same(values: Mapping[str, Any]) -> None:
+    """Raises ValueError on all hosts where named values are not the same on all, saying which."""
+    found = [json.loads(text) for text in gather_texts(json.dumps(values))]
+    other = next((place for place, each in enumerate(found) if each != found[0]), None)
+    if other is not None:
+        names = [name for name in values if found[0].get(name) != found[other].get(name)]
+        told = ", ".join(f"{name} {found[0].get(name)!r} and {found[other].get(name)!r}" for name in names)
+        raise ValueError(f"processes 0 and {other} differ: {told}; give all of them the same")
 
 
 def heard(received: Sequence[int], vote: Any) -> int:

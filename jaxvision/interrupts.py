@@ -22,10 +22,32 @@ class Stopped(Exception):
     """An evaluation was left half-way, because the run is told to stop."""
 
 
+_unheard: list[int] = []  # signals that came before a run could receive them, and that did not end it
+
+
+@contextlib.contextmanager
+def before_runs() -> Iterator[None]:
+    """Ends by Ctrl-C as ever, and remembers it: what is called from within JAX may swallow the exception."""
+    _unheard.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def receive(number, _frame):
+        _unheard.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, receive)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM instead of dying by them; the second one ends the process as ever."""
-    received: list[int] = []
+    received: list[int] = [*_unheard]
     if threading.current_thread() is not threading.main_thread():
         yield received
         return

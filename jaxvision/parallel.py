@@ -30,8 +30,10 @@ def read_mesh(spec: str) -> dict[str, int]:
         name, _, size = (word.strip() for word in part.partition("="))
         if name not in AXES:
             raise ValueError(f"mesh {spec!r}: no axis {name!r}{nearest(name, AXES)}; wanted data=2,fsdp=4 or the like")
-        if name in sizes or not size.isdigit() or int(size) < 1:
-            raise ValueError(f"mesh {spec!r}: {part!r} is no size; wanted data=2,fsdp=4 or the like, each axis once")
+        if name in sizes:
+            raise ValueError(f"mesh {spec!r} gives the axis {name!r} twice; wanted data=2,fsdp=4 or the like")
+        if not size.isdigit() or int(size) < 1:
+            raise ValueError(f"mesh {spec!r}: {part!r} is no size of 1 or more; wanted data=2,fsdp=4 or the like")
         sizes[name] = int(size)
     return sizes
 
@@ -47,8 +49,9 @@ def make_mesh(spec: str = "", devices: Sequence[Any] | None = None) -> Mesh:
     data = sizes.get("data", max(len(available) // fsdp, 1))
     wanted = data * fsdp
     if wanted > len(available) or (wanted < len(available) and jax.process_count() > 1):
+        exactly = "exactly" if jax.process_count() > 1 else "at most"
         there = f"there {'is' if len(available) == 1 else 'are'} {len(available)}"
-        raise ValueError(f"mesh {spec!r} wants {wanted} devices, and {there}: the axes' product must be that number")
+        raise ValueError(f"mesh {spec!r} wants {wanted} devices, and {there}: the axes' product must be {exactly} that")
     return Mesh(np.array(available[:wanted]).reshape(data, fsdp), AXES)
 
 

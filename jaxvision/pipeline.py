@@ -40,11 +40,11 @@ class Order:
 
 
 def check_batch_size(batch_size: int, split: Split) -> None:
-    """Raises ValueError where a batch is larger than the training split."""
+    """Raises ValueError where what one step learns from is larger than the training split."""
     if batch_size > len(split):
         raise ValueError(
-            f"batch_size={batch_size} is larger than the training split of {len(split)}; "
-            f"wanted at most that: --batch_size={len(split)}"
+            f"a step of {batch_size} examples is larger than the training split of {len(split)}; wanted at most that, "
+            "as --batch_size times --accumulate"
         )
 
 

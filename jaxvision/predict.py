@@ -59,6 +59,7 @@ def predict(
     """
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     run = trained.run
+    runs.use_double(run.config)
     preprocessing = run.signature.preprocessing
     is_named = isinstance(inputs, str | Path) or (len(inputs) and isinstance(inputs[0], str | Path))
     if not is_named:

@@ -57,9 +57,10 @@ def use_compilation_cache() -> None:
 _enabled_double = False  # whether it was us who changed JAX's switch, which holds for the whole process
 
 
-def _use_double(is_wanted: bool) -> None:
+def use_double(config: Config) -> None:
     """Switches numbers of 64 bits on for a run that wants them, and off again for the next that does not."""
     global _enabled_double
+    is_wanted = config.precision == "f64"
     is_on = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
     if is_wanted != is_on and (is_wanted or _enabled_double):
         jax.config.update("jax_enable_x64", is_wanted)
@@ -155,7 +156,7 @@ def assemble(config: Config, signature: Signature, mesh: Mesh, *, axis_name: str
     use_compilation_cache()
     task: Task = registry.tasks.build(config.task, num_classes=len(signature.classes))
     model = _build_model(config, task.output_size, axis_name)
-    _use_double(config.precision == "f64")
+    use_double(config)
     model = step.computing(model, signature.preprocessing, precision=config.precision)
     run = Run(config, signature, task, model, mesh)
     _check_outputs(run)  # shapes that do not fit show here, at no cost

@@ -139,6 +139,15 @@ def _averaged(ema: Tree, new: Tree, step: Array, decay: float) -> Tree:
     return jax.tree.map(lambda a, b: (a + rate * (b - a)).astype(a.dtype), ema, new)
 
 
+def _is_schedule(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
+
+
+def _kept(is_wanted: Array, new: Any, old: Any) -> Any:
+    """Gives the new value where it is wanted, else the old; the schedule of the learning rate moves on regardless."""
+    return new if new is old or _is_schedule(new) else jnp.where(is_wanted, new, old)
+
+
 def make_train_step(
     model: Model,
     task: Task,
@@ -188,7 +197,7 @@ def make_train_step(
         if skip_nonfinite:
             finite = jnp.isfinite(means["loss"]) & jnp.isfinite(means["gradient_norm"])
             old = state._replace(step=new.step)
-            new = jax.tree.map(lambda a, b: a if a is b else jnp.where(finite, a, b), new, old)
+            new = jax.tree.map(lambda a, b: _kept(finite, a, b), new, old, is_leaf=_is_schedule)
         return new, means
 
     return train_step

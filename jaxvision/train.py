@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -40,14 +41,30 @@ def is_due(step: int, config: Config, num_examples: int) -> bool:
     """Says whether an evaluation follows a step: every eval_every steps, or else where an epoch ends."""
     if config.eval_every:
         return step % config.eval_every == 0
-    return step * config.batch_size // num_examples > (step - 1) * config.batch_size // num_examples
+    return step * config.step_size // num_examples > (step - 1) * config.step_size // num_examples
+
+
+def _evaluated(job: Job, state: TrainState, sums: Sums, log: logs.Log, checkpoints, received: list[int]) -> bool:
+    """Evaluates the state just saved, logs the rows, gives its checkpoint the values; False where a signal ends it."""
+    values = _report(job, state, sums, log, received)
+    if values is not None:
+        checkpoints.add_values(int(state.step), values)
+    return values is not None
 
 
 def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: list[int]) -> Sums | None:
-    """Logs a row for train, and one for validation whose values it gives; None where a signal ends the evaluation."""
+    """Logs a row for train, and one for validation whose values it gives; None where a signal ends the evaluation.
+
+    Raises FloatingPointError where all steps that it reports were skipped.
+    """
     config, number = job.run.config, int(state.step)
     place = {"step": number, "epoch": number * config.step_size / len(job.data.train)}
     counts = {name: sums.get(name, 0.0) for name in ("count", "num_skipped", "seconds")}
+    if not counts["count"]:
+        raise FloatingPointError(
+            f"all {counts['num_skipped']:.0f} steps up to step {number} were skipped, as their loss or gradient is not "
+            "finite: the parameters are past mending; begin anew with a lower --learning_rate or --clip_norm=1"
+        )
     train = {name: total / counts["count"] for name, total in sums.items() if name not in counts}
     if counts["num_skipped"]:
         train["num_skipped"] = counts["num_skipped"]
@@ -69,7 +86,8 @@ def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: li
         except Stopped:
             return None
         rows.append({**place, "split": "validation", **values})
-    log.report(*rows, num_images=round(counts["count"] + counts["num_skipped"]) * config.step_size)
+    num_images = round(counts["count"] + counts["num_skipped"]) * config.step_size
+    hosts.together(lambda: log.report(*rows, num_images=num_images))
     return values
 
 
@@ -79,9 +97,9 @@ def _add(sums: Sums, number: int, means: dict[str, Any], log: logs.Log, on_nonfi
     wrong = [f"{name} is {finished[name]}" for name in ("loss", "gradient_norm") if not math.isfinite(finished[name])]
     if wrong and on_nonfinite == "stop":
         raise FloatingPointError(
-            f"{' and '.join(wrong)} at step {number}; stopped, and the checkpoints before it are kept: go on with "
-            "--on_nonfinite=skip, or try a lower --learning_rate, --clip_norm=1 or a schedule with warmup in another "
-            "--workdir"
+            f"{' and '.join(wrong)} at step {number}; stopped, and what was saved before it is kept: try a lower "
+            "--learning_rate, --clip_norm=1 or a schedule with warmup in another --workdir, or go on with "
+            "--on_nonfinite=skip where it is a rare batch's doing"
         )
     log.step(finished)
     added = {"num_skipped": 1.0} if wrong else {**finished, "count": 1.0}
@@ -98,6 +116,10 @@ class _Clock:
         began, self._began = self._began, time.perf_counter()
         return {**sums, "seconds": sums.get("seconds", 0.0) + self._began - began}
 
+    def skip(self) -> None:
+        """Leaves out what has passed since."""
+        self._began = time.perf_counter()
+
 
 def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
     """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
@@ -112,10 +134,11 @@ def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: 
         due = number == job.num_steps or is_due(number, config, len(job.data.train))
         signal = hosts.heard(received, votes)
         if due or signal or (config.save_every and number % config.save_every == 0):
-            sums, pending = clock.added(_add(sums, number, means, log, config.on_nonfinite)), None
-            values = _report(job, state, sums, log, received) if due and not signal else None
-            sums = sums if values is None else {}
-            checkpoints.save(state, values=values or {}, sums=sums)
+            sums, votes, pending = clock.added(_add(sums, number, means, log, config.on_nonfinite)), vote, None
+            checkpoints.save(state, sums=sums)  # before the evaluation, which may be long: nothing is lost in it
+            if due and not signal and _evaluated(job, state, sums, log, checkpoints, received):
+                sums = {}
+            clock.skip()
             signal = hosts.heard(received, votes)
             if signal:
                 return number, signal
@@ -184,10 +207,8 @@ def _fit(job: Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Conf
             job = job.on_features(state.params, state.model_state)
         received = held.enter_context(signals())
         if is_unreported:  # a signal came before or in the evaluation of this step
-            values = _report(job, state, sums, log, received)
-            if values is None:
+            if not _evaluated(job, state, sums, log, checkpoints, received):
                 raise Interrupted(received[0], path, start, job.num_steps)
-            checkpoints.add_values(start, values)
             sums = {}
         profiler = held.enter_context(contextlib.closing(_Profiler(path / "profile" if profile else None)))
         rows = parallel.host_rows(config.step_size, job.run.mesh)
@@ -232,6 +253,7 @@ def train(
     Raises ValueError for what does not fit, before anything is written; Interrupted after a signal, saved.
     """
     registry.load_plugins(plugins)
+    runs.use_double(config)
     config = config if dataset is None else config.replace(dataset=runs.IN_MEMORY)
     hosts.together(lambda: check_specs(config, dataset is None))
     place = Path(hosts.from_first(str(Path(workdir).expanduser() if workdir else workdirs.fresh(config))))
@@ -241,8 +263,7 @@ def train(
         lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
     )
     job = hosts.together(lambda: prepare(runs.build(config, data, data_dir=data_dir, plugins=plugins), data, found))
-    hosts.check_same(repr(config), what="config")
-    hosts.check_same(job.run.signature.data, what="data")
+    hosts.check_same({**dataclasses.asdict(config), "data": job.run.signature.data})
     with workdirs.entered(place, config, job.run.signature) as path:
         with contextlib.closing(
             checkpoint.Checkpoints(path / "checkpoints", best=job.run.task.best, keep=config.keep)

@@ -52,7 +52,7 @@ BAD_FLAGS = {
     "--batch_size=many": "batch_size",
     "--batch_size=0": "batch_size=0 must be at least 1",
     "--batch_size=-4": "batch_size=-4 must be at least 1",
-    "--batch_size=100": "batch_size=100 is larger than the training split of 42",
+    "--batch_size=100": "a step of 100 examples is larger than the training split of 42",
     "--batch_size=18": "batch_size=18 cannot be split over 4 devices; the nearest are 16 or 20",
     "--epochs=0": "epochs=0 must be at least 1",
     "--learning_rate=-1": "learning_rate=-1.0 must be above 0",

@@ -25,12 +25,19 @@ FLAGS = [
 ]
 
 
+SHORT_SAVES = (
+    "-c",
+    "import os, sys; from jaxvision import checkpoint; checkpoint.SAVE_SECONDS = int(os.environ['SAVE_SECONDS']); "
+    "from jaxvision.cli import run; sys.exit(run('launch', sys.argv[1:]))",
+)
+
+
 @pytest.fixture
 def launch(tmp_path, root):
     """Starts one process, or two that join: a list of processes, their output in files beside the workdir."""
     processes = []
 
-    def start(*flags, num_processes=2, extra=((), ()), environments=()):
+    def start(*flags, num_processes=2, extra=((), ()), environments=(), code=("scripts/launch.py",)):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -43,7 +50,7 @@ def launch(tmp_path, root):
             joined = [f"--coordinator=localhost:{port}", f"--num_processes={num_processes}", f"--process_id={place}"]
             words = [
                 sys.executable,
-                "scripts/launch.py",
+                *code,
                 *FLAGS,
                 *flags,
                 *extra[place],
@@ -99,8 +106,9 @@ def test_two_processes_train_as_one(launch, tmp_path, precision, mesh):
         assert difference**0.5 <= 1e-9 * sum(float((np.asarray(x) ** 2).sum()) for x in a) ** 0.5
 
 
-def test_a_signal_to_one_process_stops_both_and_they_go_on(launch, tmp_path):
-    flags = ["--steps=400", "--eval_every=200", "--save_every=3", f"--workdir={tmp_path / 'run'}"]
+@pytest.mark.parametrize("save_every", [1, 3])
+def test_a_signal_to_one_process_stops_both_and_they_go_on(launch, tmp_path, save_every):
+    flags = ["--steps=400", "--eval_every=200", f"--save_every={save_every}", f"--workdir={tmp_path / 'run'}"]
     processes, deadline = launch(*flags), time.monotonic() + 120
     while not list((tmp_path / "run").glob("checkpoints/[0-9]*")):
         assert time.monotonic() < deadline and all(p.poll() is None for p in processes)
@@ -121,8 +129,32 @@ def test_what_one_process_is_refused_ends_both(launch, tmp_path):
         lines = [line for line in text.splitlines() if line.startswith("jaxvision: ")]
         assert status == 2 and len(lines) == 1 and "holds other things than a training run" in lines[0]
     for status, text in ended(launch(f"--workdir={tmp_path / 'new'}", extra=(("--seed=1",), ("--seed=2",)))):
-        assert status == 2 and "the hosts of this run differ in their config" in text
+        assert status == 2 and "processes 0 and 1 differ: seed 1 and 2; give all of them the same" in text
     assert not (tmp_path / "new").exists()
+
+
+def test_what_is_refused_before_the_data_are_opened_ends_both(launch, tmp_path):
+    processes = launch(f"--workdir={tmp_path / 'run'}", extra=(("--steps=1",), ("--steps=0",)))
+    for status, text in ended(processes, seconds=60):
+        lines = [line for line in text.splitlines() if line.startswith("jaxvision: ")]
+        assert status == 2 and len(lines) == 1 and "steps=0 must be at least 1" in lines[0]
+
+
+def test_a_disk_that_is_full_for_one_ends_both(launch, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system wants root")
+    monkeypatch.setenv("SAVE_SECONDS", "15")
+    try:
+        model = ["--model=mlp(hidden=(800,))", "--steps=60", "--save_every=5", "--eval_every=1000"]
+        for status, text in ended(launch(*model, f"--workdir={disk / 'run'}", code=SHORT_SAVES), seconds=120):
+            lines = [line for line in text.splitlines() if line.startswith("jaxvision: ")]
+            assert status == 2 and "a checkpoint cannot be written to" in lines[-1], text
+        assert jv.load(disk / "run").step >= 5
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_lone_process_joins_none(monkeypatch):
@@ -147,7 +179,7 @@ def test_a_clusters_launcher_is_recognised(monkeypatch, environment, local_devic
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     hosts.start()
-    assert joined == [((None, None, None), {"local_device_ids": local_device_ids})]
+    assert joined == [((None, None, None), {"local_device_ids": local_device_ids, "shutdown_timeout_seconds": 120})]
 
 
 def test_processes_join_as_under_slurm(launch, tmp_path):

@@ -140,7 +140,7 @@ def test_a_mesh_is_what_is_written(spec, shape):
     ("spec", "why"),
     [
         ("date=2", "no axis 'date'; did you mean 'data'"),
-        ("data=2,data=2", "each axis once"),
+        ("data=2,data=2", "gives the axis 'data' twice"),
         ("data=two", "'data=two' is no size"),
         ("data=0", "'data=0' is no size"),
         ("data=8", "wants 8 devices, and there are 4"),

@@ -48,7 +48,7 @@ def test_a_batch_of_many_epochs_is_possible_for_the_order():
 
 
 def test_batches_larger_than_the_split_are_refused():
-    with pytest.raises(ValueError, match="batch_size=11 is larger than the training split of 10"):
+    with pytest.raises(ValueError, match="a step of 11 examples is larger than the training split of 10"):
         pipeline.check_batch_size(11, SPLIT)
     pipeline.check_batch_size(10, SPLIT)
 

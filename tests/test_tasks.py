@@ -83,3 +83,16 @@ def test_impossible_arguments_are_refused(spec):
 def test_binary_of_three_classes_is_refused():
     with pytest.raises(ValueError, match=r"needs two classes; these data have 3: use --task=multiclass"):
         registry.tasks.build("binary", num_classes=3)
+
+
+def test_what_is_not_a_number_is_never_among_the_five_best():
+    import jax.numpy as jnp
+
+    from jaxvision import registry
+    from jaxvision.models.linen import Model
+
+    task = registry.tasks.build("multiclass", num_classes=10)
+    model = Model(lambda key, x: ({}, {}), lambda params, state, x, *, train, key: (x, state))
+    batch = {"inputs": jnp.full((2, 10), jnp.nan), "targets": jnp.array([0, 9]), "mask": jnp.ones(2)}
+    values, _ = task.loss(model, {}, {}, batch, train=False, key=None)
+    assert values["top_5_accuracy"].tolist() == [0.0, 0.0]

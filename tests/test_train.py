@@ -320,7 +320,8 @@ def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
     scores = {r["step"]: r["accuracy"] for r in result.history if r["split"] == "validation"}
     best = max(scores, key=lambda step: (scores[step], step))
     kept = {int(p.name) for p in (result.workdir / "checkpoints").iterdir() if p.name.isdigit()}
-    assert kept == {best, 11, 12}
+    before = max((step for step in scores if step < 12), key=lambda step: (scores[step], step))
+    assert kept == {best, before, 11, 12}  # the last save came before its own evaluation
     assert result.test["step"] == best and jv.load(result.workdir).step == best
     assert jv.load(result.workdir, step=11).step == 11
     with pytest.raises(ValueError, match="has not a checkpoint of step 1;"):
@@ -402,10 +403,11 @@ def test_updates_that_are_not_finite_are_dropped_and_counted(tmp_path, monkeypat
     poisoned(monkeypatch, 4)
     run = jv.train(config, workdir=tmp_path / "run")
     assert run.history[0]["num_skipped"] == 1 and np.isfinite(run.history[0]["loss"])
-    three, four, five = (
-        {k: v for k, v in arrays(run.workdir, step).items() if "['step']" not in k} for step in (3, 4, 5)
-    )
-    assert three == four and four != five
+    three, four, five = (arrays(run.workdir, step) for step in (3, 4, 5))
+    changed = {path for path in three if three[path] != four[path]}
+    (schedule,) = (path for path in three if path.endswith("['count']"))
+    assert changed == {"['training']['step']", schedule}  # by which the learning rate is the one that the rows say
+    assert four != five
 
 
 def damage(step, how):
@@ -426,12 +428,26 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(straight, tmp_pa
     with pytest.warns(UserWarning, match=rf"the checkpoint of step {saved[-1]} .*; that of step {saved[-2]} is taken"):
         jv.train(CONFIG, workdir=copy)
     assert arrays(copy) == arrays(straight.workdir) and rows(copy) == rows(straight.workdir)
+    aside = list((copy / "checkpoints").glob(f"damaged-{saved[-1]}-*"))
+    assert len(aside) == 1 and (aside[0] / "model").is_dir()  # whoever was wrong about it, it is not lost
     for step in saved:
         damage(copy / "checkpoints" / str(step), how)
     with pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"):
         jv.train(CONFIG, workdir=copy)
     with pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"):
         jv.load(copy)
+
+
+def test_damaged_values_choose_nothing_and_are_measured_again(straight, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(straight.workdir, copy)
+    file = copy / "checkpoints" / "10" / "values.json"
+    content = json.loads(file.read_text())
+    values = content["values"]
+    file.write_text(json.dumps({**content, "values": {**values, "accuracy": 0.125}}))
+    with pytest.warns(UserWarning, match="the values of the checkpoint of step 10 are damaged"):
+        jv.train(CONFIG, workdir=copy)
+    assert json.loads(file.read_text())["values"] == values and rows(copy) == rows(straight.workdir)
 
 
 def test_damage_is_told_in_one_line(straight, tmp_path, root):
@@ -458,6 +474,37 @@ def test_the_signature_describes_the_inputs(straight):
     assert signature["preprocessing"]["size"] == [8, 8] and "jax" in signature["versions"]
     loaded = jv.load(straight.workdir)
     assert loaded.run.signature.preprocessing.size == (8, 8) and loaded.step == straight.test["step"]
+
+
+def test_where_all_steps_are_skipped_the_run_ends_and_says_so(tmp_path):
+    config = CONFIG.replace(on_nonfinite="skip", learning_rate=1e38, optimizer="sgd", schedule="constant", augment="")
+    with pytest.raises(FloatingPointError, match=r"all 4 steps up to step \d+ were skipped.*lower --learning_rate"):
+        jv.train(config.replace(model="mlp(hidden=(4,))", steps=40), workdir=tmp_path / "run")
+
+
+def test_a_model_that_gives_no_numbers_is_not_judged(tmp_path):
+    config = CONFIG.replace(model="mlp(hidden=(4,))", on_nonfinite="skip", learning_rate=1e38, schedule="constant")
+    with pytest.raises(FloatingPointError, match=r"predictions of step 1 in .* are not finite"):
+        jv.train(config.replace(steps=1, eval_every=None), workdir=tmp_path / "run")
+
+
+def test_an_epoch_counts_all_that_a_step_accumulates(tmp_path):
+    config = CONFIG.replace(eval_every=None, steps=None, epochs=3, augment="", model="mlp(hidden=(4,))")
+    whole = jv.train(config.replace(batch_size=20), workdir=tmp_path / "whole")
+    parts = jv.train(config.replace(batch_size=4, accumulate=5), workdir=tmp_path / "parts")
+    assert [row["step"] for row in parts.history] == [row["step"] for row in whole.history]
+
+
+def test_seconds_are_of_training_alone(tmp_path, monkeypatch):
+    read = pipeline.eval_batches
+
+    def slow(*arguments, **options):
+        time.sleep(1.0)
+        yield from read(*arguments, **options)
+
+    monkeypatch.setattr("jaxvision.pipeline.eval_batches", slow)
+    run = jv.train(CONFIG.replace(eval_every=2, model="mlp(hidden=(4,))"), workdir=tmp_path / "run")
+    assert all(row["seconds"] < 0.9 for row in run.history[2:] if row["split"] == "train")
 
 
 @pytest.mark.parametrize("name", registry.optimizers.names())

@@ -33,8 +33,9 @@ def multiclass(*, num_classes: int, label_smoothing: float = 0.0) -> Task:
         correct = jnp.argmax(logits, axis=-1) == jnp.argmax(soft, axis=-1)
         values = {"loss": optax.softmax_cross_entropy(logits, wanted), "accuracy": correct.astype(jnp.float32)}
         if num_classes > 5:
+            # What is not at most the target's is above it: so is what is not a number.
             of_target = jnp.take_along_axis(logits, jnp.argmax(soft, axis=-1, keepdims=True), axis=-1)
-            values["top_5_accuracy"] = ((logits > of_target).sum(axis=-1) < 5).astype(jnp.float32)
+            values["top_5_accuracy"] = ((~(logits <= of_target)).sum(axis=-1) < 5).astype(jnp.float32)
         return values, state
 
     def predict(model, params, state, inputs):
