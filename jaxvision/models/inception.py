@@ -159,6 +159,8 @@ class InceptionV3(nn.Module):
     unused=("AuxLogits",),  # a second head, which helped training before batch norm
     torchvision="inception_v3",
     weights="timm/inception_v3.tv_in1k",
+    mean=(0.5, 0.5, 0.5),  # as the original takes its inputs
+    std=(0.5, 0.5, 0.5),
 )
 def inception_v3(*, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False) -> Model:
     """Inception-v3 (section 6) without the auxiliary head; dropout before the head is 0.5 in torchvision."""
