@@ -26,7 +26,7 @@ def test_model(name):
         "cnn(batch_norm=True, dropout=0.3, padding='SAME')",
         "cnn(channels=(32,), dense=(16, 8))",
         "mlp(hidden=(), dropout=0.5)",
-        "resnet18(stem='cifar')",
+        pytest.param("resnet18(stem='cifar')", marks=pytest.mark.slow),
     ],
 )
 def test_model_option(spec):

@@ -86,8 +86,10 @@ def succeeded(processes):
     return found
 
 
-@pytest.mark.parametrize("precision", ["f64", "f32"])
-@pytest.mark.parametrize("mesh", ["", "fsdp=4"])
+@pytest.mark.parametrize(
+    ("mesh", "precision"),
+    [("", "f64"), ("", "f32"), ("fsdp=4", "f64"), pytest.param("fsdp=4", "f32", marks=pytest.mark.slow)],
+)
 def test_two_processes_train_as_one(launch, tmp_path, precision, mesh):
     flags = [f"--precision={precision}", f"--mesh={mesh}", "--steps=12", "--ema=0.9"]
     together, alone = tmp_path / "together", tmp_path / "alone"
@@ -106,7 +108,7 @@ def test_two_processes_train_as_one(launch, tmp_path, precision, mesh):
         assert difference**0.5 <= 1e-9 * sum(float((np.asarray(x) ** 2).sum()) for x in a) ** 0.5
 
 
-@pytest.mark.parametrize("save_every", [1, 3])
+@pytest.mark.parametrize("save_every", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_signal_to_one_process_stops_both_and_they_go_on(launch, tmp_path, save_every):
     flags = ["--steps=400", "--eval_every=200", f"--save_every={save_every}", f"--workdir={tmp_path / 'run'}"]
     processes, deadline = launch(*flags), time.monotonic() + 120
