@@ -89,7 +89,7 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     start = _start(run, found)
 
     def begin():
-        return made((start.params, start.state) if start.said else None), start.said
+        return made((start.params, start.state)), start.said
 
     train_step = _compile_step(run, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh)
@@ -102,16 +102,20 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
 
 
 def _start(run: runs.Run, found: pretrained.Weights | None) -> pretrained.Start:
-    """Puts weights in the place of the run's initial parameters; without any, there is nothing to say."""
-    if found is None:
-        return pretrained.Start(None, None, "")
+    """Makes the run's initial parameters and state, with weights in their place where some were found.
+
+    A program of its own makes them, on one device: were they split as they are made, their last bits would be others.
+    """
     like = runs.example_inputs(run)
-    key, _ = jax.random.split(jax.random.key(run.config.seed))  # as where the state is made without weights
+    key, _ = jax.random.split(jax.random.key(run.config.seed))
     params, state = jax.jit(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
-    size, classes = run.signature.preprocessing.size, run.signature.classes
-    return pretrained.begin(
-        run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True
-    )
+    start = pretrained.Start(params, state, "")
+    if found is not None:
+        size, classes = run.signature.preprocessing.size, run.signature.classes
+        start = pretrained.begin(
+            run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True
+        )
+    return start._replace(params=jax.device_get(start.params), state=jax.device_get(start.state))
 
 
 def _frozen(run: runs.Run, shapes: tuple[Tree, Tree]) -> frozenset[str]:
