@@ -273,23 +273,21 @@ def torture(argv: Argv) -> None:
 
 
 def convert(argv: Argv) -> None:
-    """Writes a run's weights for others: jaxvision convert --workdir=runs/first --folder=FOLDER [--names=timm]"""
+    """Writes a run's weights as timm's: jaxvision convert --workdir=runs/first --folder=FOLDER"""
     from jaxvision.convert import convert as run_convert
 
     def define(values):
         _define_places(values)
         flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
         flags.DEFINE_string("folder", None, "where model.safetensors and config.json are written", flag_values=values)
-        flags.DEFINE_string("names", "timm", "whose names the parameters get: timm or torchvision", flag_values=values)
 
     values, rest = _parse("convert", convert.__doc__ or "", define, argv)
     _no_arguments("convert", rest)
     _require(values.workdir, "convert needs --workdir=…, the folder of a trained run")
     _require(values.folder, "convert needs --folder=…, where to write")
-    place = run_convert(values.workdir, values.folder, names=values.names, plugins=values.plugins)
+    place = run_convert(values.workdir, values.folder, plugins=values.plugins)
     print(f"wrote {place / 'model.safetensors'} and config.json")
-    if values.names == "timm":
-        print(f"timm.create_model({f'local-dir:{place}'!r}, pretrained=True) loads them")
+    print(f"timm.create_model({f'local-dir:{place}'!r}, pretrained=True) loads them")
 
 
 def parity(argv: Argv) -> None:

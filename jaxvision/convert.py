@@ -1,4 +1,4 @@
-"""The verb convert: a workdir -> a folder with its parameters as safetensors under timm's or torchvision's names."""
+"""The verb convert: a workdir -> a folder with its parameters as safetensors under timm's names."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from pathlib import Path
 
 from jaxvision import registry, weight_files, weights
 from jaxvision import run as runs
-from jaxvision.pretrained import peers
+from jaxvision.pretrained import computes_otherwise, peers
 
 
-def convert(
-    workdir: str | Path | runs.Trained, folder: str | Path, *, names: str = "timm", plugins: Sequence[str] = ()
-) -> Path:
+def convert(workdir: str | Path | runs.Trained, folder: str | Path, *, plugins: Sequence[str] = ()) -> Path:
     """Writes model.safetensors and config.json (classes, preprocessing) into a folder, and gives its path.
 
     timm loads it as `timm.create_model("local-dir:FOLDER", pretrained=True)`, this package as `init_from=FOLDER`.
-    Raises ValueError for a model of which no such names are known.
+    Raises ValueError for a model that timm has not, or that computes otherwise than timm's of that name.
     """
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     spec, signature = trained.run.config.model, trained.run.signature
     name = registry.parse(spec).name
-    known = registry.models.entry(name).facts.get("names", {})
-    if names not in known:
-        of = f"of {', '.join(sorted(known))}" if known else "of no other library"
-        raise ValueError(f"the model {name!r} has parameters under the names {of}; not of {names!r}")
+    names = registry.models.entry(name).facts.get("names", {})
+    if "timm" not in names:
+        raise ValueError(f"timm has no model like {name!r}, so its weights have no names there")
+    if computes_otherwise(spec, "timm"):
+        raise ValueError(f"weights of {spec!r} cannot be converted: {computes_otherwise(spec, 'timm')}")
     place = Path(folder).expanduser()
     weight_files.write(
         place,
-        weights.export(trained.params, trained.model_state, known[names]),
-        architecture=peers(name).get(names, name),
+        weights.export(trained.params, trained.model_state, names["timm"]),
+        architecture=peers(name).get("timm", name),
         preprocessing=signature.preprocessing,
         classes=signature.classes,
     )

@@ -25,7 +25,6 @@ def asked(
     channels: int,
     crop: float | Literal["squash"] | None,
     interpolation: Interpolation | None,
-    default_size: int = 64,
 ) -> Preprocessing:
     """Gives what a data set's arguments ask for; what they leave open is as `wanted`, or else as commonly done.
 
@@ -34,7 +33,7 @@ def asked(
     if channels not in (1, 3):
         raise ValueError(f"channels={channels}; wanted 1 (grey) or 3 (colour)")
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))  # the grey of ImageNet
-    size = (default_size, default_size) if wanted is None else wanted.size
+    size = (64, 64) if wanted is None else wanted.size
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(size) < 1:

@@ -102,20 +102,27 @@ def begin(
         fitted = weights.fit(found.tensors, params, state, names, size=size, unused=unused, skip=heads)
     _check(spec, found, fitted, heads)
     said += [f"adapted {text}" for text in fitted.adapted]
-    said += _otherwise(spec, fitted.source)
+    otherwise = computes_otherwise(spec, fitted.source) if fitted.source in names else ""
+    said += [f"{otherwise}, which is not quite this model"] if otherwise else []
     said += [f"left out {len(fitted.unused)} of {', '.join(unused)}, which this model has not"] if fitted.unused else []
     return Start(fitted.params, fitted.state, f"begins with {found.place}: {'; '.join(said)}")
 
 
-def _otherwise(spec: str, source: str) -> list[str]:
-    """Says how to compute as the source does, where its network has another epsilon or the like than the model."""
+def computes_otherwise(spec: str, source: str) -> str:
+    """Says how the model that a spec names would compute as a library's, where it does not; "" where it does.
+
+    What drops at random acts in training alone, and is no difference.
+    """
     name, arguments = registry.parse(spec)
-    facts = registry.models.entry(name).facts
-    theirs = facts.get("options", {}).get(source, {})
-    differing = {k: v for k, v in theirs.items() if arguments.get(k, registry.models.default(name, k)) != v}
-    if not differing:
-        return []
-    return [f"{source} computes as {registry.Spec(name, {**arguments, **differing})}, which is not quite this model"]
+    theirs = registry.models.entry(name).facts.get("options", {}).get(source, {})
+    names = (arguments.keys() | theirs.keys()) - {"dropout", "drop_path"}
+    defaults = {each: registry.models.default(name, each) for each in names}
+    differing = {
+        each: theirs.get(each, defaults[each])
+        for each in sorted(names)
+        if arguments.get(each, defaults[each]) != theirs.get(each, defaults[each])
+    }
+    return f"{source}'s is {registry.Spec(name, {**arguments, **differing})}" if differing else ""
 
 
 def _told(fitted: weights.Fitted, path: str) -> str:

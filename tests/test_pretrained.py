@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ import pytest
 import safetensors.numpy
 
 import jaxvision as jv
-from jaxvision import registry, weight_files, weights
+from jaxvision import pretrained, registry, weight_files, weights
 from jaxvision.interfaces import Preprocessing
 
 DATASET = "synthetic(num_examples=60, num_classes=3, image_size=16)"
@@ -330,7 +331,7 @@ def test_images_come_in_the_size_of_the_weights_unless_asked_otherwise(folder, t
 
 
 def test_the_way_to_timm_and_back(source, tmp_path):
-    with pytest.raises(ValueError, match="'resnet20' has parameters under the names of no other library"):
+    with pytest.raises(ValueError, match="timm has no model like 'resnet20'"):
         jv.convert(source, tmp_path / "out")
     run = jv.train(CONFIG.replace(model="resnet18(stem='imagenet')", steps=1), workdir=tmp_path / "run")
     place = jv.convert(run.workdir, tmp_path / "out")
@@ -340,8 +341,42 @@ def test_the_way_to_timm_and_back(source, tmp_path):
     assert found.preprocessing == trained.run.signature.preprocessing
     _, params, state = jv.create_model("resnet18", output_size=3, init_from=str(place), image_size=16)
     assert same((params, state), (trained.params, trained.model_state))
-    with pytest.raises(ValueError, match="not of 'keras'"):
-        jv.convert(trained, tmp_path / "out", names="keras")
+    if importlib.util.find_spec("timm"):
+        from jaxvision import parity
+
+        parity.import_torchvision()
+        import timm
+        import torch
+
+        theirs = timm.create_model(f"local-dir:{place}", pretrained=True).eval()
+        image = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+        wanted = theirs(torch.tensor(image.transpose(0, 3, 1, 2))).detach().numpy()
+        model = registry.models.build("resnet18", output_size=3)
+        np.testing.assert_allclose(
+            model.apply(params, state, image, train=False, key=None)[0], wanted, rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("spec", "source", "told"),
+    [
+        ("resnet18(stem='cifar')", "timm", "timm's is resnet18(stem='imagenet')"),
+        ("mobilenet_v3_small(norm_epsilon=0.001)", "timm", "timm's is mobilenet_v3_small(norm_epsilon=1e-05)"),
+        ("mobilenet_v3_small(dropout=0.2)", "timm", ""),
+        ("mobilenet_v3_small", "torchvision", "torchvision's is mobilenet_v3_small(norm_epsilon=0.001)"),
+        ("efficientnet_b7", "timm", "timm's is efficientnet_b7(norm_epsilon=1e-05)"),
+        ("efficientnet_b7", "torchvision", ""),
+    ],
+)
+def test_how_a_library_computes_is_known_where_it_differs(spec, source, told):
+    assert pretrained.computes_otherwise(spec, source) == told
+
+
+def test_weights_that_would_compute_otherwise_in_timm_are_not_converted(tmp_path):
+    run = jv.train(CONFIG.replace(model="resnet18(stem='cifar')", steps=1), workdir=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"cannot be converted: timm's is resnet18\(stem='imagenet'\)"):
+        jv.convert(run.workdir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_position_embeddings_are_resampled_as_images():

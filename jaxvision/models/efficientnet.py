@@ -80,8 +80,8 @@ def _register(
         f"EfficientNet-{variant.upper()} (tables 1, 2); the paper has dropout={paper_dropout} and drop_path=0.2."
     )
     facts: dict[str, Any] = {"weights": f"timm/{name}.{weights}"} if weights else {}
-    if variant == "b5":
-        facts["options"] = {"torchvision": {"norm_epsilon": 1e-3}}
+    if variant in ("b5", "b6", "b7"):
+        facts["options"] = {"torchvision": {"norm_epsilon": 1e-3}, "timm": {"norm_epsilon": 1e-5}}
     register(
         name, num_parameters=num_parameters, input_size=(size, size, 3), names=_names(stages), torchvision=name, **facts
     )(factory)

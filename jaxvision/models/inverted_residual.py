@@ -15,12 +15,11 @@ import flax.linen as nn
 import jax
 
 from jaxvision.interfaces import Model
-from jaxvision.models.layers import BatchNorm, Conv, drop_path, require_probability
+from jaxvision.models.layers import BatchNorm, Conv, drop_path, he_normal, require_probability
 from jaxvision.models.linen import from_linen, tap
 
 Activation = Callable[[jax.Array], jax.Array]
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 # A depthwise kernel [h, w, 1, C] makes one output of h * w inputs; its fan_out would count those of all channels.
 depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
