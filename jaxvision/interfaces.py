@@ -77,6 +77,18 @@ class Split:
             raise ValueError(f"no share can be cut off {len(self)} examples: no class has two of them")
         return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
 
+    def few(self, per_class: int, *, seed: int) -> Split:
+        """Draws so many examples of each class. Raises ValueError where a class has fewer."""
+        if per_class < 1:
+            raise ValueError(f"per_class={per_class}; wanted a number of training examples of each class, 1 or more")
+        targets, counts = np.unique(self.targets, return_counts=True)
+        if counts.min() < per_class:
+            rarest = targets[counts.argmin()]
+            raise ValueError(f"per_class={per_class}, but class {rarest} has {counts.min()} training examples")
+        rng = np.random.default_rng(seed)
+        chosen = [rng.permutation(np.flatnonzero(self.targets == target))[:per_class] for target in targets]
+        return self.take(np.sort(np.concatenate(chosen)))
+
     @staticmethod
     def of(inputs: np.ndarray, targets: np.ndarray, names: Sequence[str] = ()) -> Split:
         """Makes a split of arrays in memory or mapped into it."""

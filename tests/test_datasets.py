@@ -57,6 +57,23 @@ def test_class_folders_without_splits(photos):
     assert everything(grey.test)[grey.test.targets == 1].mean() > everything(grey.test)[grey.test.targets == 0].mean()
 
 
+def test_few_examples_of_each_class(photos):
+    whole, few = build(f"folder(path='{photos}', image_size=8)"), f"folder(path='{photos}', image_size=8, per_class=3)"
+    dataset = build(few)
+    assert np.bincount(dataset.train.targets).tolist() == [3, 3]
+    assert {*dataset.train.names} < {*whole.train.names} and [*dataset.test.names] == [*whole.test.names]
+    assert [*build(few).train.names] == [*dataset.train.names]
+    by_name = dict(zip(whole.train.names, everything(whole.train), strict=True))
+    for name, image in zip(dataset.train.names, everything(dataset.train), strict=True):
+        np.testing.assert_array_equal(image, by_name[name])
+    drawn = {tuple(whole.train.few(3, seed=seed).names) for seed in range(4)}
+    assert len(drawn) == 4
+    with pytest.raises(ValueError, match="per_class=17, but class 0 has 16 training examples"):
+        build(f"folder(path='{photos}', image_size=8, per_class=17)")
+    with pytest.raises(ValueError, match="per_class=0; wanted a number of training examples"):
+        build(f"folder(path='{photos}', image_size=8, per_class=0)")
+
+
 def moved(photos, tmp_path, *names):
     """Lays the photos out below train and the folders named, five of each class in each of these."""
     root = tmp_path / "laid_out"

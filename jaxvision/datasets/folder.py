@@ -138,6 +138,7 @@ def folder(
     channels: int = 3,
     crop: float | Literal["squash"] | None = None,
     interpolation: Interpolation | None = None,
+    per_class: int | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
     on_bad_image: str = "error",
@@ -148,6 +149,7 @@ def folder(
     image_size is the side in pixels, or (height, width); crop is the share of the largest centred rectangle that is
     kept, "squash" keeps all of the picture. By default both are those of the weights that training begins with, or else
     64 and 1.0, bilinear. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
+    per_class keeps so many training images of each class, drawn by split_seed; by default all.
     """
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
@@ -161,4 +163,6 @@ def folder(
     }
     if "test" not in splits:
         splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
+    if per_class is not None:
+        splits["train"] = splits["train"].few(per_class, seed=split_seed)
     return Dataset(splits["train"], splits.get("validation"), splits["test"], tuple(classes), shape)

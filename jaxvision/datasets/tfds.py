@@ -102,12 +102,14 @@ def read(
     shape: Preprocessing | None = None,
     resize: dict[str, Any] | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    per_class: int | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Dataset:
     """Reads a set from the cache of decoded arrays, or from where it is prepared, or downloads and prepares it first.
 
-    Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
+    Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off. per_class
+    keeps so many training images of each class, drawn by split_seed; None all.
     """
     if not NAME.fullmatch(name):
         raise ValueError(
@@ -138,6 +140,8 @@ def read(
     if "test" not in splits:
         splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
     images = arrays["train_images"]
+    if per_class is not None:
+        splits["train"] = splits["train"].few(per_class, seed=split_seed)
     mean, std = constants or statistics_of(splits["train"])
     size, channels = (images.shape[1], images.shape[2]), images.shape[3]
     classes = tuple(str(c) for c in arrays["classes"])
@@ -153,27 +157,27 @@ FASHION_MNIST = ((0.2860,), (0.3530,))
 
 
 @register("cifar10", input_size=(32, 32, 3), num_classes=10)
-def cifar10(*, data_dir: str | None = None) -> Dataset:
-    """CIFAR-10: 60,000 colour photographs of ten classes (A. Krizhevsky, 2009)."""
-    return read("cifar10", data_dir, constants=CIFAR10)
+def cifar10(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
+    """CIFAR-10: 60,000 colour photographs of ten classes (A. Krizhevsky, 2009); per_class takes so many to train."""
+    return read("cifar10", data_dir, constants=CIFAR10, per_class=per_class, split_seed=split_seed)
 
 
 @register("cifar100", input_size=(32, 32, 3), num_classes=100)
-def cifar100(*, data_dir: str | None = None) -> Dataset:
-    """CIFAR-100: 60,000 colour photographs of a hundred classes (A. Krizhevsky, 2009)."""
-    return read("cifar100", data_dir, constants=CIFAR100)
+def cifar100(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
+    """CIFAR-100: 60,000 colour photographs of 100 classes (A. Krizhevsky, 2009); per_class takes so many to train."""
+    return read("cifar100", data_dir, constants=CIFAR100, per_class=per_class, split_seed=split_seed)
 
 
 @register("mnist", input_size=(28, 28, 1), num_classes=10)
-def mnist(*, data_dir: str | None = None) -> Dataset:
-    """MNIST: 70,000 handwritten digits (Y. LeCun et al., 1998)."""
-    return read("mnist", data_dir, constants=MNIST)
+def mnist(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
+    """MNIST: 70,000 handwritten digits (Y. LeCun et al., 1998); per_class takes so many to train."""
+    return read("mnist", data_dir, constants=MNIST, per_class=per_class, split_seed=split_seed)
 
 
 @register("fashion_mnist", input_size=(28, 28, 1), num_classes=10)
-def fashion_mnist(*, data_dir: str | None = None) -> Dataset:
-    """Fashion-MNIST: 70,000 grey pictures of ten kinds of clothes (H. Xiao et al., 2017)."""
-    return read("fashion_mnist", data_dir, constants=FASHION_MNIST)
+def fashion_mnist(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
+    """Fashion-MNIST: 70,000 grey pictures of clothes (H. Xiao et al., 2017); per_class takes so many to train."""
+    return read("fashion_mnist", data_dir, constants=FASHION_MNIST, per_class=per_class, split_seed=split_seed)
 
 
 @register("tfds")
@@ -184,6 +188,7 @@ def tfds(
     channels: int = 3,
     crop: float | Literal["squash"] | None = None,
     interpolation: Interpolation | None = None,
+    per_class: int | None = None,
     test_fraction: float = 0.2,
     data_dir: str | None = None,
     split_seed: int = 0,
@@ -192,11 +197,20 @@ def tfds(
     """Any other classification set of TensorFlow Datasets, as tfds(name="beans", image_size=96).
 
     image_size is the side in pixels, or (height, width); without it that of the weights that training begins with
-    holds, or else the set's own, where it has one.
+    holds, or else the set's own, where it has one. per_class keeps so many training images of each class, drawn by
+    split_seed; by default all.
     """
     wanted = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
     resize = {"crop": wanted.crop, "interpolation": wanted.interpolation}
     shape = None
     if image_size is not None or preprocessing is not None:
         shape = Preprocessing(wanted.size, channels, (0.0,), (1.0,), **resize)
-    return read(name, data_dir, shape=shape, resize=resize, test_fraction=test_fraction, split_seed=split_seed)
+    return read(
+        name,
+        data_dir,
+        shape=shape,
+        resize=resize,
+        per_class=per_class,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+    )
