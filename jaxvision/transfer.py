@@ -10,14 +10,9 @@ import jax
 
 from jaxvision.interfaces import Model, Tree
 from jaxvision.registry import nearest
+from jaxvision.trees import flat
 
 BACKBONE = "backbone"  # all but the head
-
-
-def paths(tree: Tree) -> list[str]:
-    """Names the leaves of a nest of dicts, as "stage1_block1/conv1/kernel", in the order of their leaves."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return ["/".join(str(getattr(key, "key", key)) for key in path) for path, _ in leaves]
 
 
 def _parents(path: str) -> list[str]:
@@ -39,7 +34,7 @@ def frozen(params: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
     where nothing is left to train, and for "backbone" where the model says not which part is its head.
     """
     wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
-    every = paths(params)
+    every = list(flat(params))
     tops = sorted({path.split("/")[0] for path in every})
     if BACKBONE in wanted and head is None:
         raise ValueError(f"freeze={patterns!r}: the model names no head; freeze its parts by name: {', '.join(tops)}")
@@ -55,7 +50,7 @@ def frozen(params: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
 
 def trained(params: Tree, frozen: Collection[str]) -> Tree:
     """Says of each parameter whether it is trained."""
-    return jax.tree.unflatten(jax.tree.structure(params), [path not in frozen for path in paths(params)])
+    return jax.tree.unflatten(jax.tree.structure(params), [path not in frozen for path in flat(params)])
 
 
 def freeze(model: Model, params: Tree, state: Tree, frozen: Collection[str]) -> Model:
@@ -67,7 +62,7 @@ def freeze(model: Model, params: Tree, state: Tree, frozen: Collection[str]) -> 
         return model
     if model.freeze is None:
         raise ValueError("the model has a state and no `freeze` of its own, so its frozen parts would go on changing")
-    live = {parent for path in paths(params) if path not in frozen for parent in _parents(path)}
+    live = {parent for path in flat(params) if path not in frozen for parent in _parents(path)}
     modules = {parent for path in frozen for parent in _parents(path)} - live
     return model.freeze(frozenset(modules))
 
@@ -119,7 +114,7 @@ def layer_scales(params: Tree, order: Sequence[str], decay: float) -> Tree:
     """
     groups = layers(order)
     depths = {name: len(groups) - 1 - index for index, group in enumerate(groups) for name in group}
-    scales = [decay ** depths[path.split("/")[0]] for path in paths(params)]
+    scales = [decay ** depths[path.split("/")[0]] for path in flat(params)]
     return jax.tree.unflatten(jax.tree.structure(params), scales)
 
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxvision.interfaces import Tree
+from jaxvision.trees import flat
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 Names = Mapping[str, Rules]  # by source
@@ -50,12 +51,6 @@ class Fitted(NamedTuple):
 def is_statistic(name: str) -> bool:
     """Says whether a tensor of this name, ours or another's, is a batch statistic and no parameter."""
     return bool(STATISTIC.search(name))
-
-
-def flat(tree: Tree) -> dict[str, Any]:
-    """The leaves of a nest of dicts, by their paths."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
 
 def _renamed(path: str, rules: Rules) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
-WORDS = {"interfaces", "registry", "config", "metrics", "images"}
+WORDS = {"interfaces", "registry", "config", "metrics", "images", "trees"}
 PLUGINS = {"models", "datasets", "tasks", "augments", "optimizers", "schedules"}
 MACHINERY = {
     "pipeline",

@@ -110,6 +110,24 @@ assert took < 1 and not heavy
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_listing_models_is_light_and_builds_none():
+    code = """
+import sys, time
+import jaxvision
+from jaxvision import registry
+from jaxvision.cli import run
+registry.Registry.build = None
+began = time.perf_counter()
+status = run("list", ["models", "resnet*"])
+took = time.perf_counter() - began
+print(took)
+assert status in (0, None) and took < 1
+"""
+    done = command(sys.executable, "-c", code, cwd=".")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resnet50" in done.stdout and "25,557,032" in done.stdout and "(224, 224, 3)" in done.stdout
+
+
 def test_public_names_exist_and_verbs_stay_functions():
     import jaxvision as jv
 

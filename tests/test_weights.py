@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxvision import registry, weights
+from jaxvision.trees import flat
 
 NAMES = {
     "dense": ((r"^first/", "classifier/0/"), (r"^head/", "fc/")),
@@ -27,8 +28,8 @@ def test_a_dense_layer_goes_and_comes_as_a_convolution_over_the_whole_map():
     np.testing.assert_allclose(convolved, image.reshape(-1) @ params["first"]["kernel"])
     fitted = weights.fit(theirs, {k: {n: v * 0 for n, v in e.items()} for k, e in params.items()}, {}, NAMES)
     assert fitted.source == "convolution" and not (fitted.missing or fitted.unexpected or fitted.misshapen)
-    for path, leaf in weights.flat(params).items():
-        np.testing.assert_array_equal(weights.flat(fitted.params)[path], leaf)
+    for path, leaf in flat(params).items():
+        np.testing.assert_array_equal(flat(fitted.params)[path], leaf)
 
 
 def test_parts_that_ours_leave_out_are_not_unexpected():
