@@ -14,7 +14,8 @@ def convert(workdir: str | Path | runs.Trained, folder: str | Path, *, plugins: 
     """Writes model.safetensors and config.json (classes, preprocessing) into a folder, and gives its path.
 
     timm loads it as `timm.create_model("local-dir:FOLDER", pretrained=True)`, this package as `init_from=FOLDER`.
-    Raises ValueError for a model that timm has not, or that computes otherwise than timm's of that name.
+    Raises ValueError for a model that timm has not, or that computes otherwise than timm's of that name, and for a
+    folder that holds other things.
     """
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     spec, signature = trained.run.config.model, trained.run.signature
@@ -25,11 +26,15 @@ def convert(workdir: str | Path | runs.Trained, folder: str | Path, *, plugins: 
     if computes_otherwise(spec, "timm"):
         raise ValueError(f"weights of {spec!r} cannot be converted: {computes_otherwise(spec, 'timm')}")
     place = Path(folder).expanduser()
+    facts = registry.models.entry(name).facts
     weight_files.write(
         place,
         weights.export(trained.params, trained.model_state, names["timm"]),
         architecture=peers(name).get("timm", name),
         preprocessing=signature.preprocessing,
         classes=signature.classes,
+        num_outputs=trained.run.task.output_size,
+        pooling=facts.get("pooling"),
+        is_fixed_size=weights.POSITIONS in trained.params,
     )
     return place

@@ -74,7 +74,10 @@ class Split:
             num_chosen = min(max(round(fraction * len(members)), 1), len(members) - 1)
             chosen[members[:num_chosen]] = True
         if not chosen.any():
-            raise ValueError(f"no share can be cut off {len(self)} examples: no class has two of them")
+            raise ValueError(
+                f"no share can be cut off {len(self)} examples, as no class has two of them: for validation, "
+                "--validation_fraction=0 leaves it out"
+            )
         return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
 
     def few(self, per_class: int, *, seed: int) -> Split:
@@ -126,7 +129,7 @@ class Model(NamedTuple):
 
     `features` gives the named maps and "pooled"; add[name] is added to a map, so that a gradient by it is the gradient
     by the map. `head` is the key of the last layer in params. `parts` are models that a task calls by name.
-    `freeze(modules)` gives the model whose modules of those paths act in training as in evaluation.
+    `freeze(modules)` gives the model whose modules of those paths keep to their stored statistics in training.
     """
 
     init: Init

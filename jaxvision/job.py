@@ -15,7 +15,7 @@ from jaxvision import run as runs
 from jaxvision import step as steps
 from jaxvision.config import Config
 from jaxvision.evaluate import run_split
-from jaxvision.interfaces import Augment, Dataset, Split, TrainState, Tree
+from jaxvision.interfaces import Augment, Dataset, Model, Split, TrainState, Tree
 
 
 class Job(NamedTuple):
@@ -109,12 +109,16 @@ def _start(run: runs.Run, found: pretrained.Weights | None) -> pretrained.Start:
     like = runs.example_inputs(run)
     key, _ = jax.random.split(jax.random.key(run.config.seed))
     params, state = jax.jit(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
-    start = pretrained.Start(params, state, "")
+    start = pretrained.Start(params, state)
     if found is not None:
         size, classes = run.signature.preprocessing.size, run.signature.classes
         start = pretrained.begin(
             run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True
         )
+        if found.preprocessing is None:
+            usual = pretrained.preprocessing_of(run.config.model, found) is not None
+            whose = "torchvision's for ImageNet" if usual else "the data's own"
+            start = start._replace(notes=(*start.notes, f"nothing states their preprocessing, so it is {whose}"))
     return start._replace(params=jax.device_get(start.params), state=jax.device_get(start.state))
 
 
@@ -123,14 +127,29 @@ def _frozen(run: runs.Run, shapes: tuple[Tree, Tree]) -> frozenset[str]:
     config, (params, state) = run.config, shapes
     if not config.freeze:
         return frozenset()
-    frozen = transfer.frozen(params, config.freeze, head=run.model.head)
+    frozen = transfer.frozen(params, state, config.freeze, head=run.model.head)
     if config.cache_features:
-        if frozen != transfer.frozen(params, transfer.BACKBONE, head=run.model.head):
+        if frozen != transfer.frozen(params, state, transfer.BACKBONE, head=run.model.head):
             raise ValueError(f"cache_features=True wants freeze='backbone', all but the head, not {config.freeze!r}")
         transfer.head_alone(run.model, params)
+        _check_pooled(run, params, state)
         model = transfer.freeze(run.model, params, state, frozen)
         transfer.check_repeatable(model, params, state, runs.example_inputs(run))
     return frozen
+
+
+def _check_pooled(run: runs.Run, params: Tree, state: Tree) -> None:
+    """Raises ValueError where the model does not name the features that its head takes."""
+    features, head = run.model.features, run.model.head
+    maps = jax.eval_shape(features, params, state, runs.example_inputs(run)) if features else {}
+    assert head is not None
+    wanted = (1, params[head]["kernel"].shape[0])
+    found = maps["pooled"].shape if "pooled" in maps else None
+    if found != wanted:
+        raise ValueError(
+            f"features cannot be cached: the head of {run.config.model!r} takes {wanted}, and the model names as "
+            f"'pooled' {found or 'nothing'}"
+        )
 
 
 def _transferring(
@@ -141,7 +160,8 @@ def _transferring(
 
     if run.config.layer_decay is not None:
         order = transfer.order(run.model, runs.example_inputs(run))
-        optimizer = optimizers.scaled(optimizer, transfer.layer_scales(params, order, run.config.layer_decay))
+        scales = transfer.layer_scales(params, order, run.config.layer_decay, head=run.model.head)
+        optimizer = optimizers.scaled(optimizer, scales)
     return optimizers.only(optimizer, transfer.trained(params, frozen)) if frozen else optimizer
 
 
@@ -169,6 +189,24 @@ def _compile_step(run: runs.Run, optimizer, state: TrainState, inputs: jax.Shape
     return parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name)
 
 
+def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images: Split, features: Split) -> None:
+    """Raises ValueError where the head makes other outputs of cached features than the whole model of the images."""
+    few = np.arange(min(8, len(images)))
+
+    def outputs(model: Model, split: Split) -> np.ndarray:
+        def step(params, state, batch):
+            return {"count": batch["mask"].sum()}, model.apply(params, state, batch["inputs"], train=False, key=None)[0]
+
+        return run_split(run, parallel.compile_eval(step, run.mesh), params, state, split.take(few), len(few))[1]
+
+    whole, head = outputs(run.model, images), outputs(alone, features)
+    tolerance = 0.05 if run.config.precision == "bf16" else 1e-3
+    if not np.allclose(whole, head, rtol=tolerance, atol=tolerance * float(np.abs(whole).max())):
+        raise ValueError(
+            f"features cannot be cached: the model {run.config.model!r} does more after 'pooled' than its head does"
+        )
+
+
 def _on_features(
     job: Job, optimizer, state: TrainState, frozen: frozenset[str], params: Tree, model_state: Tree
 ) -> Job:
@@ -192,7 +230,10 @@ def _on_features(
     data = job.data._replace(train=train, validation=features(job.data.validation))
     example = train.read(np.arange(1))
     like = jax.ShapeDtypeStruct(example.shape, example.dtype)
-    run = run._replace(model=transfer.head_alone(run.model, params))
+    dtype = jnp.bfloat16 if run.config.precision == "bf16" else None
+    alone = transfer.head_alone(run.model, params, dtype=dtype)
+    _check_alike(run, alone, params, model_state, job.data.train, train)
+    run = run._replace(model=alone)
     train_step = _compile_step(run, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), run.mesh)
     return job._replace(run=run, data=data, train_step=train_step, eval_step=eval_step, on_features=None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,15 +17,23 @@ from jaxvision.interfaces import Model, Preprocessing, Tree
 from jaxvision.weight_files import Weights
 
 PRETRAINED = "pretrained"
+AT_RANDOM = {"dropout", "drop_path"}  # arguments that act in training alone
 NUM_LISTED = 4  # of what does not fit
 
 
 class Start(NamedTuple):
-    """Parameters and state to begin with, and in words what became of the weights that they are from."""
+    """Parameters and state to begin with, what weights they are from, and what of these was changed or is doubtful."""
 
     params: Tree
     state: Tree
-    said: str
+    place: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """All of it in one sentence; "" where the parameters are new."""
+        told = "; ".join(self.notes)
+        return f"begins with {self.place}{': ' if told else ''}{told}" if self.place else ""
 
 
 def peers(name: str) -> dict[str, str]:
@@ -53,7 +62,8 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     if not weight_files.is_source(source) and (Path(source).expanduser() / "signature.json").is_file():
         trained = runs.load(source, plugins=plugins)
         signature, tensors = trained.run.signature, weights.tensors_of(trained.params, trained.model_state)
-        return Weights(tensors, f"step {trained.step} of {source}", signature.preprocessing, signature.classes)
+        place, spec = f"step {trained.step} of {source}", trained.run.config.model
+        return Weights(tensors, place, signature.preprocessing, signature.classes, spec=spec)
     if not weight_files.is_source(source) and not Path(source).expanduser().exists():
         near = registry.nearest(source, [PRETRAINED])
         raise FileNotFoundError(
@@ -63,11 +73,14 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     return weight_files.read(source)
 
 
-def preprocessing_of(model: str, found: Weights) -> Preprocessing:
-    """Gives what belongs to the weights; where their source says nothing, what torchvision evaluates ImageNet by."""
-    if found.preprocessing is not None:
-        return found.preprocessing
+def preprocessing_of(model: str, found: Weights) -> Preprocessing | None:
+    """Gives what belongs to the weights; where their source says nothing, what torchvision evaluates ImageNet by.
+
+    None, the data's own, where it says nothing and the model is not one of those known by ImageNet.
+    """
     facts = registry.models.entry(registry.parse(model).name).facts
+    if found.preprocessing is not None or not peers(registry.parse(model).name):
+        return found.preprocessing
     height, width, channels = facts.get("input_size", (224, 224, 3))
     mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
     return Preprocessing((height, width), channels, mean, std, crop=0.875)
@@ -91,21 +104,55 @@ def begin(
     """
     facts = registry.models.entry(registry.parse(spec).name).facts
     names, unused = facts.get("names", {}), facts.get("unused", ())
-    fitted = weights.fit(found.tensors, params, state, names, size=size, unused=unused)
+    sizes = {"size": size, "their_size": found.preprocessing.size if found.preprocessing else None}
+    fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused)
+    if fitted.broken:
+        raise ValueError(
+            f"the weights of {found.place} are broken, not finite or a variance below 0, in "
+            f"{', '.join(fitted.broken[:NUM_LISTED])}"
+        )
     heads = {path for path in weights.tensors_of(params, state) if path.split("/")[0] == model.head}
     misfits = heads & {*fitted.missing, *fitted.misshapen}
     are_others = bool(classes and found.classes and tuple(classes) != found.classes)
-    said = [f"{len(fitted.used)} tensors under the names of {fitted.source}"]
+    said = []
     if replace_head and (misfits or are_others):
         why = _told(fitted, sorted(misfits)[-1]) if misfits else "other classes"
         said.append(f"the head is new ({why})")
-        fitted = weights.fit(found.tensors, params, state, names, size=size, unused=unused, skip=heads)
+        fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused, skip=heads)
     _check(spec, found, fitted, heads)
     said += [f"adapted {text}" for text in fitted.adapted]
-    otherwise = computes_otherwise(spec, fitted.source) if fitted.source in names else ""
-    said += [f"{otherwise}, which is not quite this model"] if otherwise else []
+    said += _doubts(spec, found, fitted.source)
     said += [f"left out {len(fitted.unused)} of {', '.join(unused)}, which this model has not"] if fitted.unused else []
-    return Start(fitted.params, fitted.state, f"begins with {found.place}: {'; '.join(said)}")
+    count = f"{len(fitted.used)} tensors under the names of {fitted.source}"
+    return Start(fitted.params, fitted.state, f"{found.place} ({count})", tuple(said))
+
+
+def _doubts(spec: str, found: Weights, source: str) -> list[str]:
+    """Says how the network that weights were trained in differs from the model, as far as that is known."""
+    name = registry.parse(spec).name
+    facts, told = registry.models.entry(name).facts, []
+    if found.spec is not None:
+        ours, theirs = (registry.parse(each) for each in (spec, found.spec))
+        if ours.name != theirs.name or _given(ours) != _given(theirs):
+            told.append(f"they were trained in {found.spec}, which is not quite this model")
+    elif source in facts.get("names", {}):
+        otherwise = computes_otherwise(spec, source)
+        told += [f"{otherwise}, which is not quite this model"] if otherwise else []
+    peer, pooling = peers(name).get("timm"), facts.get("pooling", "avg")
+    if peer and found.architecture not in (None, peer):
+        told.append(f"they are of timm's {found.architecture}, and this model is its {peer}: it may compute otherwise")
+    if found.pooling not in (None, "", pooling):
+        told.append(f"they were trained with the pooling {found.pooling!r}, and this model has {pooling!r}")
+    return told
+
+
+def _given(spec: registry.Spec) -> dict[str, Any]:
+    """The arguments of a spec that change what is computed in evaluation, those that are not the defaults."""
+    return {
+        name: value
+        for name, value in spec.arguments.items()
+        if name not in AT_RANDOM and value != registry.models.default(spec.name, name)
+    }
 
 
 def computes_otherwise(spec: str, source: str) -> str:
@@ -115,7 +162,7 @@ def computes_otherwise(spec: str, source: str) -> str:
     """
     name, arguments = registry.parse(spec)
     theirs = registry.models.entry(name).facts.get("options", {}).get(source, {})
-    names = (arguments.keys() | theirs.keys()) - {"dropout", "drop_path"}
+    names = (arguments.keys() | theirs.keys()) - AT_RANDOM
     defaults = {each: registry.models.default(name, each) for each in names}
     differing = {
         each: theirs.get(each, defaults[each])
@@ -170,7 +217,7 @@ def create_model(
 
     The model takes preprocessed inputs [B, H, W, channels]: floats, normalised; image_size is by default that which it
     was registered with. Raises ValueError that lists what does not fit; with replace_head, a head of another width
-    than output_size is new.
+    than output_size is new. Warns of what was changed, or computes otherwise than where the weights are from.
 
         model, params, state = create_model("resnet50", output_size=1000, init_from="pretrained")
         logits, _ = model.apply(params, state, inputs, train=False, key=None)
@@ -185,4 +232,6 @@ def create_model(
     if found is None:
         return made, params, state
     start = begin(made, model, params, state, found, size=size, replace_head=replace_head)
+    if start.notes:
+        warnings.warn(start.said.replace("begins", f"{model} begins", 1), stacklevel=2)
     return made, *jax.tree.map(jax.numpy.asarray, (start.params, start.state))

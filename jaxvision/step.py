@@ -65,6 +65,8 @@ def _cast(tree: Tree, dtype: Any) -> Tree:
     """Gives a tree with its floats in another type; None leaves them."""
     if dtype is None:
         return tree
+    if isinstance(tree, dict):  # a map over all of it would sort the names, whose order is that of computation
+        return {name: _cast(each, dtype) for name, each in tree.items()}
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import jax
 
@@ -27,11 +28,17 @@ def _matches(path: str, pattern: str, head: str | None) -> bool:
     return any(fnmatch.fnmatchcase(parent, pattern) for parent in _parents(path))
 
 
-def frozen(params: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
-    """Names the parameters that comma-separated patterns freeze: "backbone", or paths with wildcards as "stage1_*".
+def _statistics(state: Tree) -> list[str]:
+    """Names the leaves of a state by the module that they belong to: without their collection."""
+    return [path.partition("/")[2] for path in flat(state)]
 
-    A pattern that matches a part of the model freezes all of it. Raises ValueError for a pattern that matches nothing,
-    where nothing is left to train, and for "backbone" where the model says not which part is its head.
+
+def frozen(params: Tree, state: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
+    """Names what comma-separated patterns freeze: "backbone", or paths with wildcards as "stage1_*".
+
+    These are parameters, and statistics by the path of their module. A pattern that matches a part of the model freezes
+    all of it. Raises ValueError for a pattern that matches nothing, where nothing is left to train, and for "backbone"
+    where the model says not which part is its head.
     """
     wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
     every = list(flat(params))
@@ -42,8 +49,9 @@ def frozen(params: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
         if not any(_matches(path, pattern, head) for path in every):
             near = nearest(pattern, tops) or f"; its parts are {', '.join(tops)}"
             raise ValueError(f"freeze={patterns!r}: {pattern!r} matches no parameter of the model{near}")
-    found = frozenset(path for path in every if any(_matches(path, pattern, head) for pattern in wanted))
-    if len(found) == len(every):
+    everything = {*every, *_statistics(state)}
+    found = frozenset(path for path in everything if any(_matches(path, pattern, head) for pattern in wanted))
+    if found.issuperset(every):
         raise ValueError(f"freeze={patterns!r} leaves no parameter to train")
     return found
 
@@ -62,7 +70,8 @@ def freeze(model: Model, params: Tree, state: Tree, frozen: Collection[str]) -> 
         return model
     if model.freeze is None:
         raise ValueError("the model has a state and no `freeze` of its own, so its frozen parts would go on changing")
-    live = {parent for path in flat(params) if path not in frozen for parent in _parents(path)}
+    left = [path for path in (*flat(params), *_statistics(state)) if path not in frozen]
+    live = {parent for path in left for parent in _parents(path)}
     modules = {parent for path in frozen for parent in _parents(path)} - live
     return model.freeze(frozenset(modules))
 
@@ -107,28 +116,37 @@ def order(model: Model, inputs: jax.ShapeDtypeStruct) -> list[str]:
     return found
 
 
-def layer_scales(params: Tree, order: Sequence[str], decay: float) -> Tree:
+def layer_scales(params: Tree, order: Sequence[str], decay: float, *, head: str | None = None) -> Tree:
     """Gives the factor of each parameter's learning rate: 1 for the last layer, decay times that for each one below.
+
+    Raises ValueError where the head is not in the last layer: then the order of the parts is not that of computation.
 
     (J. Howard, S. Ruder, ULMFiT, ACL 2018, section 3.2; H. Bao et al., BEiT, ICLR 2022, appendix.)
     """
     groups = layers(order)
+    if head is not None and head not in groups[-1]:
+        raise ValueError(
+            f"layer_decay: the model makes its parts in the order {', '.join(order)}, and its head {head!r} is not the "
+            "last; make them in the order in which they compute"
+        )
     depths = {name: len(groups) - 1 - index for index, group in enumerate(groups) for name in group}
     scales = [decay ** depths[path.split("/")[0]] for path in flat(params)]
     return jax.tree.unflatten(jax.tree.structure(params), scales)
 
 
-def head_alone(model: Model, params: Tree) -> Model:
+def head_alone(model: Model, params: Tree, *, dtype: Any = None) -> Model:
     """Gives the model that takes the pooled features [B, D] of the given one: its last layer, a linear one, alone.
 
-    Parameters and state are those of the whole model. Raises ValueError where the head is not linear.
+    Parameters and state are those of the whole model; dtype is that of the computation, where it is not theirs. Raises
+    ValueError where the head is not linear.
     """
     if model.head is None or set(params[model.head]) - {"kernel", "bias"} or params[model.head]["kernel"].ndim != 2:
         raise ValueError("features cannot be cached: the model names no head that is one linear layer")
 
     def apply(params, state, inputs, *, train, key):
-        head = params[model.head]
-        return inputs @ head["kernel"] + head.get("bias", 0.0), state
+        head = {name: leaf.astype(dtype or leaf.dtype) for name, leaf in params[model.head].items()}
+        outputs = inputs.astype(dtype or inputs.dtype) @ head["kernel"] + head.get("bias", 0)
+        return outputs.astype(inputs.dtype), state
 
     alone = model._replace(apply=apply, features=None)
     return alone._replace(freeze=lambda modules: alone)  # what is frozen is not in it

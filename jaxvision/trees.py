@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -17,3 +18,18 @@ def flat(tree: Tree) -> dict[str, Any]:
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {"/".join(str(getattr(key, "key", key)) for key in path): leaf for path, leaf in leaves}
+
+
+def kept(new: Tree, old: Tree, paths: Collection[str], *, place: str = "") -> Tree:
+    """Gives the new nest of dicts with what lies at some paths, or below them, as in the old one.
+
+    >>> kept({"a": {"b": 1}, "c": 1}, {"a": {"b": 0}, "c": 0}, {"a"})
+    {'a': {'b': 0}, 'c': 1}
+    """
+    if place in paths:
+        return old
+    if not isinstance(new, dict):
+        return new
+    return {
+        name: kept(each, old[name], paths, place=f"{place}/{name}" if place else name) for name, each in new.items()
+    }

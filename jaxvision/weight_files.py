@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,17 +26,23 @@ INSIDE = ("state_dict", "model", "model_state_dict", "net")  # what training scr
 class Weights(NamedTuple):
     """Tensors by name, where they are from, and what else is known of them.
 
-    `preprocessing` is that of the images that they were trained on, `classes` what their outputs mean.
+    `preprocessing` is that of the images that they were trained on, `classes` what their outputs mean, `architecture`
+    and `pooling` how timm calls the network and its last pooling, `spec` the model of ours that they were trained in.
     """
 
     tensors: Mapping[str, Any]
     place: str
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
+    architecture: str | None = None
+    pooling: str | None = None
+    spec: str | None = None
 
 
 def is_source(source: str) -> bool:
     """Says whether a text looks like a file of weights or a repository, and not like a workdir."""
+    if Path(source).expanduser().is_dir():
+        return False
     return source.startswith(HUB) or Path(source).suffix in (".safetensors", *PICKLES)
 
 
@@ -46,6 +54,7 @@ def read(source: str) -> Weights:
     if source.startswith(HUB):
         return download(source)
     path = Path(source).expanduser()
+    config = path / "config.json" if path.is_dir() else None  # beside a single file it may be another's
     if path.is_dir():
         found = next((path / name for name in FILES if (path / name).is_file()), None)
         if found is None:
@@ -55,7 +64,7 @@ def read(source: str) -> Weights:
         near = [p.name for p in path.parent.glob("*") if is_source(p.name)] if path.parent.is_dir() else []
         raise FileNotFoundError(f"no file of weights {source!r}{f'; there are {sorted(near)}' if near else ''}")
     tensors = _read_pickle(path) if path.suffix in PICKLES else _read_safetensors(path)
-    return Weights(tensors, source, *_described(path.parent / "config.json"))
+    return _described(Weights(tensors, source), config)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -64,8 +73,8 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
     try:
         return safetensors.flax.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is no whole file of safetensors: {error}") from None
+    except (safetensors.SafetensorError, AttributeError, TypeError) as error:  # the latter two of types it knows not
+        raise ValueError(f"{str(path)!r} is no whole file of safetensors of known types: {error}") from None
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
@@ -87,11 +96,14 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{str(path)!r} {holds}; save its state_dict, best as .safetensors") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{str(path)!r} is damaged or no PyTorch file: {' '.join(str(error).split())[:200]}") from None
-    return {
-        name.removeprefix("module."): value.float().numpy() if value.is_floating_point() else value.numpy()
-        for name, value in _state_dict(content, path).items()
-        if isinstance(value, torch.Tensor)
-    }
+    try:
+        return {
+            name.removeprefix("module."): (value.float() if value.is_floating_point() else value).detach().numpy()
+            for name, value in _state_dict(content, path).items()
+            if isinstance(value, torch.Tensor)
+        }
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:  # sparse, quantised, meta tensors
+        raise ValueError(f"{str(path)!r} holds other than plain tensors by name: {str(error)[:200]}") from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Any]:
@@ -131,7 +143,7 @@ def download(source: str) -> Weights:
         ) from None
     if path is None:
         raise ValueError(f"{source!r} has no {' and no '.join(FILES)}")
-    return read(str(path))._replace(place=source, **_named(config))
+    return _described(read(str(path))._replace(place=source), config)
 
 
 def _fetched(fetch, files) -> Path | None:
@@ -146,34 +158,40 @@ def _fetched(fetch, files) -> Path | None:
     return None
 
 
-def _named(config: Path | None) -> dict[str, Any]:
-    preprocessing, classes = _described(config) if config else (None, None)
-    return {"preprocessing": preprocessing, "classes": classes}
-
-
-def _described(path: Path) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
-    """Reads preprocessing and classes from a config.json as timm writes it; (None, None) where there is none."""
+def _described(found: Weights, config: Path | None) -> Weights:
+    """Adds what a config.json as timm writes it says of weights; nothing where there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = {} if config is None else dict(json.loads(config.read_text()))
+        return found._replace(**_stated({**content, **(content.get("pretrained_cfg") or {})}))
     except FileNotFoundError:
-        return None, None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} beside the weights cannot be read: {error}") from None
-    described = {**content, **content.get("pretrained_cfg", {})}
+        return found
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{str(config)!r} beside the weights cannot be read: {error}") from None
+
+
+def _stated(described: dict[str, Any]) -> dict[str, Any]:
+    """Reads preprocessing, classes, architecture and pooling from what a config.json holds."""
+    classes = described.get("label_names")
+    stated = {"architecture": described.get("architecture"), "pooling": described.get("global_pool")}
+    if isinstance(classes, list | tuple):
+        stated["classes"] = tuple(map(str, classes))
     if "mean" not in described or "input_size" not in described:
-        return None, None
-    channels, *size = described["input_size"]
+        return stated
+    channels, height, width = map(int, described["input_size"])
+    mean, std = (tuple(map(float, described[name])) for name in ("mean", "std"))
+    if not len(mean) == len(std) == channels or not all(math.isfinite(value) for value in mean) or not min(std) > 0:
+        raise ValueError(f"mean {mean} and std {std} are not those of {channels} channels, with deviations above 0")
     interpolation = described.get("interpolation", "bilinear")
+    crop = described.get("crop_pct")
     preprocessing = Preprocessing(
-        (int(size[0]), int(size[1])),
-        int(channels),
-        tuple(map(float, described["mean"])),
-        tuple(map(float, described["std"])),
-        None if described.get("crop_mode") == "squash" else float(described.get("crop_pct", 1.0)),
+        (height, width),
+        channels,
+        mean,
+        std,
+        None if described.get("crop_mode") == "squash" else 1.0 if crop is None else float(crop),
         interpolation if interpolation in get_args(Interpolation) else "bilinear",
     )
-    classes = described.get("label_names")
-    return preprocessing, tuple(map(str, classes)) if isinstance(classes, list | tuple) else None
+    return {**stated, "preprocessing": preprocessing}
 
 
 def write(
@@ -183,12 +201,22 @@ def write(
     architecture: str,
     preprocessing: Preprocessing,
     classes: tuple[str, ...],
+    num_outputs: int,
+    pooling: str | None = None,
+    is_fixed_size: bool = False,
 ) -> None:
-    """Writes model.safetensors and a config.json as timm's, from which it and `read` know preprocessing and classes."""
+    """Writes model.safetensors and a config.json as timm's, from which it and `read` know preprocessing and classes.
+
+    With is_fixed_size, timm builds the network for that size of images. Raises ValueError for a folder that holds other
+    things than weights that were written by this.
+    """
     import safetensors.numpy
 
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(dict(tensors), folder / FILES[0])
+    making = folder / f".{FILES[0]}.tmp"
+    safetensors.numpy.save_file(dict(tensors), making)
+    os.replace(making, folder / FILES[0])
     stated = {
         "input_size": [preprocessing.channels, *preprocessing.size],
         "mean": list(preprocessing.mean),
@@ -196,6 +224,18 @@ def write(
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop or 1.0,
         "crop_mode": "center" if preprocessing.crop else "squash",
+        "fixed_input_size": is_fixed_size,
     }
-    content = {"architecture": architecture, "num_classes": len(classes), "label_names": list(classes)}
+    content = {"architecture": architecture, "num_classes": num_outputs}
+    content |= {"global_pool": pooling} if pooling else {}
+    if len(classes) == num_outputs:
+        content["label_names"] = list(classes)
     write_json(folder / "config.json", {**content, "pretrained_cfg": stated})
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ValueError for a folder that holds other things than weights that `write` wrote."""
+    ours = {FILES[0], f".{FILES[0]}.tmp", "config.json"}
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and (not folder.is_dir() or held - ours or ("config.json" in held and FILES[0] not in held)):
+        raise ValueError(f"{str(folder)!r} holds other things than converted weights; give a new or empty folder")

@@ -22,6 +22,7 @@ from jaxvision.trees import flat
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 Names = Mapping[str, Rules]  # by source
 Shape = tuple[int, ...]
+Grid = tuple[int, int]  # of patches
 OURS = "jaxvision"  # the source whose names are our own paths
 ENDINGS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 WINDOW = re.compile(r"(?<=kernel)(\d+)x(\d+)$")
@@ -34,7 +35,8 @@ class Fitted(NamedTuple):
     """Parameters and state with others' tensors in them, whose names they were, and what does not fit.
 
     `missing` gives shapes by our paths, `unexpected` by the source's names, `misshapen` two by our paths: the source's
-    and ours. `adapted` says in words what was fitted to another size. `used` and `unused` name tensors.
+    and ours. `adapted` says in words what was fitted to another size, `broken` names tensors that are not finite, or
+    variances below 0. `used` and `unused` name tensors.
     """
 
     params: Tree
@@ -46,6 +48,7 @@ class Fitted(NamedTuple):
     missing: dict[str, Shape]
     unexpected: dict[str, Shape]
     misshapen: dict[str, tuple[Shape, Shape]]
+    broken: tuple[str, ...]
 
 
 def is_statistic(name: str) -> bool:
@@ -97,29 +100,31 @@ def _other_channels(kernel: np.ndarray, count: int) -> np.ndarray:
     return np.repeat(kernel.sum(axis=2, keepdims=True) / count, count, axis=2)
 
 
-def _other_size(embedding: np.ndarray, grid: tuple[int, int]) -> np.ndarray | None:
-    """Resamples position embeddings [1, prefix + n * n, D] to another grid of patches, as bicubic images.
+def _other_size(embedding: np.ndarray, grid: Grid, theirs: Grid | None) -> np.ndarray | None:
+    """Resamples position embeddings [1, 1 + h * w, D] from their grid of patches to another, as bicubic images.
 
-    The prefix is the class token's. (A. Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, section 3.2.)
+    The first is the class token's. A grid that is not known is taken as square. (A. Dosovitskiy et al., An Image Is
+    Worth 16x16 Words, ICLR 2021, section 3.2.)
     """
     _, length, depth = embedding.shape
-    side = math.isqrt(length)
-    prefix = length - side * side
-    if prefix > 1:  # of another kind than ours
+    prefix, side = 1, math.isqrt(length - 1)
+    rows, columns = theirs if theirs and theirs[0] * theirs[1] == length - prefix else (side, side)
+    if rows * columns != length - prefix:  # of another kind than ours
         return None
-    images = embedding[:, prefix:].reshape(1, side, side, depth)
+    images = embedding[:, prefix:].reshape(1, rows, columns, depth)
     resized = jax.image.resize(images, (1, *grid, depth), "cubic").reshape(1, -1, depth)
     return np.concatenate([embedding[:, :prefix], np.asarray(resized)], axis=1)
 
 
-def _fitting(path: str, tensor: np.ndarray, like: Any, grid: tuple[int, int] | None) -> np.ndarray | None:
+def _fitting(path: str, tensor: np.ndarray, like: Any, grid: Grid | None, theirs: Grid | None) -> np.ndarray | None:
     """Gives a tensor of our shape, adapted to other channels or another size of inputs; None where it cannot be."""
-    if _without_ones(tensor.shape) == _without_ones(like.shape):
+    is_other_grid = path == POSITIONS and theirs is not None and grid is not None and theirs != grid
+    if not is_other_grid and _without_ones(tensor.shape) == _without_ones(like.shape):
         return tensor
     if path == STEM and tensor.ndim == 4 and _but(tensor.shape, 2) == _but(like.shape, 2):
         return _other_channels(tensor, like.shape[2])
     if path == POSITIONS and grid and tensor.ndim == 3 and tensor.shape[-1] == like.shape[-1]:
-        resized = _other_size(tensor, grid)
+        resized = _other_size(tensor, grid, theirs)
         return resized if resized is not None and resized.shape == like.shape else None
     return None
 
@@ -128,7 +133,7 @@ def _but(shape: Shape, axis: int) -> Shape:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _grid(ours: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[int, int] | None:
+def _grid(ours: Mapping[str, Any], size: tuple[int, int] | None) -> Grid | None:
     """How many patches an image of a size in pixels has, where the model cuts it into some."""
     if size is None or POSITIONS not in ours:
         return None
@@ -142,13 +147,15 @@ def fit(
     names: Names,
     *,
     size: tuple[int, int] | None = None,
+    their_size: tuple[int, int] | None = None,
     unused: Collection[str] = (),
     skip: Collection[str] = (),
 ) -> Fitted:
     """Puts others' tensors in the place of ours, by the names of that source which has most in common with them.
 
-    `size` (height, width) is the model's input in pixels, for which position embeddings are resampled. `unused` are
-    parts of their networks, by name, that ours leave out. What lies at the paths `skip` stays as it is.
+    `size` (height, width) is the model's input in pixels, for which position embeddings are resampled from that of
+    `their_size`. `unused` are parts of their networks, by name, that ours leave out. What lies at the paths `skip`
+    stays as it is. Numbers of fewer bits become float32 before anything else.
     """
     ours = tensors_of(params, state)
     left = tuple(name for name in tensors if name.startswith(tuple(f"{part}." for part in unused)))
@@ -157,21 +164,43 @@ def fit(
     unexpected = {name: tuple(tensors[name].shape) for name in tensors.keys() - called.values()}
     wanted = {path: name for path, name in called.items() if path not in skip}
     missing = {path: tuple(ours[path].shape) for path, name in wanted.items() if name not in tensors}
-    placed, adapted, misshapen = {}, [], {}
+    placed, adapted, misshapen, broken = {}, [], {}, []
+    grid, their_grid = _grid(ours, size), _grid(ours, their_size)
     for path in (path for path in wanted if path not in missing):
-        tensor, like = np.asarray(tensors[wanted[path]]), ours[path]
+        tensor, like = _whole(np.asarray(tensors[wanted[path]])), ours[path]
+        if not np.isfinite(tensor).all() or (path.endswith("/var") and (tensor < 0).any()):
+            broken.append(wanted[path])
         tensor = to_ours(tensor, len(like.shape)) if source != OURS and path.endswith("kernel") else tensor
-        fitting = _fitting(path, tensor, like, _grid(ours, size))
+        fitting = _fitting(path, tensor, like, grid, their_grid)
         if fitting is None:
             misshapen[path] = tensor.shape, tuple(like.shape)
             continue
-        if _without_ones(tensor.shape) != _without_ones(like.shape):
+        if path == POSITIONS and fitting is not tensor:
+            adapted.append(f"{path} from {_shown(their_grid) or list(tensor.shape)} to {_shown(grid)}")
+        elif _without_ones(tensor.shape) != _without_ones(like.shape):
             adapted.append(f"{path} from {list(tensor.shape)} to {list(like.shape)}")
         placed[path] = fitting.reshape(like.shape).astype(like.dtype)
     used = frozenset(wanted[path] for path in placed)
     return Fitted(
-        *_put(placed, params, state), source, used, left, tuple(sorted(adapted)), missing, unexpected, misshapen
+        *_put(placed, params, state),
+        source,
+        used,
+        left,
+        tuple(sorted(adapted)),
+        missing,
+        unexpected,
+        misshapen,
+        tuple(sorted(broken)),
     )
+
+
+def _whole(tensor: np.ndarray) -> np.ndarray:
+    """Gives a tensor in float32, where it is in fewer bits."""
+    return tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
+
+
+def _shown(grid: Grid | None) -> str:
+    return f"{grid[0]}x{grid[1]} patches" if grid else ""
 
 
 def _source(tensors: Mapping[str, Any], ours: Mapping[str, Any], names: Names) -> tuple[str, dict[str, str]]:

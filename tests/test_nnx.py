@@ -149,3 +149,29 @@ def test_training_resumes_bit_for_bit(tmp_path, options):
     assert arrays(resumed.workdir) == arrays(whole.workdir) != arrays(whole.workdir, 2)
     assert rows(resumed.workdir) == rows(whole.workdir)
     assert jv.predict(whole.workdir, np.zeros((2, 8, 8, 3), np.uint8)).probabilities.shape == (2, 3)
+
+
+def test_layers_come_in_the_order_in_which_the_module_makes_them():
+    from jaxvision import transfer
+
+    class Deep(nnx.Module):
+        def __init__(self, *, rngs):
+            self.stem = nnx.Linear(3, 4, rngs=rngs)
+            self.block1 = nnx.Linear(4, 4, rngs=rngs)
+            self.block2 = nnx.Linear(4, 4, rngs=rngs)
+            self.head = nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(self.block2(self.block1(self.stem(x.mean(axis=(1, 2))))))
+
+    model = jv.from_nnx(Deep, head="head")
+    order = transfer.order(model, jax.ShapeDtypeStruct((1, 4, 4, 3), np.float32))
+    assert order == ["stem", "block1", "block2", "head"]
+    params, _ = model.init(jax.random.key(0), np.zeros((1, 4, 4, 3), np.float32))
+    scales = transfer.layer_scales(params, order, 0.5, head="head")
+    assert {name: part["kernel"] for name, part in scales.items()} == {
+        "stem": 0.125,
+        "block1": 0.25,
+        "block2": 0.5,
+        "head": 1.0,
+    }

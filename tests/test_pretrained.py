@@ -19,7 +19,9 @@ import pytest
 import safetensors.numpy
 
 import jaxvision as jv
-from jaxvision import pretrained, registry, weight_files, weights
+from jaxvision import job, pretrained, registry, weight_files, weights
+from jaxvision import run as runs
+from jaxvision.images import IMAGENET_MEAN
 from jaxvision.interfaces import Preprocessing
 
 DATASET = "synthetic(num_examples=60, num_classes=3, image_size=16)"
@@ -51,7 +53,12 @@ def folder(tmp_path, small):
     preprocessing = Preprocessing((40, 48), 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 0.9, "bicubic")
     tensors = weights.export(params, state, NAMES)
     weight_files.write(
-        tmp_path / "weights", tensors, architecture="resnet18", preprocessing=preprocessing, classes=("a", "b", "c")
+        tmp_path / "weights",
+        tensors,
+        architecture="resnet18",
+        preprocessing=preprocessing,
+        classes=("a", "b", "c"),
+        num_outputs=3,
     )
     return tmp_path / "weights"
 
@@ -75,9 +82,10 @@ def test_a_head_of_another_width_is_new_only_when_asked(folder, small):
         ValueError, match=r"head/kernel is \[512, 3\] there, \[512, 5\] here.*replace_head=True begins with"
     ):
         jv.create_model("resnet18", output_size=5, init_from=str(folder), image_size=32)
-    _, params, state = jv.create_model(
-        "resnet18", output_size=5, init_from=str(folder), image_size=32, replace_head=True
-    )
+    with pytest.warns(UserWarning, match=r"the head is new \(head/kernel is \[512, 3\] there, \[512, 5\] here\)"):
+        _, params, state = jv.create_model(
+            "resnet18", output_size=5, init_from=str(folder), image_size=32, replace_head=True
+        )
     expected, new = small(3, 1), small(5, 0)
     assert same(params["head"], new[1]["head"]) and same(state, expected[2])
     assert all(same(params[name], expected[1][name]) for name in params if name != "head")
@@ -85,7 +93,8 @@ def test_a_head_of_another_width_is_new_only_when_asked(folder, small):
 
 def test_a_kernel_for_greys_answers_as_for_their_colours(folder):
     colour, params, state = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
-    grey, adapted, _ = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32, channels=1)
+    with pytest.warns(UserWarning, match=r"adapted stem_conv/kernel from \[7, 7, 3, 64\] to \[7, 7, 1, 64\]"):
+        grey, adapted, _ = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32, channels=1)
     image = jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
     one, _ = colour.apply(params, state, jnp.repeat(image, 3, axis=-1), train=False, key=None)
     other, _ = grey.apply(adapted, state, image, train=False, key=None)
@@ -258,7 +267,7 @@ def test_weights_of_the_hub_come_once_and_their_preprocessing_stays(hub, root, t
     done = launched(root, hub, *flags)
     assert done.returncode == 0, done.stderr
     assert (
-        "begins with hf://timm/resnet18.a1_in1k: 102 tensors under the names of torchvision; the head is new"
+        "begins with hf://timm/resnet18.a1_in1k (100 tensors under the names of torchvision): the head is new"
         in done.stdout
     )
     preprocessing = jv.load(tmp_path / "run").run.signature.preprocessing
@@ -288,7 +297,9 @@ def test_what_the_hub_has_not_is_told_in_one_line(hub, root, tmp_path, folder):
 
 def test_a_run_begins_with_another_runs_weights(source, tmp_path, capsys):
     run = jv.train(CONFIG.replace(init_from=str(source), learning_rate=1e-30), workdir=tmp_path / "run")
-    assert re.search(rf"begins with step \d of {source}: 97 tensors", capsys.readouterr().out)
+    assert re.search(
+        rf"begins with step \d of {source} \(97 tensors under the names of jaxvision\)\n", capsys.readouterr().out
+    )
     one, other = jv.load(source), jv.load(run.workdir)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -379,10 +390,107 @@ def test_weights_that_would_compute_otherwise_in_timm_are_not_converted(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_grid_of_patches_is_that_of_the_size_of_the_source():
+    wide = np.concatenate([np.zeros((1, 1, 1)), np.arange(16.0).reshape(1, 16, 1) // 8], axis=1)  # 2 rows of 8
+    square = weights._other_size(wide, (4, 4), (2, 8))[0, 1:, 0].reshape(4, 4)
+    assert (np.ptp(square, axis=1) < 1e-6).all() and (np.diff(square[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize(("theirs", "adapted"), [((32, 128), True), ((64, 64), False), (None, False)])
+def test_equally_many_patches_may_lie_otherwise(theirs, adapted):
+    model = registry.models.build("vit_tiny_patch16", output_size=3)
+    params, state = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    tensors = weights.tensors_of(params, state)
+    fitted = weights.fit(tensors, params, state, {}, size=(64, 64), their_size=theirs)
+    assert fitted.adapted == (("position_embedding from 2x8 patches to 4x4 patches",) if adapted else ())
+    assert same(fitted.params["position_embedding"], params["position_embedding"]) != adapted
+
+
+def described(folder, **changes):
+    """Changes what the config.json of a folder of weights says."""
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"architecture": "resnetblur18"}, "of timm's resnetblur18, and this model is its resnet18"),
+        ({"global_pool": "max"}, "with the pooling 'max', and this model has 'avg'"),
+    ],
+)
+def test_weights_of_another_architecture_with_the_same_names_are_told(folder, changes, told):
+    described(folder, **changes)
+    with pytest.warns(UserWarning, match=told):
+        jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
+
+
+def test_a_workdir_of_another_variant_is_told(source):
+    found = pretrained.open_weights("resnet20", str(source))
+    assert pretrained._doubts("resnet20", found, "jaxvision") == []
+    (told,) = pretrained._doubts("resnet20", found._replace(spec="resnet20(some=1)"), "jaxvision")
+    assert told == "they were trained in resnet20(some=1), which is not quite this model"
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", "null", '{"mean": 1, "input_size": 32}', '{"mean": [0.5], "input_size": [3, 8, 8]}']
+)
+def test_a_config_that_makes_no_sense_is_told_in_one_line(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="beside the weights cannot be read"):
+        weight_files.read(str(folder))
+
+
+def test_a_config_that_says_nothing_is_no_harm(folder):
+    (folder / "config.json").write_text('{"pretrained_cfg": null}')
+    assert weight_files.read(str(folder)).preprocessing is None
+
+
+def test_deviations_of_0_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    described(folder, pretrained_cfg={**config["pretrained_cfg"], "std": [0, 0, 0]})
+    with pytest.raises(ValueError, match="with deviations above 0"):
+        weight_files.read(str(folder))
+
+
+@pytest.mark.parametrize(("name", "value"), [("layer1.0.conv1.weight", np.nan), ("bn1.running_var", -1.0)])
+def test_broken_numbers_are_refused(folder, name, value):
+    tensors = dict(safetensors.numpy.load_file(folder / "model.safetensors"))
+    tensors[name] = np.full_like(tensors[name], value)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=f"are broken, not finite or a variance below 0, in {name}"):
+        jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
+
+
+def test_a_file_of_its_own_says_nothing_of_preprocessing(folder, tmp_path):
+    shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
+    (tmp_path / "config.json").write_text('{"architecture": "inception_v4", "label_names": ["x"]}')
+    found = pretrained.open_weights("resnet18", str(tmp_path / "alone.safetensors"))
+    assert found.classes is None and found.architecture is None
+    assert pretrained.preprocessing_of("resnet18", found).mean == IMAGENET_MEAN
+    assert pretrained.preprocessing_of("resnet20", found) is None  # which nobody trains on ImageNet
+    config = CONFIG.replace(model="resnet18", steps=1, init_from=str(tmp_path / "alone.safetensors"), batch_size=4)
+    dataset = (np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 3)
+    found = pretrained.open_weights(config.model, config.init_from)
+    data = runs.open_dataset(config, dataset=dataset)
+    start = job._start(runs.build(config, data), found)
+    assert "nothing states their preprocessing, so it is torchvision's for ImageNet" in start.said
+
+
+def test_weights_are_never_written_over_other_things(source, tmp_path):
+    run = jv.train(CONFIG.replace(model="resnet18", steps=1), workdir=tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(ValueError, match="holds other things than converted weights"):
+        jv.convert(run.workdir, run.workdir)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    for _ in range(2):  # a second time over the first
+        jv.convert(run.workdir, tmp_path / "out")
+
+
 def test_position_embeddings_are_resampled_as_images():
     smooth = np.linspace(0, 1, 4)[:, None] + np.linspace(0, 1, 4)[None]
     embedding = np.concatenate([np.full((1, 1, 1), 7.0), smooth.reshape(1, 16, 1)], axis=1)
-    larger = weights._other_size(embedding, (8, 4))
+    larger = weights._other_size(embedding, (8, 4), None)
     assert larger.shape == (1, 33, 1) and larger[0, 0, 0] == 7.0
     rows = larger[0, 1:, 0].reshape(8, 4)
     assert (np.diff(rows, axis=0) > 0).all() and rows.mean() == pytest.approx(smooth.mean(), abs=1e-6)

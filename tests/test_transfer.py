@@ -13,6 +13,8 @@ import pytest
 import jaxvision as jv
 from jaxvision import job, optimizers, registry, transfer
 from jaxvision import run as runs
+from jaxvision.interfaces import Preprocessing
+from jaxvision.models.linen import tap
 from jaxvision.trees import flat
 
 CONFIG = jv.Config(
@@ -41,7 +43,7 @@ PARAMS = {
     ],
 )
 def test_patterns_freeze_parts_and_single_parameters(patterns, left):
-    frozen = transfer.frozen(PARAMS, patterns, head="head")
+    frozen = transfer.frozen(PARAMS, {}, patterns, head="head")
     assert set(flat(PARAMS)) - frozen == left
     marks = transfer.trained(PARAMS, frozen)
     assert {path for path, mark in zip(flat(marks), jax.tree.leaves(marks), strict=True) if mark} == left
@@ -60,11 +62,11 @@ def test_patterns_freeze_parts_and_single_parameters(patterns, left):
 )
 def test_patterns_that_cannot_be_meant_are_refused(patterns, why):
     with pytest.raises(ValueError, match=why):
-        transfer.frozen(PARAMS, patterns, head="head")
+        transfer.frozen(PARAMS, {}, patterns, head="head")
     with pytest.raises(
         ValueError, match="the model names no head; freeze its parts by name: head, stage1_block1, stem"
     ):
-        transfer.frozen(PARAMS, "backbone", head=None)
+        transfer.frozen(PARAMS, {}, "backbone", head=None)
 
 
 def bits(tree):
@@ -121,11 +123,11 @@ def test_frozen_batch_norm_uses_what_is_stored_wherever_it_is_told_to_train():
     inputs = 3 + jax.random.normal(jax.random.key(1), (4, 2, 2, 3))
     params, state = model.init(jax.random.key(0), inputs)
     wanted, _ = model.apply(params, state, inputs, train=False, key=None)
-    frozen = transfer.freeze(model, params, state, transfer.frozen(params, "backbone", head="head"))
+    frozen = transfer.freeze(model, params, state, transfer.frozen(params, state, "backbone", head="head"))
     outputs, new = jax.jit(lambda x: frozen.apply(params, state, x, train=True, key=None))(inputs)
     np.testing.assert_allclose(outputs, wanted, rtol=1e-5)
     assert bits(new) == bits(state)
-    half = transfer.freeze(model, params, state, transfer.frozen(params, "one", head="head"))
+    half = transfer.freeze(model, params, state, transfer.frozen(params, state, "one", head="head"))
     _, new = half.apply(params, state, inputs, train=True, key=None)
     assert bits(new["batch_stats"]["one"]) == bits(state["batch_stats"]["one"])
     assert bits(new["batch_stats"]["two"]) != bits(state["batch_stats"]["two"])
@@ -135,7 +137,83 @@ def test_a_state_that_cannot_be_frozen_is_refused():
     model = jv.from_linen(InConstructor(), head="head")._replace(freeze=None)
     params, state = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2, 2, 3)))
     with pytest.raises(ValueError, match="would go on changing"):
-        transfer.freeze(model, params, state, transfer.frozen(params, "backbone", head="head"))
+        transfer.freeze(model, params, state, transfer.frozen(params, state, "backbone", head="head"))
+
+
+class Bare(nn.Module):
+    """Norms without parameters, one of them home-made."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.BatchNorm(use_running_average=not train, use_scale=False, use_bias=False, name="norm")(nn.Dense(3)(x))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (3,))
+        if train:
+            mean.value = 0.9 * mean.value + 0.1 * x.mean(axis=(0, 1, 2))
+        return nn.Dense(2, name="head")(x.mean(axis=(1, 2)))
+
+
+def test_statistics_without_parameters_are_frozen_with_their_part():
+    model = jv.from_linen(Bare(), head="head")
+    inputs = 3 + jax.random.normal(jax.random.key(1), (4, 2, 2, 3))
+    params, state = model.init(jax.random.key(0), inputs)
+    wanted, _ = model.apply(params, state, inputs, train=False, key=None)
+    frozen = transfer.freeze(model, params, state, transfer.frozen(params, state, "backbone", head="head"))
+    outputs, new = frozen.apply(params, state, inputs, train=True, key=None)
+    np.testing.assert_allclose(outputs, wanted, rtol=1e-5)
+    assert bits(new) == bits(state)
+    _, live = model.apply(params, state, inputs, train=True, key=None)
+    assert all(a != b for a, b in zip(bits(live), bits(state), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+def test_the_order_of_layers_is_that_of_computation_in_every_precision(precision):
+    from jaxvision.step import computing
+
+    model = registry.models.build("resnet20", output_size=2)
+    with jax.enable_x64(precision == "f64"):
+        whole = computing(model, Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3), precision=precision)
+        order = transfer.order(whole, jax.ShapeDtypeStruct((1, 8, 8, 3), np.uint8))
+    assert order[0] == "stem_conv" and order[-1] == "head"
+
+
+def test_a_head_that_is_not_made_last_is_refused():
+    params = {"head": {"kernel": jnp.ones(2)}, "stem": {"kernel": jnp.ones(2)}}
+    with pytest.raises(ValueError, match="in the order head, stem, and its head 'head' is not the last"):
+        transfer.layer_scales(params, ["head", "stem"], 0.5, head="head")
+
+
+class Tempered(nn.Module):
+    """Does more after what it calls pooled than its head does."""
+
+    output_size: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(8, name="body")(x.mean(axis=(1, 2)))
+        return nn.Dense(self.output_size, name="head")(5 * tap(self, "pooled", x))
+
+
+@jv.models.register("tempered")
+def tempered(*, output_size: int) -> jv.Model:
+    return jv.from_linen(Tempered(output_size), head="head")
+
+
+@jv.models.register("tempered_without_features")
+def tempered_without_features(*, output_size: int) -> jv.Model:
+    return tempered(output_size=output_size)._replace(features=None)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("tempered", "does more after 'pooled' than its head"),
+        ("tempered_without_features", r"takes \(1, 8\), and the model names as 'pooled' nothing"),
+    ],
+)
+def test_features_that_are_not_the_heads_are_not_cached(model, told, tmp_path):
+    config = CONFIG.replace(model=model, freeze="backbone", cache_features=True, augment="")
+    with pytest.raises(ValueError, match=f"features cannot be cached: .*{told}"):
+        jv.train(config, workdir=tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ def folder(
     image_size is the side in pixels, or (height, width); crop is the share of the largest centred rectangle that is
     kept, "squash" keeps all of the picture. By default both are those of the weights that training begins with, or else
     64 and 1.0, bilinear. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
-    per_class keeps so many training images of each class, drawn by split_seed; by default all.
+    per_class keeps so many training images of each class, drawn by split_seed, of which the run may cut validation off;
+    by default all.
     """
     root = Path(path).expanduser().resolve()
     if not root.is_dir():

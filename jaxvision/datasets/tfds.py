@@ -198,7 +198,7 @@ def tfds(
 
     image_size is the side in pixels, or (height, width); without it that of the weights that training begins with
     holds, or else the set's own, where it has one. per_class keeps so many training images of each class, drawn by
-    split_seed; by default all.
+    split_seed, of which the run may cut validation off; by default all.
     """
     wanted = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
     resize = {"crop": wanted.crop, "interpolation": wanted.interpolation}

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 
 from jaxvision.interfaces import Model
+from jaxvision.trees import kept
 
 
 def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
@@ -65,7 +66,7 @@ def _model(module: nn.Module, head: str | None, frozen: frozenset[str]) -> Model
         rngs = {} if key is None else {"dropout": key}
         with _frozen_norms(frozen) if frozen else contextlib.nullcontext():
             outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
-        return outputs, dict(new_state)
+        return outputs, {name: kept(new, state[name], frozen) for name, new in dict(new_state).items()}
 
     def features(params, state, inputs, *, add=None):
         variables = {"params": params, **state, "add": dict(add or {})}

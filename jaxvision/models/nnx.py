@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxvision.interfaces import Array, Model, Tree
+from jaxvision.trees import kept
 
 Path = tuple[Any, ...]  # attributes by name, items of a list by number
 
@@ -53,7 +54,7 @@ def _model(layout: Callable[[], Layout], make: Callable[..., Any], head: str | N
         if not train:
             return outputs, state
         new = _trees(module, layout().variables)
-        return outputs, {collection: new[collection] for collection in state}
+        return outputs, {collection: kept(new[collection], state[collection], frozen) for collection in state}
 
     return Model(init, apply, None, head, freeze=lambda modules: _model(layout, make, head, modules))
 
@@ -61,7 +62,14 @@ def _model(layout: Callable[[], Layout], make: Callable[..., Any], head: str | N
 def _layout(make: Callable[..., Any]) -> Layout:
     from flax import nnx
 
-    module = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    names: list[Any] = []
+
+    def made():
+        module = make(rngs=nnx.Rngs(0))
+        names.extend(vars(module))
+        return module
+
+    module = nnx.eval_shape(made)
     for path, part in nnx.iter_modules(module):
         for name, value in vars(part).items():
             if isinstance(value, Tracer):
@@ -71,7 +79,9 @@ def _layout(make: Callable[..., Any]) -> Layout:
                 )
     graph, variables = nnx.split(module)
     takes_train = "train" in inspect.signature(module.__call__).parameters
-    return Layout(graph, dict(nnx.to_flat_state(variables)), takes_train)
+    # NNX gives them by the alphabet; layers are told apart in the order in which the module made its attributes
+    in_order = sorted(dict(nnx.to_flat_state(variables)).items(), key=lambda item: names.index(item[0][0]))
+    return Layout(graph, dict(in_order), takes_train)
 
 
 def _place(path: Path, variable: Any) -> tuple[str, ...] | None:

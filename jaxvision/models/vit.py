@@ -155,6 +155,7 @@ def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], 
         input_size=(224, 224, 3),
         names=NAMES,
         weights=f"timm/{name}_224.{tag}",
+        pooling="token",
         **facts,
     )
     def factory(*, output_size: int, dropout: float = 0.0, drop_path: float = 0.0, remat: bool = False) -> Model:
