@@ -26,11 +26,26 @@ from jaxvision.config import FIELDS, HINTS, Config, describe
 Argv = Sequence[str]
 
 
+PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.ArgumentParser()}
 DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
 
 
 class UsageError(ValueError):
     """What was typed cannot be carried out; the message says why and what to do."""
+
+
+class _OrNone(flags.ArgumentParser):
+    """Reads a value, or None: what an experiment sets can be taken back."""
+
+    def __init__(self, parser: flags.ArgumentParser):
+        super().__init__()
+        self._parser = parser
+
+    def parse(self, argument: Any) -> Any:
+        return None if argument == "None" else self._parser.parse(argument)
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
 
 
 def _define_fields(values: flags.FlagValues, fields: dict[str, Field] = FIELDS, hints: dict[str, Any] = HINTS) -> None:
@@ -41,6 +56,9 @@ def _define_fields(values: flags.FlagValues, fields: dict[str, Field] = FIELDS, 
         kinds = [kind for kind in typing.get_args(hints[name]) or (hints[name],) if kind is not type(None)]
         if typing.get_origin(hints[name]) is typing.Literal:
             flags.DEFINE_enum(name, None, list(kinds), help, flag_values=values)
+        elif type(None) in typing.get_args(hints[name]):
+            parser = _OrNone(PARSERS[kinds[0]])
+            flags.DEFINE(parser, name, None, help, values, flags.ArgumentSerializer())
         else:
             define = DEFINE[kinds[0]]
             define(name, None, help, flag_values=values)
@@ -261,7 +279,10 @@ def torture(argv: Argv) -> None:
 
     values, rest = _parse("torture", torture.__doc__ or "", define, argv)
     _no_arguments("torture", rest)
-    given = [values[name].serialize() for name in values if values[name].present and name not in ("kills", "workdir")]
+    own = ("kills", "workdir")
+    given = [
+        values[name].serialize() or f"--{name}=None" for name in values if values[name].present and name not in own
+    ]
     folder = values.workdir or os.path.join("workdirs", time.strftime("torture-%Y%m%d-%H%M%S"))
     try:
         tortures.torture(

@@ -321,3 +321,14 @@ def test_floats_train_as_well_as_pixels(tmp_path):
     images = np.random.default_rng(0).random((40, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=images, y=np.arange(40) % 2)
     assert cli.run("launch", ["--dataset=arrays(path='data.npz')", *TINY[1:], "--batch_size=8", "--workdir=run"]) == 0
+
+
+def test_what_an_experiment_sets_can_be_taken_back(tmp_path, capsys):
+    (tmp_path / "tuned.py").write_text(
+        "import jaxvision as jv\n"
+        "CONFIG = jv.Config(init_from='nowhere', layer_decay=0.5, steps=1, learning_rate=1e-3)\n"
+    )
+    flags = [f"--experiment={tmp_path / 'tuned.py'}", "--init_from=None", "--layer_decay=None", "--learning_rate=2e-3"]
+    assert cli.run("launch", [*flags, "--model=mlp", f"--workdir={tmp_path / 'run'}"]) == 0
+    config = jv.Config.load(tmp_path / "run" / "config.json")
+    assert config.init_from is None and config.layer_decay is None and config.learning_rate == 2e-3

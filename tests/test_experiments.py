@@ -22,9 +22,12 @@ def load(path):
     return module
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_two_steps(path, photos, tmp_path):
+def two_steps(path, photos, folder):
+    """Trains an experiment for two steps, and before it the one whose run it begins with."""
     config = load(path).CONFIG
+    if config.init_from:
+        source = two_steps(path.with_name(f"{Path(config.init_from).name}.py"), photos, folder)
+        config = config.replace(init_from=str(source.workdir))
     name = registry.parse(config.dataset).name
     if name == "folder":
         dataset = re.sub(r"path='[^']*'", f"path='{photos}'", config.dataset)
@@ -34,8 +37,13 @@ def test_two_steps(path, photos, tmp_path):
         facts = registry.datasets.entry(name).facts
         size, _, channels = facts["input_size"]
         dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={facts['num_classes']})"
-    small = config.replace(dataset=dataset, steps=2, batch_size=min(config.batch_size, 20))
-    result = jv.train(small, workdir=tmp_path / "run")
+    small = config.replace(dataset=dataset, steps=2, eval_every=2, batch_size=min(config.batch_size, 20))
+    return jv.train(small, workdir=folder / path.stem)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_two_steps(path, photos, tmp_path):
+    result = two_steps(path, photos, tmp_path)
     assert result.history[-1]["step"] == 2 and 0 <= result.test["accuracy"] <= 1
 
 
