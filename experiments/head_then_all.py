@@ -3,8 +3,8 @@
 jaxvision launch --experiment=head_then_all --workdir=runs/head_then_all
 
 On ten kinds of clothes, 100 photographs to learn from and 100 to test, after linear_probe with the same seed: test
-accuracy 0.388 ± 0.038 over 5 seeds, against 0.246 ± 0.043 of the same network from scratch; 48 to 83 s each on two CPU
-cores (x86-64, JAX 0.10.2, float32), other work beside them.
+accuracy 0.388 ± 0.038 over 5 seeds, against 0.246 ± 0.043 of the same network from scratch; 48 to 83 s each on two
+CPU cores (x86-64, JAX 0.10.2, float32), other work beside them.
 data/clothing has the training photographs below train, and those of validation and test together below test; flags
 --seed and --split_seed, which draws the ten, were 0 to 4.
 """
