@@ -38,14 +38,19 @@ def shared_data() -> Path:
 @pytest.fixture
 def photos(tmp_path) -> Path:
     """Two classes of tiny image files that a network can tell apart, without splits."""
+    return make_photos(tmp_path / "photos")
+
+
+def make_photos(place: Path) -> Path:
+    """Writes them into a folder, which it gives."""
     import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(0)
     for name, level in (("dark", 60), ("light", 190)):
-        folder = tmp_path / "photos" / name
+        folder = place / name
         folder.mkdir(parents=True)
         for index in range(20):
             pixels = rng.normal(level, 30, (24, 30, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index}.png")
-    return tmp_path / "photos"
+    return place

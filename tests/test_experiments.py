@@ -1,5 +1,6 @@
 """Two steps of every experiment, on data of the same shape where its own are not here; and the README's examples."""
 
+import functools
 import importlib.util
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import make_photos
 
 import jaxvision as jv
 from jaxvision import registry
@@ -22,12 +24,25 @@ def load(path):
     return module
 
 
-def two_steps(path, photos, folder):
-    """Trains an experiment for two steps, and before it the one whose run it begins with."""
-    config = load(path).CONFIG
-    if config.init_from:
-        source = two_steps(path.with_name(f"{Path(config.init_from).name}.py"), photos, folder)
-        config = config.replace(init_from=str(source.workdir))
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """Trains an experiment for two steps, and before it the one whose run it begins with, each but once."""
+    folder = tmp_path_factory.mktemp("experiments")
+    photos = make_photos(folder / "photos")
+
+    @functools.cache
+    def train(path):
+        config = load(path).CONFIG
+        if config.init_from:
+            source = train(path.with_name(f"{Path(config.init_from).name}.py"))
+            config = config.replace(init_from=str(source.workdir))
+        return jv.train(shortened(config, photos), workdir=folder / path.stem)
+
+    return train
+
+
+def shortened(config, photos):
+    """The config for two steps on small data of the same shape."""
     name = registry.parse(config.dataset).name
     if name == "folder":
         dataset = re.sub(r"path='[^']*'", f"path='{photos}'", config.dataset)
@@ -37,13 +52,12 @@ def two_steps(path, photos, folder):
         facts = registry.datasets.entry(name).facts
         size, _, channels = facts["input_size"]
         dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={facts['num_classes']})"
-    small = config.replace(dataset=dataset, steps=2, eval_every=2, batch_size=min(config.batch_size, 20))
-    return jv.train(small, workdir=folder / path.stem)
+    return config.replace(dataset=dataset, steps=2, eval_every=2, batch_size=min(config.batch_size, 20))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_two_steps(path, photos, tmp_path):
-    result = two_steps(path, photos, tmp_path)
+def test_two_steps(path, two_steps):
+    result = two_steps(path)
     assert result.history[-1]["step"] == 2 and 0 <= result.test["accuracy"] <= 1
 
 
