@@ -15,7 +15,7 @@ def convert(workdir: str | Path | runs.Trained, folder: str | Path, *, plugins: 
 
     timm loads it as `timm.create_model("local-dir:FOLDER", pretrained=True)`, this package as `init_from=FOLDER`.
     Raises ValueError for a model that timm has not, or that computes otherwise than timm's of that name, and for a
-    folder that holds other things.
+    folder that is not empty.
     """
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     spec, signature = trained.run.config.model, trained.run.signature

@@ -22,12 +22,14 @@ class Job(NamedTuple):
     """A run with its data and all that its loop calls.
 
     `make_state` gives the state before the first step, and in words the weights that it begins with ("" for new ones).
+    `num_trained` counts the numbers that training changes.
     `on_features(params, model_state)` gives the job on features in the place of images; None where the run has images.
     """
 
     run: runs.Run
     data: Dataset
     num_steps: int
+    num_trained: int
     schedule: Callable[[int], Any]
     make_state: Callable[[], tuple[TrainState, str]]
     train_step: Callable[..., Any]
@@ -93,7 +95,9 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
 
     train_step = _compile_step(run, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh)
-    job = Job(run, data, num_steps, schedule, begin, train_step, eval_step)
+    marks = transfer.trained(shapes[0], frozen)
+    num_trained = sum(leaf.size for leaf, own in zip(*map(jax.tree.leaves, (shapes[0], marks)), strict=True) if own)
+    job = Job(run, data, num_steps, num_trained, schedule, begin, train_step, eval_step)
 
     def on_features(params, model_state):
         return _on_features(job, optimizer, state, frozen, params, model_state)

@@ -43,8 +43,8 @@ def check_batch_size(batch_size: int, split: Split) -> None:
     """Raises ValueError where what one step learns from is larger than the training split."""
     if batch_size > len(split):
         raise ValueError(
-            f"a step of {batch_size} examples is larger than the training split of {len(split)}; wanted at most that, "
-            "as --batch_size times --accumulate"
+            f"a step of {batch_size} examples is larger than the training split of {len(split)}; give --batch_size="
+            f"{len(split)} or less (times --accumulate)"
         )
 
 

@@ -137,7 +137,7 @@ def _doubts(spec: str, found: Weights, source: str) -> list[str]:
             told.append(f"they were trained in {found.spec}, which is not quite this model")
     elif source in facts.get("names", {}):
         otherwise = computes_otherwise(spec, source)
-        told += [f"{otherwise}, which is not quite this model"] if otherwise else []
+        told += [f"{otherwise}, which is not quite this model (--model='…' takes it)"] if otherwise else []
     peer, pooling = peers(name).get("timm"), facts.get("pooling", "avg")
     if peer and found.architecture not in (None, peer):
         told.append(f"they are of timm's {found.architecture}, and this model is its {peer}: it may compute otherwise")
@@ -188,10 +188,11 @@ def _check(spec: str, found: Weights, fitted: weights.Fitted, heads: set[str]) -
     told = [_told(fitted, path) for path in wrong]
     told += [f"{name} {list(shape)} has no place" for name, shape in sorted(fitted.unexpected.items())]
     more = f", and {len(told) - NUM_LISTED} more" if len(told) > NUM_LISTED else ""
+    told_spec = f"; they are of --model={found.spec!r}" if found.spec and found.spec != spec else ""
     repair = "; replace_head=True begins with a new head" if not fitted.unexpected and heads.issuperset(wrong) else ""
     raise ValueError(
         f"the weights of {found.place} do not fit the model {spec!r} ({len(fitted.used)} tensors do): "
-        f"{'; '.join(told[:NUM_LISTED])}{more}{repair}{_likely(found)}"
+        f"{'; '.join(told[:NUM_LISTED])}{more}{repair}{told_spec or _likely(found)}"
     )
 
 

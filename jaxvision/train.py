@@ -170,7 +170,23 @@ def _say_start(job: Job, path: Path, start: int, num_parameters: int, log: logs.
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in runs.splits(job.data).items())
     devices = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
     hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    log.say(f"{config.model}, {num_parameters:,} parameters, on {config.dataset}: {sizes}; {devices}{hosts}")
+    counted = f"{num_parameters:,} parameters"
+    if job.num_trained < num_parameters:
+        counted += f" ({job.num_trained:,} trained)"
+    log.say(f"{config.model}, {counted}, on {config.dataset}: {sizes}; {devices}{hosts}")
+    if config.freeze and config.init_from is None:
+        log.say(
+            f"freeze={config.freeze!r} keeps parameters as they were drawn at random: --init_from gives trained ones"
+        )
+    if config.init_from:
+        shape = job.run.signature.preprocessing
+        crop = "squashed" if shape.crop is None else f"crop {shape.crop:g}"
+        size = f"{shape.size[0]}x{shape.size[1]} pixels, {crop}, {shape.interpolation}"
+        log.say(f"images as {size}, mean {_short(shape.mean)}, deviation {_short(shape.std)}")
+
+
+def _short(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
 
 
 def _say_changes(job: Job, before: Config | None, start: int, log: logs.Log) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -207,16 +206,16 @@ def write(
 ) -> None:
     """Writes model.safetensors and a config.json as timm's, from which it and `read` know preprocessing and classes.
 
-    With is_fixed_size, timm builds the network for that size of images. Raises ValueError for a folder that holds other
-    things than weights that were written by this.
+    With is_fixed_size, timm builds the network for that size of images. Raises ValueError for a folder that is not
+    empty: what is there may be the only copy.
     """
     import safetensors.numpy
 
-    check_folder(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise ValueError(f"{str(folder)!r} {what}, and nothing is written over what is there; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    making = folder / f".{FILES[0]}.tmp"
-    safetensors.numpy.save_file(dict(tensors), making)
-    os.replace(making, folder / FILES[0])
+    (folder / FILES[0]).write_bytes(safetensors.numpy.save(dict(tensors)))
     stated = {
         "input_size": [preprocessing.channels, *preprocessing.size],
         "mean": list(preprocessing.mean),
@@ -231,11 +230,3 @@ def write(
     if len(classes) == num_outputs:
         content["label_names"] = list(classes)
     write_json(folder / "config.json", {**content, "pretrained_cfg": stated})
-
-
-def check_folder(folder: Path) -> None:
-    """Raises ValueError for a folder that holds other things than weights that `write` wrote."""
-    ours = {FILES[0], f".{FILES[0]}.tmp", "config.json"}
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.exists() and (not folder.is_dir() or held - ours or ("config.json" in held and FILES[0] not in held)):
-        raise ValueError(f"{str(folder)!r} holds other things than converted weights; give a new or empty folder")

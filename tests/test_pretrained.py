@@ -428,6 +428,8 @@ def test_weights_of_another_architecture_with_the_same_names_are_told(folder, ch
 def test_a_workdir_of_another_variant_is_told(source):
     found = pretrained.open_weights("resnet20", str(source))
     assert pretrained._doubts("resnet20", found, "jaxvision") == []
+    with pytest.raises(ValueError, match=r"they are of --model='resnet20'$"):
+        jv.create_model("resnet18", output_size=3, init_from=str(source), image_size=32)
     (told,) = pretrained._doubts("resnet20", found._replace(spec="resnet20(some=1)"), "jaxvision")
     assert told == "they were trained in resnet20(some=1), which is not quite this model"
 
@@ -480,11 +482,15 @@ def test_a_file_of_its_own_says_nothing_of_preprocessing(folder, tmp_path):
 def test_weights_are_never_written_over_other_things(source, tmp_path):
     run = jv.train(CONFIG.replace(model="resnet18", steps=1), workdir=tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_text()
-    with pytest.raises(ValueError, match="holds other things than converted weights"):
-        jv.convert(run.workdir, run.workdir)
+    jv.convert(run.workdir, tmp_path / "out")
+    for place in (run.workdir, tmp_path / "out"):
+        with pytest.raises(ValueError, match="is not empty, and nothing is written over what is there"):
+            jv.convert(run.workdir, place)
     assert (tmp_path / "run" / "config.json").read_text() == before
-    for _ in range(2):  # a second time over the first
-        jv.convert(run.workdir, tmp_path / "out")
+    weights_mode, config_mode = (
+        (tmp_path / "out" / name).stat().st_mode for name in ("model.safetensors", "config.json")
+    )
+    assert weights_mode == config_mode  # as the user's umask has it
 
 
 def test_position_embeddings_are_resampled_as_images():

@@ -327,3 +327,13 @@ def test_a_frozen_backbone_halves_the_step_and_cached_features_take_a_twentieth(
         f"{cached:.4f} s ({frozen / cached:.0f}x); optimizer {whole_bytes:,} and {frozen_bytes:,} bytes"
     )
     assert whole > 2 * frozen and frozen > 20 * cached and whole_bytes > 1000 * frozen_bytes
+
+
+def test_what_is_trained_and_how_images_come_is_said(tmp_path, capsys):
+    source = jv.train(CONFIG.replace(steps=1), workdir=tmp_path / "source").workdir
+    config = CONFIG.replace(freeze="backbone", steps=1)
+    jv.train(config.replace(init_from=str(source)), workdir=tmp_path / "run")
+    said = capsys.readouterr().out
+    assert " trained), on " in said and "images as " in said and "drawn at random" not in said
+    jv.train(config, workdir=tmp_path / "random")
+    assert "keeps parameters as they were drawn at random: --init_from gives trained ones" in capsys.readouterr().out
