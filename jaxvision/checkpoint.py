@@ -279,9 +279,10 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then lets go of the folder."""
-        self.wait()
-        self._manager.close()
+        """Waits, then lets go of the folder. Raises OSError as `wait` does: some errors show only here."""
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def exists(folder: Path) -> bool:

@@ -100,3 +100,14 @@ def test_saving_each_epoch_costs_less_than_a_fiftieth_of_training(tmp_path):
     epoch = np.median(times) * 45_000 / config.batch_size  # CIFAR-10, less a tenth for validation
     print(f"a save takes {np.median(saves):.3f} s, an epoch {epoch:.1f} s: {np.median(saves) / epoch:.2%}")
     assert np.median(saves) < 0.02 * epoch
+
+
+def test_what_fails_only_when_the_folder_is_let_go_of_is_told_in_one_line(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+
+    def fail():
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "close", fail)
+    with pytest.raises(OSError, match="a checkpoint cannot be written to .*No space left on device"):
+        checkpoints.close()
