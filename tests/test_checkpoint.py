@@ -109,5 +109,5 @@ def test_what_fails_only_when_the_folder_is_let_go_of_is_told_in_one_line(tmp_pa
         raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
 
     monkeypatch.setattr(checkpoints._manager, "close", fail)
-    with pytest.raises(OSError, match="a checkpoint cannot be written to .*No space left on device"):
+    with pytest.raises(OSError, match=r"a checkpoint cannot be written to .*No space left on device"):
         checkpoints.close()
