@@ -28,7 +28,7 @@ def test_names_and_logits_are_torchvisions(of):
     torchvision = parity.import_torchvision()
     theirs = torchvision.models.VisionTransformer(8, 4, num_layers=3, num_heads=2, hidden_dim=12, mlp_dim=48)
     theirs = theirs.double().eval()
-    parity.randomise(theirs)
+    parity.randomise(theirs, size=(8, 8))
     tensors = parity.tensors_of(theirs)
     if of == "files":
         tensors = {
