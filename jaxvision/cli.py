@@ -256,6 +256,7 @@ def list_registered(argv: Argv) -> None:
     registry.load_plugins(values.plugins)
     kinds = list(registry.REGISTRIES)
     kind, pattern = (rest[0] if rest else None), (rest[1] if len(rest) > 1 else "*")
+    _require(len(rest) < 3, f"list takes a kind and one pattern, as in list models 'resnet*', not {len(rest)} words")
     if kind is not None and kind not in kinds:
         raise UsageError(f"unknown kind {kind!r}{registry.nearest(kind, kinds)}; the kinds are {', '.join(kinds)}")
     for each in [kind] if kind else kinds:
@@ -320,6 +321,7 @@ def parity(argv: Argv) -> None:
         flags.DEFINE_bool("gradients", False, help, flag_values=values)
 
     values, rest = _parse("parity", parity.__doc__ or "", define, argv)
+    _require(len(rest) < 2, f"parity takes one pattern, as 'resnet*', not {len(rest)}")
     compare_all(rest[0] if rest else "*", gradients=values.gradients)
 
 

@@ -6,7 +6,6 @@ Nothing that a file holds is executed: safetensors hold arrays alone, and of pic
 from __future__ import annotations
 
 import json
-import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -121,9 +120,10 @@ def download(source: str) -> Weights:
     """
     import huggingface_hub as hub
     from huggingface_hub import errors
+    from huggingface_hub.utils import logging
 
     name, _, revision = source.removeprefix(HUB).partition("@")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # of its retries
+    logging.set_verbosity_error()  # which leaves its retries out
 
     def fetch(file: str) -> Path:
         return Path(hub.hf_hub_download(name, file, revision=revision or None))
