@@ -228,7 +228,7 @@ def compare_all(pattern: str = "*", *, gradients: bool = False) -> list[Row]:
             print(line(rows[-1]), flush=True)
             jax.clear_caches()  # of programs that are not needed again
     worst = max(max(row.logits, row.gradient or 0.0, row.back or 0.0) for row in rows)
-    print(f"{len(rows)} comparison{'s' * (len(rows) != 1)}; the largest difference is {worst:.1e} of the standard deviation")
+    print(f"compared {len(rows)}; the largest difference is {worst:.1e} of the standard deviation")
     return rows
 
 
