@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from jaxvision import datasets, models, tasks
 from jaxvision import registry as _registry
+from jaxvision.advice import advise
 from jaxvision.config import Config
 from jaxvision.convert import convert
+from jaxvision.ensemble import ensemble
 from jaxvision.evaluate import evaluate
 from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, TrainState
 from jaxvision.interrupts import Interrupted
 from jaxvision.predict import Predictions, predict
 from jaxvision.pretrained import create_model
+from jaxvision.preview import preview
 from jaxvision.run import load
+from jaxvision.space import Range
+from jaxvision.sweep import Sweep, sweep
 from jaxvision.train import Result, train
 
 if TYPE_CHECKING:
@@ -32,14 +37,18 @@ __all__ = [
     "Model",
     "Predictions",
     "Preprocessing",
+    "Range",
     "Result",
     "Split",
+    "Sweep",
     "Task",
     "TrainState",
+    "advise",
     "augments",
     "convert",
     "create_model",
     "datasets",
+    "ensemble",
     "evaluate",
     "from_linen",
     "from_nnx",
@@ -49,7 +58,9 @@ __all__ = [
     "models",
     "optimizers",
     "predict",
+    "preview",
     "schedules",
+    "sweep",
     "tap",
     "tasks",
     "train",

@@ -1,4 +1,4 @@
-"""Fields <-> absl flags, and the commands: launch, evaluate, predict, list, convert, parity, scaling, torture."""
+"""Fields <-> absl flags, and the commands: launch, sweep, evaluate, predict, preview, list, convert, parity, …"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import typing
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import Field
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -127,21 +127,30 @@ def find_experiment(place: str) -> str:
     raise UsageError(f"no experiment {place!r}{near}")
 
 
-def load_experiment(place: str) -> tuple[Config, list[str]]:
-    """Gives the CONFIG of an experiment and, where it registers something, itself as a plug-in."""
+class Experiment(NamedTuple):
+    """What an experiment's file defines: CONFIG, maybe SPACE, and itself as a plug-in where it registers something."""
+
+    config: Config
+    space: Any = None
+    plugins: Sequence[str] = ()
+
+
+def load_experiment(place: str) -> Experiment:
+    """Imports an experiment. Raises UsageError where it has no CONFIG."""
     found = find_experiment(place)
     before = registry.num_registered()
     try:
-        config = getattr(registry.import_plugin(found), "CONFIG", None)
+        module = registry.import_plugin(found)
     except TypeError as error:
         unknown = re.search(r"^Config\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if not unknown:
             raise
         Config().replace(**{unknown[1]: None})  # raises the error that teaches
         raise
+    config = getattr(module, "CONFIG", None)
     if not isinstance(config, Config):
         raise UsageError(f"the experiment {place!r} has no CONFIG = jaxvision.Config(…)")
-    return config, [found] if registry.num_registered() > before else []
+    return Experiment(config, getattr(module, "SPACE", None), [found] if registry.num_registered() > before else [])
 
 
 def _define_launch(values: flags.FlagValues) -> None:
@@ -155,7 +164,7 @@ def _define_launch(values: flags.FlagValues) -> None:
 
 def launch(argv: Argv) -> None:
     """Trains: jaxvision launch --model=cnn --dataset=cifar10 --workdir=runs/first"""
-    from jaxvision.evaluate import format_report
+    from jaxvision import reports
     from jaxvision.train import train
 
     values, rest = _parse("launch", launch.__doc__ or "", _define_launch, argv)
@@ -166,8 +175,8 @@ def launch(argv: Argv) -> None:
 
     def configured():
         registry.load_plugins(values.plugins)  # before an experiment's own module may need them
-        base, registering = load_experiment(values.experiment) if values.experiment else (Config(), [])
-        return base.replace(**_given(values)), registering
+        experiment = load_experiment(values.experiment) if values.experiment else Experiment(Config())
+        return experiment.config.replace(**_given(values)), experiment.plugins
 
     config, registering = hosts.together(configured)
     result = train(
@@ -178,30 +187,102 @@ def launch(argv: Argv) -> None:
         profile=values.profile,
     )
     if result.test is not None and hosts.is_first():
-        print(f"\n{format_report(result.test)}\nreport and pictures in {result.workdir / 'report'}")
+        print(f"\n{reports.text(result.test)}\nreport and pictures in {result.workdir / 'report'}")
         if "accuracy" in result.test:
             print(f"test accuracy {result.test['accuracy']:.4f}")
 
 
+def sweep(argv: Argv) -> None:
+    """Tries the SPACE of an experiment: jaxvision sweep --experiment=digits [--search=random --num_trials=20]"""
+    from jaxvision.sweep import sweep as run_sweep
+    from jaxvision.sweep import table
+
+    fields = {name: field for name, field in FIELDS.items() if name != "fold"}
+
+    def define(values):
+        _define_fields(values, fields)
+        _define_places(values)
+        _define_hosts(values)
+        flags.DEFINE_string("workdir", None, "folder of the sweep; goes on with what is there", flag_values=values)
+        flags.DEFINE_string("experiment", None, "file or name of one with a SPACE; flags change it", flag_values=values)
+        flags.DEFINE_enum("search", "grid", ["grid", "random"], "all settings, or some at random", flag_values=values)
+        flags.DEFINE_integer("num_trials", None, "settings that are drawn by --seed", lower_bound=1, flag_values=values)
+        flags.DEFINE_integer("seeds", 1, "runs of each setting, from --seed on", lower_bound=1, flag_values=values)
+        flags.DEFINE_integer(
+            "folds", None, "judge on so many folds of all but test, each in turn", lower_bound=2, flag_values=values
+        )
+
+    values, rest = _parse("sweep", sweep.__doc__ or "", define, argv)
+    _no_arguments("sweep", rest)
+    _require(values.experiment, "sweep needs --experiment=…, a file with CONFIG and SPACE")
+    if values.deterministic:
+        hosts.make_deterministic()
+    hosts.start(values.coordinator, values.num_processes, values.process_id)
+
+    def opened():
+        registry.load_plugins(values.plugins)
+        experiment = load_experiment(values.experiment)
+        hint = "has no SPACE = {field: (value, …), …}, as {'learning_rate': (1e-3, 1e-2)}"
+        _require(experiment.space is not None, f"the experiment {values.experiment!r} {hint}")
+        return experiment
+
+    experiment = hosts.together(opened)
+    found = run_sweep(
+        experiment.config.replace(**_given(values, fields)),
+        experiment.space,
+        search=values.search,
+        num_trials=values.num_trials,
+        seeds=values.seeds,
+        folds=values.folds,
+        workdir=values.workdir,
+        data_dir=values.data_dir,
+        plugins=[*values.plugins, *experiment.plugins],
+    )
+    if hosts.is_first():
+        print()
+        _print_rows(table(found), "table")
+        print(f"\nrows and picture: sweep.json and sweep.png in {found.workdir}")
+        print(f"the best: {_launching(found.best, experiment.config, values)}")
+
+
+def _launching(config: Config, base: Config, values: flags.FlagValues) -> str:
+    """Writes the command that trains a config, which changes that of the experiment that the flags name."""
+    words = [f"--experiment={values.experiment}"]
+    words += [f"--{name}={value}" for name, (value, _) in config.differences(base).items()]
+    words += [f"--data_dir={values.data_dir}"] if values.data_dir else []
+    words += [f"--plugins={','.join(values.plugins)}"] if values.plugins else []
+    return shlex.join(["jaxvision", "launch", *words])
+
+
 def evaluate(argv: Argv) -> None:
-    """Judges a trained run: jaxvision evaluate --workdir=runs/first [--split=validation]"""
+    """Judges a trained run, or the mean of several: jaxvision evaluate --workdir=runs/first[,…] [--split=validation]"""
+    from jaxvision import reports
+    from jaxvision.ensemble import ensemble as run_ensemble
     from jaxvision.evaluate import evaluate as run_evaluate
-    from jaxvision.evaluate import format_report
 
     def define(values):
         _define_places(values)
-        flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
+        flags.DEFINE_list(
+            "workdir", [], "folder of the trained run; of several, by commas, the mean", flag_values=values
+        )
         flags.DEFINE_string("split", "test", "train, validation or test", flag_values=values)
+        flags.DEFINE_string("judge", None, "workdir of a classifier that judges made images", flag_values=values)
 
     values, rest = _parse("evaluate", evaluate.__doc__ or "", define, argv)
     _no_arguments("evaluate", rest)
     _require(values.workdir, "evaluate needs --workdir=…, the folder of a trained run")
-    report = run_evaluate(values.workdir, split=values.split, data_dir=values.data_dir, plugins=values.plugins)
-    print(format_report(report))
+    options = {"split": values.split, "data_dir": values.data_dir, "plugins": values.plugins}
+    if len(values.workdir) > 1:
+        _require(values.judge is None, "evaluate --judge=… judges what one run makes, not several: give one --workdir")
+        report = run_ensemble(values.workdir, **options)
+    else:
+        report = run_evaluate(values.workdir[0], **options, judge=values.judge)
+    print(reports.text(report))
 
 
 def predict(argv: Argv) -> None:
     """Predicts images: jaxvision predict --workdir=runs/first IMAGE|FOLDER|GLOB … [--format=table|json|csv]"""
+    from jaxvision.advice import advise
     from jaxvision.predict import predict as run_predict
 
     def define(values):
@@ -210,6 +291,8 @@ def predict(argv: Argv) -> None:
         flags.DEFINE_enum("format", "table", ["table", "json", "csv"], "how the rows are printed", flag_values=values)
         flags.DEFINE_integer("top", 3, "classes shown for each image", lower_bound=1, flag_values=values)
         flags.DEFINE_integer("batch_size", None, "images at once", lower_bound=1, flag_values=values)
+        help = "say beside it which images are blurred, dark, bright or flat, by simple measures"
+        flags.DEFINE_bool("advice", False, help, flag_values=values)
         flags.DEFINE_enum(
             "on_bad_image", "error", ["error", "skip"], FIELDS["on_bad_image"].metadata["help"], flag_values=values
         )
@@ -220,7 +303,10 @@ def predict(argv: Argv) -> None:
     found = run_predict(
         values.workdir, files, batch_size=values.batch_size, on_bad_image="skip", plugins=values.plugins
     )
-    _print_rows(found.rows(top=values.top), values.format)
+    rows = found.rows(top=values.top)
+    if values.advice:
+        rows = [{**row, "advice": ", ".join(advise(row["file"]))} for row in rows]
+    _print_rows(rows, values.format)
     errors = list(found.errors.values())
     if errors and values.on_bad_image == "skip":
         print(f"jaxvision: skipped {len(errors)} unreadable images, the first: {errors[0]}", file=sys.stderr)
@@ -229,25 +315,82 @@ def predict(argv: Argv) -> None:
         raise UsageError(f"{errors[0]}{more}")
 
 
+def _cells(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """Gives the columns of a row: what it holds itself, and what the runners-up hold, numbered from 2 on."""
+    for name, value in row.items():
+        if name == "tags":
+            yield "tags", ", ".join(f"{each['tag']} {each['probability']:.2f}" for each in value)
+        elif isinstance(value, list):
+            for number, other in enumerate(value, 2):
+                yield from ((f"{what}_{number}", text) for what, text in _cells(other))
+        else:
+            yield name, value if isinstance(value, str) else f"{value:.4f}"
+
+
 def _print_rows(rows: list[dict[str, Any]], format: str) -> None:
     if format == "json":
         print(json.dumps(rows, indent=2))
         return
-    flat = [
-        [row["file"], row["class"], f"{row['probability']:.4f}"]
-        + [text for other in row["runners_up"] for text in (other["class"], f"{other['probability']:.4f}")]
-        for row in rows
-    ]
-    num_others = len(rows[0]["runners_up"]) if rows else 0
-    head = ["file", "class", "probability"] + [
-        f"{w}{i}" for i in range(2, num_others + 2) for w in ("class_", "probability_")
-    ]
+    shown = [dict(_cells(row)) for row in rows]
+    head = list(dict.fromkeys(name for cells in shown for name in cells))
+    flat = [[cells.get(name, "") for name in head] for cells in shown]
     if format == "csv":
         csv.writer(sys.stdout).writerows([head, *flat])
         return
     widths = [max(len(row[i]) for row in [head, *flat]) for i in range(len(head))]
     for row in [head, *flat] if flat else []:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+PREVIEWED = ("dataset", "augment", "seed", "split_seed", "on_bad_image")  # the fields that decide what is shown
+
+
+def preview(argv: Argv) -> None:
+    """Shows what augments do: jaxvision preview --dataset=cifar10 --augment='flip, crop' [--out=preview.png]"""
+    from jaxvision.preview import preview as run_preview
+
+    def define(values):
+        _define_fields(values, {name: FIELDS[name] for name in PREVIEWED})
+        _define_places(values)
+        flags.DEFINE_string("experiment", None, "file or name of an experiment; flags change it", flag_values=values)
+        flags.DEFINE_integer("num_images", 6, "rows: examples of train", lower_bound=1, flag_values=values)
+        flags.DEFINE_integer("num_versions", 7, "augmented versions of each", lower_bound=1, flag_values=values)
+        flags.DEFINE_string("out", "preview.png", "where the picture is written", flag_values=values)
+
+    values, rest = _parse("preview", preview.__doc__ or "", define, argv)
+    _no_arguments("preview", rest)
+    registry.load_plugins(values.plugins)
+    base = load_experiment(values.experiment).config if values.experiment else Config()
+    file = run_preview(
+        base.replace(**_given(values, PREVIEWED)),
+        file=values.out,
+        num_images=values.num_images,
+        num_versions=values.num_versions,
+        data_dir=values.data_dir,
+    )
+    print(f"wrote {file}")
+
+
+REPORTED = ("dataset", "split_seed", "validation_fraction")
+
+
+def dataset_report(argv: Argv) -> None:
+    """Looks at data before training: jaxvision dataset_report --dataset="folder(path='photos')" [--out=FOLDER]"""
+    from jaxvision.dataset_report import dataset_report as run_report
+    from jaxvision.dataset_report import text
+
+    def define(values):
+        _define_fields(values, {name: FIELDS[name] for name in REPORTED})
+        _define_places(values)
+        flags.DEFINE_string("out", "dataset_report", "folder for report.json and pictures", flag_values=values)
+
+    values, rest = _parse("dataset_report", dataset_report.__doc__ or "", define, argv)
+    _no_arguments("dataset_report", rest)
+    _require("dataset" in _given(values, REPORTED), "dataset_report needs --dataset=…, as for launch")
+    registry.load_plugins(values.plugins)
+    config = Config().replace(**_given(values, REPORTED))
+    print(text(run_report(config, folder=values.out, data_dir=values.data_dir)))
+    print(f"report and pictures in {values.out}")
 
 
 def list_registered(argv: Argv) -> None:
@@ -356,8 +499,11 @@ def _require(value: Any, message: str) -> None:
 
 COMMANDS: dict[str, Callable[[Argv], None]] = {
     "launch": launch,
+    "sweep": sweep,
     "evaluate": evaluate,
     "predict": predict,
+    "preview": preview,
+    "dataset_report": dataset_report,
     "list": list_registered,
     "convert": convert,
     "parity": parity,
@@ -388,10 +534,10 @@ def _in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _again(argv: Argv, workdir: str) -> str:
+def _again(command: str, argv: Argv, workdir: str) -> str:
     """Writes the command that goes on where an interrupted one stopped."""
     named = [word for word in argv if word.lstrip("-").startswith("workdir")]
-    return shlex.join(["jaxvision", "launch", *argv, *([] if named else [f"--workdir={workdir}"])])
+    return shlex.join(["jaxvision", command, *argv, *([] if named else [f"--workdir={workdir}"])])
 
 
 def run(command: str, argv: Argv) -> int:
@@ -409,7 +555,7 @@ def run(command: str, argv: Argv) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Interrupted as stop:
-        print(f"jaxvision: {stop}; to go on: {_again(argv, str(stop.workdir))}", file=sys.stderr)
+        print(f"jaxvision: {stop}; to go on: {_again(command, argv, str(stop.workdir))}", file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("jaxvision: interrupted", file=sys.stderr)
@@ -422,7 +568,7 @@ def run(command: str, argv: Argv) -> int:
 
 
 def main() -> None:
-    """The installed command: jaxvision launch|evaluate|predict|list|convert|parity|scaling|torture …"""
+    """The installed command: jaxvision launch|sweep|evaluate|predict|preview|list|convert|parity|scaling|torture …"""
     command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h", "help"):
         print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))

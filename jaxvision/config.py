@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,9 @@ class Config:
     layer_decay: float | None = _field(None, "factor of the learning rate from each layer to the one below it")
     clip_norm: float | None = _field(None, "largest global norm of the gradient; none by default")
     augment: str = _field("", "comma-separated augment specs, in order")
+    sampling: Literal["shuffled", "balanced"] = _field(
+        "shuffled", "each example once an epoch, or each class equally often"
+    )
     batch_size: int = _field(128, "examples at once, over all devices")
     accumulate: int = _field(1, "batches whose gradients make one step: as one batch so many times as large")
     epochs: int = _field(10, "passes over the training split", may_change=True)
@@ -51,8 +55,15 @@ class Config:
     seed: int = _field(0, "seed of parameters, data order, augmentation and dropout")
     split_seed: int = _field(0, "seed of the cuts between train, validation and test")
     validation_fraction: float = _field(0.1, "share of train that is cut off where a set has no validation split")
+    fold: str = _field("", "as 2/5: validation is the second of five equal parts of train, and of validation if any")
     eval_every: int | None = _field(
         None, "steps between evaluations on validation; by default an epoch", may_change=True
+    )
+    patience: int | None = _field(
+        None, "evaluations without a better one after which training ends early", may_change=True
+    )
+    views: Literal["one", "mirrored", "mirrored_shifted"] = _field(
+        "one", "versions of an image whose outputs evaluation and prediction average", may_change=True
     )
     eval_batch_size: int = _field(256, "examples a step in evaluation and prediction", may_change=True)
     save_every: int | None = _field(None, "steps between further saves; each evaluation saves too", may_change=True)
@@ -85,6 +96,7 @@ class Config:
             "eval_batch_size",
             "save_every",
             "keep",
+            "patience",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -94,6 +106,9 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 2**32")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction={self.validation_fraction} must be at least 0 and below 1")
+        fold = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.fold)
+        if self.fold and not (fold and 1 <= int(fold[1]) <= int(fold[2]) and int(fold[2]) > 1):
+            raise ValueError(f"fold={self.fold!r} must be a number of how many, as 2/5, or empty")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema} must be above 0 and below 1, as 0.999")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:

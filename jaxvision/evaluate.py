@@ -9,15 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import hosts, logs, parallel, pictures, pipeline, registry
+from jaxvision import hosts, logs, parallel, pipeline, registry, reports
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import write_json
 from jaxvision.interfaces import Dataset, Split, Task
 from jaxvision.interrupts import Stopped
+from jaxvision.judge import judge as judged_by
 from jaxvision.step import make_eval_step
-
-NUM_MISTAKES = 25
 
 
 def never() -> bool:
@@ -62,60 +61,115 @@ def evaluate(
     split: str = "test",
     data_dir: str | None = None,
     dataset: Any = None,
+    judge: str | Path | None = None,
     plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Judges the best checkpoint of a workdir on a split, writes `report/` or `report_<split>/`, gives the report.
 
-    `dataset` stands in for the config's, as in `train`, where training had data in memory. Raises ValueError where the
+    `dataset` stands in for the config's, as in `train`, where training had data in memory. `judge` is the workdir of a
+    classifier that judges the images that a generator makes, one for each of the split. Raises ValueError where the
     data are not those of the run.
     """
-    path = workdirs.require(workdir)
-    trained = runs.load(path, plugins=plugins)
-    config = trained.run.config
-    place = data_dir or trained.run.signature.data_dir
-    preprocessing = trained.run.signature.preprocessing if config.init_from else None
-    data = runs.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing)
-    if runs.fingerprint(data) != trained.run.signature.data:
-        raise ValueError(f"these are not the data that the run in {str(path)!r} was trained on: its splits would mix")
-    chosen = runs.splits(data).get(split)
-    if chosen is None:
-        raise ValueError(
-            f"no split {split!r}{registry.nearest(split, runs.splits(data))}; {', '.join(runs.splits(data))}"
-        )
-    eval_step = parallel.compile_eval(make_eval_step(trained.run.model, trained.run.task), trained.run.mesh)
-
-    def measure(part: Split):
-        return run_split(trained.run, eval_step, trained.params, trained.model_state, part, config.eval_batch_size)
-
+    trained, data = opened(workdir, data_dir=data_dir, dataset=dataset, plugins=plugins)
+    chosen, config = split_of(data, split), trained.run.config
+    trained = with_thresholds(trained, data)
+    task, measure = trained.run.task, make_measure(trained)
     values, predictions = measure(chosen)
-    if not np.isfinite(predictions).all():
-        raise FloatingPointError(
-            f"the predictions of step {trained.step} in {str(path)!r} are not finite: its training had diverged; begin "
-            "anew with a lower --learning_rate"
-        )
+    judged = chosen.judged(predictions)
     report = {
         "split": split,
         "num_examples": len(chosen),
         "num_parameters": runs.num_parameters(trained.params),
         "step": trained.step,
         **values,
-        **trained.run.task.report(chosen.targets, predictions, data.classes),
+        **task.score(*judged),
+        **task.report(*judged, data.classes),
+        "baseline": baselines(task, data, chosen),
     }
+    if judge is not None:
+        if predictions.ndim != 4:
+            raise ValueError(f"judge={str(judge)!r} is for made images, and the task {config.task!r} makes none")
+        report |= judged_by(predictions, chosen, data.train, judge, plugins=plugins)
     if split != "train":
         report["train"] = _train_share(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
     if hosts.is_first():
-        _write(path, report, chosen, predictions, data.classes, trained.run.task)
+        _write(trained.workdir, report, chosen, predictions, task.decide(predictions), data.classes)
     return report
 
 
-def _write(path: Path, report: dict[str, Any], split: Split, predictions, classes: Sequence[str], task: Task) -> None:
+def opened(
+    workdir: str | Path, *, data_dir: str | None = None, dataset: Any = None, plugins: Sequence[str] = ()
+) -> tuple[runs.Trained, Dataset]:
+    """Loads a trained run and opens its data. Raises ValueError where these are not what it was trained on."""
+    path = workdirs.require(workdir)
+    trained = runs.load(path, plugins=plugins)
+    config, signature = trained.run.config, trained.run.signature
+    preprocessing = signature.preprocessing if config.init_from else None
+    place = data_dir or signature.data_dir
+    data = runs.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing)
+    if runs.fingerprint(data) != signature.data:
+        raise ValueError(f"these are not the data that the run in {str(path)!r} was trained on: its splits would mix")
+    return trained, data
+
+
+def split_of(data: Dataset, name: str) -> Split:
+    """Gives a split by its name. Raises ValueError where the data have none."""
+    splits = runs.splits(data)
+    if name not in splits:
+        raise ValueError(f"no split {name!r}{registry.nearest(name, splits)}; {', '.join(splits)}")
+    return splits[name]
+
+
+def make_measure(trained: runs.Trained) -> Callable[[Split], tuple[dict[str, float], np.ndarray]]:
+    """Makes the function that runs a split through the trained model. It raises where predictions are not finite."""
+    run = trained.run
+    eval_step = parallel.compile_eval(make_eval_step(run.model, run.task), run.mesh)
+
+    def measure(split: Split):
+        size = run.config.eval_batch_size
+        values, predictions = run_split(run, eval_step, trained.params, trained.model_state, split, size)
+        if not np.isfinite(predictions).all():
+            raise FloatingPointError(
+                f"the predictions of step {trained.step} in {str(trained.workdir)!r} are not finite: its training had "
+                "diverged; begin anew with a lower --learning_rate"
+            )
+        return values, predictions
+
+    return measure
+
+
+def with_thresholds(trained: runs.Trained, data: Dataset) -> runs.Trained:
+    """Chooses the task's thresholds on validation where they are to be chosen and are not yet, and keeps them."""
+    task = trained.run.task
+    if task.choose is None:
+        return trained
+    if data.validation is None:
+        raise ValueError(f"the task {trained.run.config.task!r} chooses its thresholds on validation: there is none")
+    _, predictions = make_measure(trained)(data.validation)
+    thresholds = task.choose(*data.validation.judged(predictions))
+    if hosts.is_first():
+        workdirs.save_thresholds(trained.workdir, trained.step, trained.run.config.views, thresholds)
+    task = runs.build_task(trained.run.config, trained.run.signature, thresholds=thresholds)
+    return trained._replace(run=trained.run._replace(task=task))
+
+
+def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, float]]:
+    """Scores what simple rules predict: those that come with the data, or else the task's own."""
+    rules = dict(split.baselines)
+    if not rules and task.baseline is not None:
+        name, prediction = task.baseline(data.train.targets)
+        rules = {name: np.broadcast_to(prediction, (len(split), *prediction.shape))}
+    targets = split.targets if split.offsets is None else split.targets + split.offsets
+    return {name: task.score(targets, predictions) for name, predictions in rules.items()}
+
+
+def _write(path: Path, report: dict[str, Any], split: Split, predictions, decided, classes: Sequence[str]) -> None:
     """Writes the report and its pictures into a folder of the workdir, named by the split."""
     folder = path / ("report" if report["split"] == "test" else f"report_{report['split']}")
     folder.mkdir(exist_ok=True)
     write_json(folder / "report.json", report)
-    _draw(folder, report, logs.read_rows(path / "metrics.jsonl"), classes)
-    _draw_mistakes(folder, split, predictions, task.decide(predictions), classes)
+    reports.draw(folder, report, logs.read_rows(path / "metrics.jsonl"), split, predictions, decided, classes)
 
 
 def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:
@@ -123,53 +177,3 @@ def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:
     size = min(num_examples, len(data.train))
     share = data.train.take(np.linspace(0, len(data.train) - 1, size, dtype=int))
     return {"num_examples": size, **measure(share)[0]}
-
-
-def _draw(folder: Path, report: dict[str, Any], rows: list[logs.Row], classes: Sequence[str]) -> None:
-    if "confusion_matrix" in report:
-        pictures.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
-    pictures.curves(rows, folder / "curves.png", chosen_step=report["step"])
-
-
-def _draw_mistakes(folder: Path, split: Split, predictions, decided, classes: Sequence[str]) -> None:
-    """Draws the wrong answers that were given with most confidence; no picture where there are none."""
-    confidence = predictions[np.arange(len(decided)), decided]
-    wrong = np.flatnonzero(decided != split.targets)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:NUM_MISTAKES]
-    captions = [
-        f"{classes[int(decided[i])]} {confidence[i]:.0%}\nis {classes[int(split.targets[i])]}"
-        + (f"\n{_shortened(Path(str(split.names[i])).name)}" if len(split.names) else "")
-        for i in worst.tolist()
-    ]
-    file = folder / "mistakes.png"
-    if len(worst):
-        pictures.images(split.read(worst), captions, file)
-    else:
-        file.unlink(missing_ok=True)
-
-
-def _shortened(name: str, *, length: int = 22) -> str:
-    """Leaves the middle of a long name out."""
-    half = (length - 1) // 2
-    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
-
-
-def format_report(report: dict[str, Any]) -> str:
-    """Writes the report as a table for the terminal; the accuracy stands in its last line."""
-    width = max(12, *(len(name) for name in report["per_class"]))
-    lines = [f"{'':{width}} precision  recall      f1  examples"]
-
-    def line(name: str, scores: dict[str, float], count: int) -> str:
-        return f"{name:{width}} {scores['precision']:9.4f} {scores['recall']:7.4f} {scores['f1']:7.4f} {count:9,}"
-
-    lines += [line(name, scores, scores["num_examples"]) for name, scores in report["per_class"].items()]
-    lines += [line(f"{name} mean", report[name], report["num_examples"]) for name in ("macro", "weighted")]
-    confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report["most_confused"][:3]]
-    if confused:
-        lines.append(f"most confused: {', '.join(confused)}")
-    if "gap" in report:
-        lines.append(f"accuracy on train {report['train']['accuracy']:.4f}, gap {report['gap']['accuracy']:+.4f}")
-    names = ("loss", "auroc", "average_precision", "expected_calibration_error", "top_5_accuracy", "accuracy")
-    figures = [f"{name.replace('_', ' ')} {report[name]:.4f}" for name in names if name in report]
-    lines.append(f"{report['split']} of {report['num_examples']:,}: {', '.join(figures)}")
-    return "\n".join(lines)

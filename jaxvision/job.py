@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,11 +53,12 @@ def make_optimizer(config: Config, num_steps: int):
     return optimizer, schedule
 
 
-def make_augment(config: Config) -> Augment:
-    """Builds the chain of the config's augments."""
+def make_augment(config: Config, *, num_classes: int) -> Augment:
+    """Builds the chain of the config's augments, for targets of a number of classes."""
     from jaxvision.augments import chain
 
-    return chain([registry.augments.build(spec) for spec in registry.parse_list(config.augment)])
+    specs = registry.parse_list(config.augment)
+    return chain([registry.augments.build(spec, num_classes=num_classes, seed=config.seed) for spec in specs])
 
 
 def check_specs(config: Config, is_dataset_named: bool) -> None:
@@ -75,6 +77,15 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     config, mesh = run.config, run.mesh
     parallel.check_batch_size(config.batch_size, mesh)
     pipeline.check_batch_size(config.step_size, data.train)
+    if run.task.choose is not None and data.validation is None:
+        raise ValueError(
+            f"the task {config.task!r} chooses its thresholds on validation, and there is none: give "
+            "--validation_fraction, or the task a number as threshold"
+        )
+    if config.sampling == "balanced" and data.train.kind != "classes":
+        raise ValueError(f"sampling='balanced' is for classes, and these targets are {data.train.kind}")
+    if config.patience is not None and (data.validation is None or run.task.best is None):
+        raise ValueError(f"patience={config.patience} watches a value on validation, and there is none to watch")
     num_steps = runs.count_steps(config, len(data.train))
     optimizer, schedule = make_optimizer(config, num_steps)
     like = runs.example_inputs(run)
@@ -133,6 +144,8 @@ def _frozen(run: runs.Run, shapes: tuple[Tree, Tree]) -> frozenset[str]:
         return frozenset()
     frozen = transfer.frozen(params, state, config.freeze, head=run.model.head)
     if config.cache_features:
+        if config.views != "one":
+            raise ValueError(f"cache_features=True keeps the features of one view, not views={config.views!r}")
         if frozen != transfer.frozen(params, state, transfer.BACKBONE, head=run.model.head):
             raise ValueError(f"cache_features=True wants freeze='backbone', all but the head, not {config.freeze!r}")
         transfer.head_alone(run.model, params)
@@ -172,7 +185,7 @@ def _transferring(
 def _compile_step(run: runs.Run, optimizer, state: TrainState, inputs: jax.ShapeDtypeStruct, frozen: frozenset[str]):
     """Compiles the run's training step for its mesh. What cannot be trained shows here, at no cost."""
     config, axis_name = run.config, runs.device_axis(run.config)
-    augment = make_augment(config)
+    augment = make_augment(config, num_classes=len(run.signature.classes))
     if axis_name and config.augment:
         augment = parallel.over_whole_batch(augment, axis_name)
     gradient = steps.mean_gradient
@@ -189,7 +202,7 @@ def _compile_step(run: runs.Run, optimizer, state: TrainState, inputs: jax.Shape
         skip_nonfinite=config.on_nonfinite == "skip",
         axis_name=axis_name,
     )
-    batch = runs.example_batch(inputs, config.step_size)
+    batch = runs.example_batch(run, inputs, config.step_size)
     return parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name)
 
 
@@ -227,7 +240,7 @@ def _on_features(
         if split is None:
             return None
         _, pooled = run_split(run, step, params, model_state, split, run.config.eval_batch_size, doing="features")
-        return Split.of(pooled, split.targets, split.names)
+        return dataclasses.replace(split, read=lambda chosen: pooled[chosen])
 
     train = features(job.data.train)
     assert train is not None

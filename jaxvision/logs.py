@@ -103,6 +103,7 @@ class Log:
     """
 
     def __init__(self, workdir: Path, *, num_steps: int, batch_size: int, start: int):
+        self.folder = workdir
         self._is_first = hosts.is_first()
         path = workdir / "metrics.jsonl" if self._is_first else Path(os.devnull)
         if self._is_first:

@@ -76,3 +76,105 @@ def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         "auroc": float(roc_auc_score(targets, probability)),
         "average_precision": float(average_precision_score(targets, probability)),
     }
+
+
+def recalls(targets: np.ndarray, decided: np.ndarray) -> dict[str, float]:
+    """Gives accuracy and the mean recall of the classes that occur, of targets and decided classes [N].
+
+    >>> recalls(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
+    {'accuracy': 0.75, 'macro_recall': 0.5}
+    """
+    correct = targets == decided
+    counts, found = np.bincount(targets), np.bincount(targets, weights=correct)
+    return {"accuracy": float(correct.mean()), "macro_recall": float((found[counts > 0] / counts[counts > 0]).mean())}
+
+
+def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, share: float = 0.0) -> float:
+    """Chooses the threshold from which on scores [N] count as positive, by targets [N] of 0 and 1.
+
+    "f1" gives the best F1; "recall" the best precision of those that reach the share as recall, "precision" the best
+    recall of those that reach it as precision, or the best precision where none does; of equals, the one that is better
+    by the other measure. It lies midway between two scores; it is 0.5 where no target is positive.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order].astype(np.float64), np.cumsum(targets[order] > 0.5)
+    if not len(hits) or not hits[-1]:
+        return 0.5
+    last = np.flatnonzero(np.diff(ranked, append=-np.inf))  # of each distinct score: all above it are positive too
+    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+    merit = {
+        "f1": 2 * precision * recall / np.maximum(precision + recall, 1e-12),
+        "precision": recall,
+        "recall": precision,
+    }
+    reached = {"f1": recall > 0, "precision": precision >= share, "recall": recall >= share}[what]
+    worth = np.where(reached, merit[what], -1.0) if reached.any() else precision
+    other = recall if what == "recall" or not reached.any() else precision
+    best = int(np.lexsort((other, worth))[-1])
+    below = ranked[last[best + 1]] if best + 1 < len(last) else 0.0
+    return float((ranked[last[best]] + below) / 2)
+
+
+def average_precisions(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Gives the average precision of each tag [T] from targets and scores [N, T]; NaN for tags that do not occur."""
+    from sklearn.metrics import average_precision_score
+
+    columns = zip(targets.T, scores.T, strict=True)
+    return np.array([average_precision_score(t, s) if t.any() else np.nan for t, s in columns])
+
+
+def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
+    """Gives the mean over the tags that occur of their average precision; 0 where none does."""
+    found = average_precisions(targets, scores)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+
+
+def multilabel(
+    targets: np.ndarray, decided: np.ndarray, probabilities: np.ndarray, *, tags: Sequence[str]
+) -> dict[str, Any]:
+    """Judges decided tags [N, T] and probabilities [N, T] against targets [N, T] of 0 and 1.
+
+    Gives precision, recall, F1, average precision and AUROC by tag, averaged over tags (macro) and pooled (micro). A
+    tag that is never predicted, or does not occur, counts as 0 in precision, recall and F1; it has no AUROC.
+    """
+    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+    labels = [1] if targets.shape[1] == 1 else None  # one column is two classes there, of which we want the second
+
+    def scores(average: str | None) -> Any:
+        options: dict[str, Any] = {"average": average, "labels": labels, "zero_division": 0}
+        return precision_recall_fscore_support(targets, decided, **options)[:3]  # pyright: ignore[reportReturnType]
+
+    names = ("precision", "recall", "f1")
+    values: dict[str, Any] = {
+        average: dict(zip(names, map(float, scores(average)), strict=True)) for average in ("macro", "micro")
+    }
+    precisions, counts = average_precisions(targets, probabilities), targets.sum(axis=0)
+    values["per_class"] = {}
+    for index, (tag, row) in enumerate(zip(tags, zip(*scores(None), strict=True), strict=True)):
+        figures: dict[str, float] = dict(zip(names, map(float, row), strict=True))
+        if counts[index] > 0:
+            figures["average_precision"] = float(precisions[index])
+        if 0 < counts[index] < len(targets):
+            figures["auroc"] = float(roc_auc_score(targets[:, index], probabilities[:, index]))
+        values["per_class"][tag] = {**figures, "num_examples": int(counts[index])}
+    values["all_tags_right"] = float((targets == decided).all(axis=1).mean())
+    return values
+
+
+def regression(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Gives the root mean squared and the mean absolute error, R², and the correlations by Pearson and Spearman.
+
+    What is not defined is left out: R² where all targets are alike, correlations where targets or predictions are.
+    """
+    from scipy.stats import pearsonr, spearmanr
+
+    targets, predictions = targets.astype(np.float64), predictions.astype(np.float64)
+    errors = predictions - targets
+    values = {"rmse": float(np.sqrt((errors**2).mean())), "mae": float(np.abs(errors).mean())}
+    if np.ptp(targets) > 0:
+        values["r2"] = float(1 - (errors**2).sum() / ((targets - targets.mean()) ** 2).sum())
+        if np.ptp(predictions) > 0:
+            values["pearson"] = float(pearsonr(targets, predictions)[0])  # pyright: ignore[reportArgumentType]
+            values["spearman"] = float(spearmanr(targets, predictions)[0])  # pyright: ignore[reportArgumentType]
+    return values

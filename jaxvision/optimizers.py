@@ -7,6 +7,7 @@ decay_all is set.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -53,6 +54,10 @@ def scaled(optimizer: optax.GradientTransformation, scales: Tree) -> optax.Gradi
         return jax.tree.map(lambda u, scale: None if u is None else scale * u, updates, scales, is_leaf=_is_none), state
 
     return optax.GradientTransformation(optimizer.init, update)
+
+
+def _first(value: Any, _: Any) -> Any:
+    return value
 
 
 def _is_none(leaf: Any) -> bool:
@@ -168,6 +173,38 @@ def adagrad(
     """Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularisation."""
     _check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={})
     return optax.chain(_coupled_decay(weight_decay, decay_all), optax.adagrad(learning_rate, eps=eps))
+
+
+@register("by_part", parts=("generator", "discriminator"))
+def by_part(
+    *,
+    learning_rate: LearningRate = 2e-4,
+    generator: str = "adam(b1=0.5)",
+    discriminator: str = "adam(b1=0.5)",
+    ratio: float = 1.0,
+) -> optax.GradientTransformation:
+    """An optimizer for each of a model's parts; the discriminator's rate is `ratio` times the generator's.
+
+    (M. Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NIPS 2017, section 2.)
+    """
+    if ratio <= 0:
+        raise ValueError(f"by_part: ratio={ratio}; wanted a factor above 0, as 0.5")
+
+    def scaled_rate(step):
+        return ratio * (learning_rate(step) if callable(learning_rate) else learning_rate)
+
+    rates = {"generator": (generator, learning_rate), "discriminator": (discriminator, scaled_rate)}
+    parts: dict[Any, Any] = {name: _registry.build(spec, learning_rate=rate) for name, (spec, rate) in rates.items()}
+
+    def label(params):
+        if not isinstance(params, dict) or set(params) != set(parts):
+            raise ValueError(
+                f"the optimizer 'by_part' is for models of the parts {' and '.join(parts)}, as --model=gan; this one "
+                f"has {', '.join(params)}"
+            )
+        return {name: jax.tree.map(partial(_first, name), part) for name, part in params.items()}
+
+    return optax.partition(parts, label)
 
 
 @register("muon")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,110 @@ def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: 
     for axes in panels:
         axes.axis("off")
     for axes, image, caption in zip(panels, inputs, captions, strict=False):
-        axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
+        white = 255 if image.dtype == np.uint8 else 1  # else greys would be spread from black to white
+        image = image.squeeze(-1) if image.shape[-1] == 1 else image
+        axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
         axes.set_title(caption, fontsize=8)
     figure.savefig(file)
+
+
+@_plainly
+def scatter(targets: np.ndarray, predictions: np.ndarray, file: Path) -> None:
+    """Draws predictions [N] over targets [N], and the line on which they would agree."""
+    figure = _figure(4.5, 4.5)
+    axes = figure.subplots()
+    axes.scatter(targets, predictions, s=12, alpha=0.6, linewidths=0)
+    middle = float(np.mean(targets))
+    axes.axline((middle, middle), slope=1, color="0.6", linestyle="--", zorder=0)
+    axes.set_xlabel("target")
+    axes.set_ylabel("prediction")
+    axes.grid(alpha=0.3)
+    figure.savefig(file)
+
+
+@_plainly
+def forecast(
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    file: Path,
+) -> None:
+    """Draws a series [N], what was predicted of it one step ahead, and what simple rules would have said."""
+    figure = _figure(10, 4)
+    axes = figure.subplots()
+    steps = np.arange(len(targets))
+    axes.plot(steps, targets, color="k", label="series")
+    for name, values in baselines.items():
+        axes.plot(steps, values, linewidth=0.8, linestyle=":", label=name)
+    axes.plot(steps, predictions, color="C3", label="prediction")
+    if len(names):
+        shown = np.unique(np.linspace(0, len(names) - 1, 8, dtype=int))
+        axes.set_xticks(shown.tolist(), [str(names[i]) for i in shown.tolist()])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file)
+
+
+@_plainly
+def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: Path) -> None:
+    """Draws how many examples each class, or tag, has in each split."""
+    figure = _figure(7, min(max(2.5, 0.22 * len(classes)), 30))
+    axes = figure.subplots()
+    places, left = np.arange(len(classes)), np.zeros(len(classes))
+    for name, values in by_split.items():
+        axes.barh(places, values, left=left, label=name)
+        left = left + np.array(values)
+    if len(classes) <= 150:
+        axes.set_yticks(places, list(classes), fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("examples")
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend()
+    figure.savefig(file)
+
+
+@_plainly
+def choices(
+    settings: Sequence[Mapping[str, Any]],
+    values: Sequence[float],
+    deviations: Sequence[float | None],
+    name: str,
+    file: Path,
+) -> None:
+    """Draws the value of each setting, the best first, over each field that varies, a panel a field.
+
+    A line joins the best of those that share a value; a ring marks the best of all.
+    """
+    fields = [field for field in settings[0] if len({repr(setting[field]) for setting in settings}) > 1]
+    if not fields:
+        return
+    figure = _figure(max(4.5, 3.8 * len(fields)), 3.8)
+    panels = np.atleast_1d(figure.subplots(1, len(fields), sharey=True))
+    for axes, field in zip(panels, fields, strict=True):
+        places = _places(axes, [setting[field] for setting in settings])
+        best = dict(zip(places[::-1], values[::-1], strict=True))  # of those at one place, the first stays
+        if len(best) <= max(len(places) // 2, 6):  # else they are numbers drawn at random
+            axes.plot(*zip(*sorted(best.items()), strict=True), color="0.7", zorder=0)
+        axes.errorbar(places, values, [each or 0.0 for each in deviations], fmt="o", markersize=5, elinewidth=1)
+        axes.plot(places[0], values[0], "o", markersize=13, markerfacecolor="none", markeredgecolor="C3")
+        axes.set_xlabel(field.replace("_", " "))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(f"{name.replace('_', ' ')} on validation")
+    figure.savefig(file)
+
+
+def _places(axes: Any, chosen: Sequence[Any]) -> list[float]:
+    """Places values on the axis below: numbers where they are, by logarithm from a decade on, others side by side."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in chosen):
+        if min(chosen) > 0 and max(chosen) >= 10 * min(chosen):
+            axes.set_xscale("log")
+        if len(set(chosen)) <= 6:
+            axes.set_xticks(sorted(set(chosen)))
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter("{x:g}")
+        return list(chosen)
+    names = sorted({str(value) or "none" for value in chosen})
+    axes.set_xticks(range(len(names)), [textwrap.fill(each, max(14, 60 // len(names))) for each in names], fontsize=7)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    return [names.index(str(value) or "none") for value in chosen]

@@ -17,18 +17,37 @@ PREFETCH = 2
 
 
 class Order:
-    """The order of examples in training: positions of the concatenated epochs -> indices of examples."""
+    """The order of examples in training: positions of the concatenated epochs -> indices of examples.
 
-    def __init__(self, num_examples: int, *, seed: int):
+    With `targets`, the class of each, an epoch is as long, and holds equally many of each class (to one): of some all
+    several times, of others a part.
+    """
+
+    def __init__(self, num_examples: int, *, seed: int, targets: np.ndarray | None = None):
         self.num_examples = num_examples
         self.seed = seed
+        self.targets = targets
         self._permutations: dict[int, np.ndarray] = {}
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._permutations:
             self._permutations = {k: v for k, v in self._permutations.items() if k >= epoch - 1}  # two are in use
-            self._permutations[epoch] = np.random.default_rng((self.seed, epoch)).permutation(self.num_examples)
+            self._permutations[epoch] = self._drawn(np.random.default_rng((self.seed, epoch)))
         return self._permutations[epoch]
+
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+        if self.targets is None:
+            return rng.permutation(self.num_examples)
+        classes = rng.permutation(
+            np.unique(self.targets)
+        )  # the first ones get one more, where it does not come out even
+        drawn = []
+        for index, each in enumerate(classes):
+            members = np.flatnonzero(self.targets == each)
+            count = len(range(index, self.num_examples, len(classes)))
+            rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+            drawn.append(np.concatenate(rounds)[:count])
+        return rng.permutation(np.concatenate(drawn))
 
     def indices(self, start: int, stop: int) -> np.ndarray:
         """Gives the indices at the positions from start to before stop."""
@@ -49,15 +68,26 @@ def check_batch_size(batch_size: int, split: Split) -> None:
 
 
 def train_batches(
-    split: Split, batch_size: int, *, seed: int, start: int = 0, rows: slice = slice(None)
+    split: Split, batch_size: int, *, seed: int, start: int = 0, rows: slice = slice(None), balanced: bool = False
 ) -> Generator[Batch]:
-    """Gives those rows of the batches from number `start` on, without end; reads ahead in a thread."""
-    order = Order(len(split), seed=seed)
+    """Gives those rows of the batches from number `start` on, without end; reads ahead in a thread.
+
+    With `balanced`, classes come equally often.
+    """
+    order = Order(len(split), seed=seed, targets=split.targets if balanced else None)
     mask = np.ones(batch_size, np.float32)[rows]
 
     def read(number: int) -> Batch:
-        indices = order.indices(number * batch_size, (number + 1) * batch_size)[rows]
-        return {"inputs": np.asarray(split.read(indices)), "targets": split.targets[indices], "mask": mask}
+        start = number * batch_size
+        indices = order.indices(start, start + batch_size)[rows]
+        epochs = (start + np.arange(batch_size)[rows]) // len(split)
+        return {
+            "inputs": np.asarray(split.read(indices)),
+            "targets": split.targets[indices],
+            "mask": mask,
+            "index": indices.astype(np.int32),
+            "epoch": epochs.astype(np.int32),
+        }
 
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(read, start + ahead) for ahead in range(PREFETCH)]

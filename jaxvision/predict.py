@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxvision import images, logs, parallel
 from jaxvision import run as runs
-from jaxvision.interfaces import Preprocessing
+from jaxvision.interfaces import Describe, Preprocessing
 
 Chunks = Iterator[tuple[slice, list[Any]]]
 Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray | jax.Array | Sequence[np.ndarray]
@@ -20,28 +20,36 @@ Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray | jax.Array | 
 class Predictions(NamedTuple):
     """What was predicted, a row for each readable input.
 
-    `probabilities` is [N, C], `decided` the class index [N]; `errors` says of each unreadable file why.
+    `predictions` are probabilities [N, C] or numbers [N]; `decided` what follows: the class index [N], tags [N, C] or
+    the number itself; `errors` says of each unreadable file why.
     """
 
     names: list[str]
-    probabilities: np.ndarray
+    predictions: np.ndarray
     decided: np.ndarray
     classes: tuple[str, ...]
     errors: dict[str, str]
+    describe: Describe
 
     @property
-    def labels(self) -> list[str]:
-        return [self.classes[index] for index in self.decided]
+    def probabilities(self) -> np.ndarray:
+        """The predictions, where they are probabilities."""
+        if self.predictions.ndim != 2:
+            raise AttributeError("these predictions are numbers, not probabilities: take .predictions")
+        return self.predictions
+
+    @property
+    def labels(self) -> list[Any]:
+        """The class of each input, the list of its tags, or its number."""
+        if self.decided.ndim == 2:
+            return [[self.classes[index] for index in np.flatnonzero(row)] for row in self.decided]
+        is_number = np.issubdtype(self.decided.dtype, np.floating)
+        return [float(each) if is_number else self.classes[each] for each in self.decided]
 
     def rows(self, *, top: int = 3) -> list[dict[str, Any]]:
-        """Gives plain rows: file, class, probability, and the runners-up as pairs, `top` classes in all."""
-        rows = []
-        for name, probabilities, index in zip(self.names, self.probabilities, self.decided, strict=True):
-            others = [int(i) for i in np.argsort(-probabilities, kind="stable") if i != index][: top - 1]
-            runners_up = [{"class": self.classes[i], "probability": float(probabilities[i])} for i in others]
-            best = {"class": self.classes[index], "probability": float(probabilities[index])}
-            rows.append({"file": name, **best, "runners_up": runners_up})
-        return rows
+        """Gives plain rows: the file, and class and probability with runners-up (`top` in all), tags, or the value."""
+        found = zip(self.names, self.predictions, self.decided, strict=True)
+        return [{"file": name, **self.describe(*each, classes=self.classes, top=top)} for name, *each in found]
 
 
 def predict(
@@ -61,6 +69,10 @@ def predict(
     run = trained.run
     runs.use_double(run.config)
     preprocessing = run.signature.preprocessing
+    if len(preprocessing.size) != 2:
+        raise ValueError(
+            f"predict takes images, and this run reads windows of a series: see its {run.config.dataset!r}"
+        )
     is_named = isinstance(inputs, str | Path) or (len(inputs) and isinstance(inputs[0], str | Path))
     if not is_named:
         inputs = np.asarray(inputs)
@@ -100,7 +112,7 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
 
     step = parallel.compile_eval(predict_step, run.mesh)
     read: list[str] = []
-    found = [np.zeros((0, len(run.signature.classes)), np.float32)]
+    found: list[np.ndarray] = []
     errors: dict[str, str] = {}
     with logs.progress(len(names), "predict") as bar:
         for chunk, results in chunks:
@@ -114,8 +126,10 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
                 found.append(jax.device_get(outputs)[: len(inputs)])
             read += [name for name, _ in good]
             bar.update(len(results))
-    probabilities = np.concatenate(found)
-    return Predictions(read, probabilities, run.task.decide(probabilities), run.signature.classes, errors)
+    empty = np.zeros((0, len(run.signature.classes))[: 1 + bool(run.signature.classes)], np.float32)
+    predictions = np.concatenate(found) if found else empty
+    decided = run.task.decide(predictions)
+    return Predictions(read, predictions, decided, run.signature.classes, errors, run.task.describe)
 
 
 def _batched(inputs: np.ndarray) -> np.ndarray:

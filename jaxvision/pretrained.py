@@ -93,7 +93,7 @@ def begin(
     state: Tree,
     found: Weights,
     *,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     classes: tuple[str, ...] | None = None,
     replace_head: bool = False,
 ) -> Start:

@@ -247,14 +247,14 @@ def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters:
             raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")
 
 
-models = Registry("model", "jaxvision.models", context=("output_size", "axis_name", "remat"))
+models = Registry("model", "jaxvision.models", context=("output_size", "input_size", "axis_name", "remat"))
 datasets = Registry(
     "dataset", "jaxvision.datasets", context=("data_dir", "split_seed", "on_bad_image", "preprocessing")
 )
-tasks = Registry("task", "jaxvision.tasks", context=("num_classes",))
+tasks = Registry("task", "jaxvision.tasks", context=("num_classes", "targets", "thresholds"))
 optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",))
 schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"))
-augments = Registry("augment", "jaxvision.augments")
+augments = Registry("augment", "jaxvision.augments", context=("num_classes", "seed"))
 
 REGISTRIES = {f"{r.kind}s": r for r in (models, datasets, tasks, optimizers, schedules, augments)}
 

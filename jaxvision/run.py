@@ -15,9 +15,9 @@ from jax.sharding import Mesh
 
 from jaxvision import parallel, registry, step
 from jaxvision import workdir as workdirs
-from jaxvision.config import Config
+from jaxvision.config import FIELDS, Config
 from jaxvision.datasets.cache import cache_folder
-from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, Tree
+from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Targets, Task, Tree
 from jaxvision.workdir import Signature
 
 IN_MEMORY = "in_memory"  # what the config says where the data were handed over as arrays
@@ -73,7 +73,8 @@ def open_dataset(
     """Builds the config's dataset, or takes the one given (a Dataset, or arrays as in `train`) in its stead.
 
     With `preprocessing`, that of weights, images come in its size, unless the spec asks for another, and are normalised
-    by it. Cuts a stratified share of train off for validation where there is none and the config wants one.
+    by it. Cuts a stratified share of train off for validation where there is none and the config wants one, or holds
+    the config's fold out.
     """
     if dataset is None and config.dataset == IN_MEMORY:
         raise ValueError("this run was trained on data in memory: hand them over, as dataset=… from Python")
@@ -93,10 +94,30 @@ def open_dataset(
         )
     if preprocessing is not None:
         dataset = _preprocessed(dataset, config.dataset, preprocessing)
-    if dataset.validation is not None or not config.validation_fraction:
+    if config.fold:
+        whole = dataset.train if dataset.validation is None else dataset.train.joined(dataset.validation)
+        train, validation = whole.fold(*map(int, config.fold.split("/")), seed=config.split_seed)
+    elif dataset.validation is not None or not config.validation_fraction:
         return dataset
-    train, validation = dataset.train.cut(config.validation_fraction, seed=config.split_seed)
+    else:
+        train, validation = dataset.train.cut(config.validation_fraction, seed=config.split_seed)
+    _check_known(train, validation, dataset.classes)
+    if train.ordered:  # what comes later must not scale it
+        dataset = dataset._replace(preprocessing=dataset.preprocessing.measured(train.read(np.arange(len(train)))))
     return dataset._replace(train=train, validation=validation)
+
+
+def _check_known(train: Split, validation: Split, classes: Sequence[str]) -> None:
+    """Raises ValueError where validation has been left the only examples of a class or tag."""
+    if train.kind == "numbers":
+        return
+    counts = [Targets.of(split, len(classes)).counts for split in (train, validation)]
+    lost = [name for name, own, held_out in zip(classes, *counts, strict=True) if held_out and not own]
+    if lost:
+        raise ValueError(
+            f"all examples of {lost[0]!r} are held out for validation: give another --split_seed, more examples or "
+            "groups of it, or leave it out"
+        )
 
 
 def _preprocessed(dataset: Dataset, spec: str, wanted: Preprocessing) -> Dataset:
@@ -132,7 +153,10 @@ def build(config: Config, dataset: Dataset, *, data_dir: str | None = None, plug
     """Looks up what the config names, for the data given, to train on the config's mesh."""
     places = tuple(map(registry.plugin_place, plugins))
     place = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
-    signature = Signature(dataset.classes, dataset.preprocessing, fingerprint(dataset), place, places, _versions())
+    targets = Targets.of(dataset.train, len(dataset.classes))
+    signature = Signature(
+        dataset.classes, dataset.preprocessing, targets, fingerprint(dataset), place, places, _versions()
+    )
     axis_name = device_axis(config)
     run = assemble(config, signature, parallel.make_mesh(config.mesh), axis_name=axis_name)
     if axis_name and not registry.models.takes(config.model, "axis_name"):
@@ -156,13 +180,33 @@ def assemble(config: Config, signature: Signature, mesh: Mesh, *, axis_name: str
     axis_name is that of the devices which each see a share of a batch, as under pmap.
     """
     use_compilation_cache()
-    task: Task = registry.tasks.build(config.task, num_classes=len(signature.classes))
-    model = _build_model(config, task.output_size, axis_name)
+    task = build_task(config, signature)
+    model = _build_model(config, signature.preprocessing, task.output_size, axis_name)
     use_double(config)
+    for name in ("views", "augment"):
+        value = getattr(config, name)
+        if value != FIELDS[name].default and len(signature.preprocessing.size) != 2:
+            raise ValueError(f"{name}={value!r} is for images, and these inputs are none: leave --{name} out")
     model = step.computing(model, signature.preprocessing, precision=config.precision)
+    model = step.averaged_over_views(model, config.views)
     run = Run(config, signature, task, model, mesh)
     _check_outputs(run)  # shapes that do not fit show here, at no cost
     return run
+
+
+def build_task(config: Config, signature: Signature, *, thresholds: tuple[float, ...] | None = None) -> Task:
+    """Builds the config's task. Raises ValueError where it learns other targets than the data have."""
+    registry.tasks.check(config.task)
+    wanted, kind = registry.tasks.entry(registry.parse(config.task).name).facts.get("targets"), signature.targets.kind
+    if wanted is not None and wanted != kind:
+        fitting = [n for n in registry.tasks.names() if registry.tasks.entry(n).facts.get("targets") == kind]
+        raise ValueError(
+            f"the task {config.task!r} learns {wanted}, and the targets of {config.dataset!r} are {kind}: "
+            f"use --task={' or --task='.join(fitting)}"
+        )
+    return registry.tasks.build(
+        config.task, num_classes=len(signature.classes), targets=signature.targets, thresholds=thresholds
+    )
 
 
 def device_axis(config: Config) -> str | None:
@@ -170,7 +214,7 @@ def device_axis(config: Config) -> str | None:
     return parallel.AXES[0] if config.parallel == "pmap" else None
 
 
-def _build_model(config: Config, output_size: int, axis_name: str | None) -> Model:
+def _build_model(config: Config, preprocessing: Preprocessing, output_size: int, axis_name: str | None) -> Model:
     """Builds the config's model. Raises ValueError where it has not what the config asks of it."""
     registry.models.check(config.model)
     if config.remat and not registry.models.takes(config.model, "remat"):
@@ -178,33 +222,55 @@ def _build_model(config: Config, output_size: int, axis_name: str | None) -> Mod
             f"the model {config.model!r} has no blocks that could be computed again: its factory has no argument "
             "'remat'; leave --remat out"
         )
-    return registry.models.build(config.model, output_size=output_size, axis_name=axis_name, remat=config.remat)
+    input_size = (*preprocessing.size, preprocessing.channels)
+    return registry.models.build(
+        config.model, output_size=output_size, input_size=input_size, axis_name=axis_name, remat=config.remat
+    )
 
 
 def _check_outputs(run: Run) -> None:
     """Raises where the model cannot take the inputs, or gives another number of outputs than the task asks for."""
-    inputs = example_inputs(run)
-    params, state = jax.eval_shape(run.model.init, jax.random.key(0), inputs)
-    outputs, _ = jax.eval_shape(lambda *a: run.model.apply(*a, train=False, key=None), params, state, inputs)
-    if outputs.shape != (1, run.task.output_size):
+    one, two = example_inputs(run), example_inputs(run, 2)
+    are_images = len(one.shape) == 4
+    try:
+        params, state = jax.eval_shape(run.model.init, jax.random.key(0), one)
+        outputs, _ = jax.eval_shape(lambda *a: run.model.apply(*a, train=False, key=None), params, state, two)
+        shape = outputs.shape
+    except Exception:
+        if are_images:  # which models are made for: what goes wrong is in the model
+            raise
+        shape = None
+    if shape == (2, run.task.output_size):
+        return
+    if not are_images:
         raise ValueError(
-            f"the model {run.config.model!r} gives outputs of shape {outputs.shape} for one image; the task "
-            f"{run.config.task!r} wants (1, {run.task.output_size}): its factory is told output_size"
+            f"the model {run.config.model!r} does not take inputs of shape {one.shape[1:]}, which are no images: "
+            "use --model=lstm or --model=mlp"
         )
+    raise ValueError(
+        f"the model {run.config.model!r} gives outputs of shape {shape} for two inputs; the task "
+        f"{run.config.task!r} wants (2, {run.task.output_size}): its factory is told output_size"
+    )
 
 
 def example_inputs(run: Run, batch_size: int = 1) -> jax.ShapeDtypeStruct:
     """The shape and type of a batch of raw inputs."""
     preprocessing = run.signature.preprocessing
-    return jax.ShapeDtypeStruct((batch_size, *preprocessing.size, preprocessing.channels), np.uint8)
+    dtype = np.uint8 if len(preprocessing.size) == 2 else np.float32  # an image has two sides, a series one
+    return jax.ShapeDtypeStruct((batch_size, *preprocessing.size, preprocessing.channels), dtype)
 
 
-def example_batch(inputs: jax.ShapeDtypeStruct, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def example_batch(run: Run, inputs: jax.ShapeDtypeStruct, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes and types of a training batch of inputs like those given."""
+    kind = run.signature.targets.kind
+    per_example = (len(run.signature.classes),) if kind == "tags" else ()
+    dtype = np.int32 if kind == "classes" else np.float32
     return {
         "inputs": jax.ShapeDtypeStruct((batch_size, *inputs.shape[1:]), inputs.dtype),
-        "targets": jax.ShapeDtypeStruct((batch_size,), np.int32),
+        "targets": jax.ShapeDtypeStruct((batch_size, *per_example), dtype),
         "mask": jax.ShapeDtypeStruct((batch_size,), np.float32),
+        "index": jax.ShapeDtypeStruct((batch_size,), np.int32),
+        "epoch": jax.ShapeDtypeStruct((batch_size,), np.int32),
     }
 
 
@@ -236,7 +302,8 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
         chosen, (params, model_state) = checkpoints.restore_model(steps, like, run.mesh, ema=ema)
     finally:
         checkpoints.close()
-    return Trained(run, path, chosen, params, model_state)
+    task = build_task(config, signature, thresholds=workdirs.thresholds_of(path, chosen, config.views))
+    return Trained(run._replace(task=task), path, chosen, params, model_state)
 
 
 def num_parameters(params: Any) -> int:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from jaxvision import checkpoint, hosts, logs, parallel, pipeline, pretrained, registry
+from jaxvision import checkpoint, hosts, logs, parallel, pipeline, pretrained, registry, reports
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config
@@ -26,7 +27,7 @@ PROFILED = range(3, 8)  # steps after the first; those before compile and warm u
 
 
 class Result(NamedTuple):
-    """What training gives: the rows of metrics.jsonl, the report on the test split (None without one), the workdir."""
+    """What training gives: the rows of metrics.jsonl, the report on the test split (None if unjudged), the workdir."""
 
     history: list[logs.Row]
     test: dict[str, Any] | None
@@ -74,7 +75,7 @@ def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: li
     if job.data.validation is not None:
         params, model_state = state.ema or (state.params, state.model_state)
         try:
-            values, _ = run_split(
+            values, predictions = run_split(
                 job.run,
                 job.eval_step,
                 params,
@@ -85,7 +86,11 @@ def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: li
             )
         except Stopped:
             return None
+        if np.isfinite(predictions).all():
+            values |= job.run.task.score(*job.data.validation.judged(predictions))
         rows.append({**place, "split": "validation", **values})
+        if hosts.is_first():
+            reports.draw_step(log.folder, number, predictions)
     num_images = round(counts["count"] + counts["num_skipped"]) * config.step_size
     hosts.together(lambda: log.report(*rows, num_images=num_images))
     return values
@@ -121,6 +126,21 @@ class _Clock:
         self._began = time.perf_counter()
 
 
+def is_exhausted(rows: Sequence[logs.Row], best: tuple[str, str], patience: int | None) -> bool:
+    """Says whether the last `patience` evaluations on validation were all no better than one before them.
+
+    >>> rows = [{"split": "validation", "accuracy": value} for value in (0.5, 0.7, 0.6, 0.7)]
+    >>> is_exhausted(rows, ("accuracy", "max"), 2), is_exhausted(rows, ("accuracy", "max"), 3)
+    (True, False)
+    """
+    name, direction = best
+    sign = 1 if direction == "max" else -1
+    worst = -math.inf
+    values = [sign * row.get(name, math.nan) for row in rows if row["split"] == "validation"]
+    values = [value if math.isfinite(value) else worst for value in values]
+    return patience is not None and len(values) > patience and max(values[:-patience]) >= max(values[-patience:])
+
+
 def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
     """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
     config, first = job.run.config, int(state.step) + 1
@@ -136,13 +156,26 @@ def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: 
         if due or signal or (config.save_every and number % config.save_every == 0):
             sums, votes, pending = clock.added(_add(sums, number, means, log, config.on_nonfinite)), vote, None
             checkpoints.save(state, sums=sums)  # before the evaluation, which may be long: nothing is lost in it
-            if due and not signal and _evaluated(job, state, sums, log, checkpoints, received):
-                sums = {}
+            evaluated = due and not signal and _evaluated(job, state, sums, log, checkpoints, received)
+            sums = {} if evaluated else sums
             clock.skip()
             signal = hosts.heard(received, votes)
             if signal:
                 return number, signal
+            if evaluated and _ends_early(job, log, number):
+                return number, 0
     return job.num_steps, 0
+
+
+def _ends_early(job: Job, log: logs.Log, number: int) -> bool:
+    """Says whether the config's patience is at an end, as all hosts read it from the log."""
+    config, best = job.run.config, job.run.task.best
+    if config.patience is None or best is None or number == job.num_steps:
+        return False
+    ended = hosts.from_first(str(is_exhausted(logs.read_rows(log.folder / "metrics.jsonl"), best, config.patience)))
+    if ended == "True":
+        log.say(f"ends early, at step {number}: {config.patience} evaluations brought no better {best[0]}")
+    return ended == "True"
 
 
 class _Profiler:
@@ -212,7 +245,7 @@ def _fit(job: Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Conf
         sizes = {"num_steps": job.num_steps, "batch_size": config.step_size, "start": start - is_unreported}
         log = hosts.together(lambda: logs.Log(path, **sizes))
         held.enter_context(contextlib.closing(log))
-        if start >= job.num_steps and not is_unreported:
+        if (start >= job.num_steps or _ends_early(job, log, start)) and not is_unreported:
             log.say(f"{path}: finished already, at step {start}")
             return
         _say_start(job, path, start, runs.num_parameters(state.params), log)
@@ -225,12 +258,21 @@ def _fit(job: Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Conf
         if is_unreported:  # a signal came before or in the evaluation of this step
             if not _evaluated(job, state, sums, log, checkpoints, received):
                 raise Interrupted(received[0], path, start, job.num_steps)
+            if start >= job.num_steps or _ends_early(job, log, start):
+                return
             sums = {}
         profiler = held.enter_context(contextlib.closing(_Profiler(path / "profile" if profile else None)))
         rows = parallel.host_rows(config.step_size, job.run.mesh)
         batches = held.enter_context(
             contextlib.closing(
-                pipeline.train_batches(job.data.train, config.step_size, seed=config.seed, start=start, rows=rows)
+                pipeline.train_batches(
+                    job.data.train,
+                    config.step_size,
+                    seed=config.seed,
+                    start=start,
+                    rows=rows,
+                    balanced=config.sampling == "balanced",
+                )
             )
         )
         last, signal = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
@@ -259,12 +301,14 @@ def train(
     dataset: Dataset | dict[str, tuple[Any, Any]] | tuple[Any, Any] | None = None,
     plugins: Sequence[str] = (),
     profile: bool = False,
+    choosing: bool = False,
 ) -> Result:
     """Trains what the config says, or goes on where the workdir stands, then tests the best checkpoint.
 
     `dataset` stands in for config.dataset: a Dataset, arrays (images, labels), or {"train": (images, labels), …};
     images are uint8, or floats in 0..1, [N, H, W] or [N, H, W, C]. Without workdir one is made below ./workdirs.
-    `profile` writes a profile of a few steps into it, for TensorBoard or Perfetto.
+    `profile` writes a profile of a few steps into it, for TensorBoard or Perfetto. `choosing` leaves the test split
+    alone: the run is one of several among which its values on validation choose.
 
     Raises ValueError for what does not fit, before anything is written; Interrupted after a signal, saved.
     """
@@ -279,11 +323,17 @@ def train(
         lambda: runs.open_dataset(config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
     )
     job = hosts.together(lambda: prepare(runs.build(config, data, data_dir=data_dir, plugins=plugins), data, found))
+    if choosing and (data.validation is None or job.run.task.best is None):
+        raise ValueError(
+            f"the task {config.task!r} has no value on validation to choose by: "
+            + ("give --validation_fraction" if data.validation is None else "choose by eye, run by run")
+        )
     hosts.check_same({**dataclasses.asdict(config), "data": job.run.signature.data})
     with workdirs.entered(place, config, job.run.signature) as path:
         with contextlib.closing(
             checkpoint.Checkpoints(path / "checkpoints", best=job.run.task.best, keep=config.keep)
         ) as checkpoints:
             _fit(job, path, checkpoints, before, profile=profile)
-        test = evaluate(path, dataset=data, plugins=plugins) if data.test is not None else None
+        is_tested = data.test is not None and not choosing
+        test = evaluate(path, dataset=data, plugins=plugins) if is_tested else None
     return Result(logs.read_rows(path / "metrics.jsonl"), test, path)

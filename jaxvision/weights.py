@@ -133,7 +133,7 @@ def _but(shape: Shape, axis: int) -> Shape:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _grid(ours: Mapping[str, Any], size: tuple[int, int] | None) -> Grid | None:
+def _grid(ours: Mapping[str, Any], size: tuple[int, ...] | None) -> Grid | None:
     """How many patches an image of a size in pixels has, where the model cuts it into some."""
     if size is None or POSITIONS not in ours:
         return None
@@ -146,8 +146,8 @@ def fit(
     state: Tree,
     names: Names,
     *,
-    size: tuple[int, int] | None = None,
-    their_size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
+    their_size: tuple[int, ...] | None = None,
     unused: Collection[str] = (),
     skip: Collection[str] = (),
 ) -> Fitted:

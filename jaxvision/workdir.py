@@ -9,14 +9,14 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxvision import hosts, registry
 from jaxvision.config import FIELDS, Config, write_json
-from jaxvision.interfaces import Preprocessing
+from jaxvision.interfaces import Preprocessing, Targets
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Signature:
 
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    targets: Targets
     data: str
     data_dir: str | None
     plugins: tuple[str, ...]
@@ -42,19 +43,40 @@ class Signature:
         """Reads what `save` wrote. Raises ValueError where it is damaged."""
         try:
             values = json.loads(path.read_text())
-            plain: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("preprocessing").items()
-            }
             values |= {"classes": tuple(values["classes"]), "plugins": tuple(values["plugins"])}
-            return Signature(preprocessing=Preprocessing(**plain), **values)
+            preprocessing = Preprocessing(**_plain(values.pop("preprocessing")))
+            return Signature(preprocessing=preprocessing, targets=Targets(**_plain(values.pop("targets"))), **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
-def fresh(config: Config) -> Path:
-    """Names a folder that is not there yet: workdirs/, the names of dataset and model, and the time."""
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Gives values as they were before JSON made lists of tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def save_thresholds(path: Path, step: int, views: str, thresholds: Sequence[float]) -> None:
+    """Keeps the thresholds that were chosen for a checkpoint, by its outputs averaged over those views."""
+    write_json(path / "thresholds.json", {"step": step, "views": views, "thresholds": list(thresholds)})
+
+
+def thresholds_of(path: Path, step: int, views: str) -> tuple[float, ...] | None:
+    """Gives the thresholds that were chosen for a checkpoint and views; None where none were. Raises for damage."""
+    file = path / "thresholds.json"
+    if not file.exists():
+        return None
+    try:
+        values = json.loads(file.read_text())
+        is_same = values["step"] == step and values["views"] == views
+        return tuple(map(float, values["thresholds"])) if is_same else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}; `jaxvision evaluate` makes it") from None
+
+
+def fresh(config: Config, *, prefix: str = "") -> Path:
+    """Names a folder that is not there yet: workdirs/, a prefix, the names of dataset and model, and the time."""
     names = "-".join(registry.parse(spec).name for spec in (config.dataset, config.model))
-    base = Path("workdirs") / f"{names}-{time.strftime('%Y%m%d-%H%M%S')}"
+    base = Path("workdirs") / f"{prefix}{names}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists())
 
 
@@ -116,7 +138,7 @@ def entered(path: Path, config: Config, signature: Signature) -> Iterator[Path]:
 def _owned(path: Path, config: Config, signature: Signature) -> Iterator[None]:
     check(path, config, signature)
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path):
         check(path, config, signature)  # once more: another may have begun and ended since
         signature.save(path / "signature.json")
         config.save(path / "config.json")  # last: its presence says that the workdir is whole
@@ -124,7 +146,7 @@ def _owned(path: Path, config: Config, signature: Signature) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Holds the folder's lock. It ends with the process, however that ends, so a killed run leaves none behind."""
     import fcntl
 

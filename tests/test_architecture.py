@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
-WORDS = {"interfaces", "registry", "config", "metrics", "images", "trees"}
+WORDS = {"interfaces", "registry", "config", "space", "metrics", "images", "advice", "trees"}
 PLUGINS = {"models", "datasets", "tasks", "augments", "optimizers", "schedules"}
 MACHINERY = {
     "pipeline",
@@ -24,8 +24,8 @@ MACHINERY = {
     "workdir",
     "hosts",
 }
-RUN = {"run", "pretrained", "job"}
-VERBS = {"train", "evaluate", "predict", "convert"}
+RUN = {"run", "pretrained", "job", "reports", "judge"}
+VERBS = {"train", "evaluate", "predict", "preview", "convert", "ensemble", "dataset_report", "sweep"}
 EDGES = {"cli", "testing", "scaling", "torture", "parity"}
 
 ALLOWED = {
@@ -33,9 +33,12 @@ ALLOWED = {
     **dict.fromkeys(PLUGINS, WORDS),
     **dict.fromkeys(MACHINERY, WORDS | {"parallel", "hosts"}),
     "run": WORDS | MACHINERY | {"datasets"},  # the cache's folder, and arrays in memory
+    "reports": WORDS | {"logs", "pictures"},
+    "judge": WORDS | MACHINERY | {"run"},
     "pretrained": WORDS | MACHINERY | {"run"},
     "job": WORDS | MACHINERY | {"run", "pretrained", "evaluate", "augments", "optimizers"},
     **dict.fromkeys(VERBS, WORDS | MACHINERY | RUN | {"evaluate"}),
+    "sweep": WORDS | MACHINERY | RUN | {"train"},
     **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | RUN),
     "cli": WORDS | MACHINERY | VERBS | RUN | {"scaling", "torture", "parity"},
 }
@@ -47,10 +50,12 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "matplotlib": {"pictures.py"},
     "tqdm": {"logs.py", "datasets"},
     "sklearn": {"metrics.py", "datasets"},
-    "PIL": {"images.py", "datasets"},
+    "scipy": {"metrics.py"},
+    "PIL": {"images.py", "dataset_report.py", "datasets"},
     "optax": {"optimizers.py", "schedules.py", "step.py", "job.py", "tasks"},
     "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"logs.py"},
+    "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it
     "torch": {"parity.py", "weight_files.py"},

@@ -48,6 +48,7 @@ BAD_FLAGS = {
     "--schedule=cosin": "unknown schedule 'cosin'; did you mean 'cosine'",
     "--task=binry": "unknown task 'binry'; did you mean 'binary'",
     "--augment=flip,crap": "unknown augment 'crap'; did you mean 'crop'",
+    "--augment=mixup(alpha=0.0)": "mixup: alpha=0.0; wanted a parameter of the beta distribution",
     "--modle=cnn": "unknown flag --modle; did you mean --model?",
     "--batch_size=many": "batch_size",
     "--batch_size=0": "batch_size=0 must be at least 1",

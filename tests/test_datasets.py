@@ -7,6 +7,7 @@ from PIL import Image
 from jaxvision import registry
 from jaxvision.datasets import cache
 from jaxvision.datasets.arrays import from_arrays
+from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.interfaces import Split
 from jaxvision.testing import check_dataset
 
@@ -58,20 +59,29 @@ def test_class_folders_without_splits(photos):
 
 
 def test_few_examples_of_each_class(photos):
-    whole, few = build(f"folder(path='{photos}', image_size=8)"), f"folder(path='{photos}', image_size=8, per_class=3)"
-    dataset = build(few)
+    whole, spec = build(f"folder(path='{photos}', image_size=8)"), f"folder(path='{photos}', image_size=8, per_class=3)"
+    dataset = build(spec)
     assert np.bincount(dataset.train.targets).tolist() == [3, 3]
     assert {*dataset.train.names} < {*whole.train.names} and [*dataset.test.names] == [*whole.test.names]
-    assert [*build(few).train.names] == [*dataset.train.names]
+    assert [*build(spec).train.names] == [*dataset.train.names]
     by_name = dict(zip(whole.train.names, everything(whole.train), strict=True))
     for name, image in zip(dataset.train.names, everything(dataset.train), strict=True):
         np.testing.assert_array_equal(image, by_name[name])
-    drawn = {tuple(whole.train.few(3, seed=seed).names) for seed in range(4)}
+    drawn = {tuple(few(whole.train, 3, seed=seed).names) for seed in range(4)}
     assert len(drawn) == 4
     with pytest.raises(ValueError, match="per_class=17, but class 0 has 16 training examples"):
         build(f"folder(path='{photos}', image_size=8, per_class=17)")
     with pytest.raises(ValueError, match="per_class=0; wanted a number of training examples"):
         build(f"folder(path='{photos}', image_size=8, per_class=0)")
+
+
+def test_a_long_tail_has_ever_fewer_examples():
+    split = Split.of(np.arange(1000).reshape(-1, 1, 1, 1), np.repeat(np.arange(10), 100).astype(np.int32))
+    tail = long_tailed(split, 10.0, seed=0)
+    assert np.bincount(tail.targets).tolist() == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]  # 100 * 10^(-c / 9)
+    assert len({*tail.read(np.arange(len(tail))).ravel().tolist()}) == len(tail)
+    with pytest.raises(ValueError, match=r"imbalance=0.5; wanted"):
+        long_tailed(split, 0.5, seed=0)
 
 
 def moved(photos, tmp_path, *names):
@@ -153,12 +163,12 @@ def test_unreadable_images_are_named_or_skipped(photos):
 def test_a_second_start_reads_the_cache_until_a_file_changes(photos, monkeypatch):
     spec = f"folder(path='{photos}', image_size=8)"
     first = everything(build(spec).train)
-    from jaxvision.datasets import folder
+    from jaxvision.datasets import files
 
     def refuse(*arguments, **options):
         raise AssertionError("an image is decoded again")
 
-    monkeypatch.setattr(folder, "read_images", refuse)
+    monkeypatch.setattr(files, "read_images", refuse)
     np.testing.assert_array_equal(everything(build(spec).train), first)
     Image.new("RGB", (30, 24), "red").save(photos / "dark" / "0.png")
     with pytest.raises(AssertionError, match="decoded again"):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision.evaluate import format_report
+from jaxvision.reports import text
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_report_holds_what_was_promised(run):
     assert report["split"] == "test" and report["num_examples"] == 8
     assert report["num_parameters"] == 4 * 28 + 7 * 7 * 4 * 8 + 8 + 8 + 1
     assert report["gap"]["accuracy"] == pytest.approx(report["train"]["accuracy"] - report["accuracy"])
-    table = format_report(report)
+    table = text(report)
     assert "dark" in table and "macro mean" in table and f"accuracy {report['accuracy']:.4f}" in table.splitlines()[-1]
 
 
@@ -42,16 +42,15 @@ def test_pictures_are_drawn(run):
 
 
 def test_mistakes_are_drawn_worst_first(run, monkeypatch):
-    from jaxvision import pictures
+    from jaxvision import pictures, reports
 
     drawn = {}
     monkeypatch.setattr(
         pictures, "images", lambda inputs, captions, file: drawn.update(captions=captions, inputs=inputs)
     )
-    module = __import__("sys").modules["jaxvision.evaluate"]
     split = jv.Split.of(np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.array([0, 1, 1, 0]), ["a", "b", "c", "d"])
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
-    module._draw_mistakes(run.workdir, split, probabilities, probabilities.argmax(1), ("no", "yes"))
+    reports._draw_mistakes(run.workdir / "m.png", split, probabilities, probabilities.argmax(1), ("no", "yes"))
     assert drawn["captions"] == ["no 80%\nis yes\nc", "no 60%\nis yes\nb"]
     assert drawn["inputs"].ravel().tolist() == [2, 1]
 

@@ -2,13 +2,16 @@
 
 import functools
 import importlib.util
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_photos
+from PIL import Image
 
 import jaxvision as jv
 from jaxvision import registry
@@ -28,7 +31,7 @@ def load(path):
 def two_steps(tmp_path_factory):
     """Trains an experiment for two steps, and before it the one whose run it begins with, each but once."""
     folder = tmp_path_factory.mktemp("experiments")
-    photos = make_photos(folder / "photos")
+    photos, table = make_photos(folder / "photos"), make_table(folder / "table")
 
     @functools.cache
     def train(path):
@@ -36,36 +39,57 @@ def two_steps(tmp_path_factory):
         if config.init_from:
             source = train(path.with_name(f"{Path(config.init_from).name}.py"))
             config = config.replace(init_from=str(source.workdir))
-        return jv.train(shortened(config, photos), workdir=folder / path.stem)
+        return jv.train(shortened(config, photos, table), workdir=folder / path.stem)
 
     return train
 
 
-def shortened(config, photos):
+def make_table(folder):
+    """Writes tables with the columns that the experiments name, and images; twenty rows."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["id,image,articleType,gender,season,usage,mos,Passengers,Temp"]
+    for index in range(20):
+        Image.fromarray(rng.integers(0, 255, (24, 24, 3)).astype(np.uint8)).save(folder / "images" / f"{index}.jpg")
+        tags = ",".join("ab"[bool(index & bit)] for bit in (1, 2, 4, 8))
+        lines.append(f"{index},{index}.jpg,{tags},{rng.random():.3f},{100 + 3 * index},{10 + index % 7}.5")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def shortened(config, photos, table):
     """The config for two steps on small data of the same shape."""
     name = registry.parse(config.dataset).name
     if name == "folder":
         dataset = re.sub(r"path='[^']*'", f"path='{photos}'", config.dataset)
+    elif name in ("table", "series"):
+        dataset = re.sub(r"(path|test)='[^']*'", rf"\1='{table / 'table.csv'}'", config.dataset)
+        for argument, value in (("window", 4), ("season", 5), ("min_count", 1)):
+            dataset = re.sub(rf"{argument}=\d+", f"{argument}={value}", dataset)
     elif name in ("digits", "synthetic"):
         dataset = config.dataset
     else:
         facts = registry.datasets.entry(name).facts
         size, _, channels = facts["input_size"]
         dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={facts['num_classes']})"
-    return config.replace(dataset=dataset, steps=2, eval_every=2, batch_size=min(config.batch_size, 20))
+    return config.replace(dataset=dataset, steps=2, eval_every=2, batch_size=8)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_two_steps(path, two_steps):
     result = two_steps(path)
-    assert result.history[-1]["step"] == 2 and 0 <= result.test["accuracy"] <= 1
+    assert result.history[-1]["step"] == 2
+    figures = set.union(*map(set, result.test["baseline"].values())) if result.test["baseline"] else {"generator_loss"}
+    assert figures and all(math.isfinite(result.test[name]) for name in figures)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_docstring_states_command_hardware_time_and_score(path):
     text = load(path).__doc__
     assert f"jaxvision launch --experiment={path.stem}" in text
-    assert re.search(r"0\.\d+ ± 0\.\d+", text) and "CPU cores" in text and re.search(r"\d+ (s|min)\b", text)
+    is_repeated = re.search(r"\d\.\d+ ± \d+\.\d+", text) is not None
+    assert is_repeated or load(path).CONFIG.task == "gan", "the score stands without its deviation over seeds"
+    assert "CPU cores" in text and re.search(r"\d+ (s|min)\b", text)
 
 
 def blocks(language):

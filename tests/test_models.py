@@ -15,7 +15,7 @@ from jaxvision.run import num_parameters
 
 
 def count(spec, input_size, output_size):
-    model = registry.models.build(spec, output_size=output_size)
+    model = registry.models.build(spec, output_size=output_size, input_size=input_size)
     params, _ = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *input_size), np.float32))
     return num_parameters(params)
 
@@ -29,6 +29,8 @@ def count(spec, input_size, output_size):
         ("concat_cnn", (28, 28, 1), 10, 76_138),
         ("resnet18", (224, 224, 3), 1000, 11_689_512),  # torchvision's count
         ("resnet50", (224, 224, 3), 1000, 25_557_032),  # torchvision's count
+        ("lstm", (60, 1), 1, 10_400 + 20_200 + 1_275 + 26),  # two layers of 50, 25 and 1, one bias a gate
+        ("gan", (28, 28, 1), 1, (100 * 128 + 128 + 128 * 784 + 784) + (784 * 128 + 128 + 128 + 1)),
         ("resnet20", (32, 32, 3), 10, 269_722),  # 0.27 M in table 6 of the paper
         ("mlp(hidden=(16, 8))", (4, 4, 3), 5, 48 * 16 + 16 + 16 * 8 + 8 + 8 * 5 + 5),
     ],
@@ -47,7 +49,7 @@ def with_facts():
 @pytest.mark.parametrize("name", list(with_facts()))
 def test_registered_facts_are_true(name):
     facts = registry.models.entry(name).facts
-    output_size = 10 if facts["input_size"][0] < 64 else 1000
+    output_size = facts.get("output_size", 10 if facts["input_size"][0] < 64 else 1000)
     assert count(name, facts["input_size"], output_size) == facts["num_parameters"]
 
 
@@ -162,9 +164,10 @@ def optional(*options):
 
 def traced(spec, train, **context):
     """What a model is to JAX, as text."""
-    model, key = registry.models.build(spec, output_size=10, **context), jax.random.key(0)
-    least = registry.models.entry(spec.partition("(")[0]).facts.get("least_size", 32)
-    inputs = jax.ShapeDtypeStruct((2, least, least, 3), np.float32)
+    facts = registry.models.entry(spec.partition("(")[0]).facts
+    size = (facts.get("least_size", 32),) * 2 + (3,)
+    model = registry.models.build(spec, output_size=facts.get("output_size", 10), input_size=size, **context)
+    key, inputs = jax.random.key(0), jax.ShapeDtypeStruct((2, *size), np.float32)
     params, state = jax.eval_shape(model.init, key, inputs)
     apply = jax.make_jaxpr(lambda params, state, inputs: model.apply(params, state, inputs, train=train, key=key))
     return str(apply(params, state, inputs))

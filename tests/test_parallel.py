@@ -52,6 +52,7 @@ def distance(one, other):
     return norm(jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), one, other)) / norm(one)
 
 
+STRONG = "alternating_flip, resize_crop, color_jitter, rand_augment(num_ops=1), random_erasing, mixup"
 DROPOUT = CONFIG.model.replace("batch_norm", "dropout=0.2, batch_norm")
 
 
@@ -75,6 +76,18 @@ def test_devices_agree(changes):
         assert distance(one.model_state, other.model_state) <= most
         assert losses["loss"] == pytest.approx(other_losses["loss"], abs=1e-4)
         jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mesh": "data=2,fsdp=2"}, {"parallel": "pmap"}, {"mesh": "data=1", "accumulate": 3}]
+)
+def test_devices_augment_alike(changes):
+    """Batches reach over the ends of epochs, where an alternating flip changes within them."""
+    config = CONFIG.replace(augment=STRONG, precision="f64", model="mlp(hidden=(8,))", mesh="data=1")
+    one, _ = trained(config)
+    size = config.batch_size // changes.get("accumulate", 1)
+    other, _ = trained(config.replace(**{"mesh": "data=4", "batch_size": size, **changes}))
+    assert distance(one.params, other.params) <= 1e-6
 
 
 @pytest.mark.parametrize("changes", [{"mesh": mesh} for mesh in MESHES] + [{"parallel": "pmap"}], ids=str)

@@ -31,6 +31,23 @@ def test_starting_later_gives_the_same_batches():
         np.testing.assert_array_equal(take(10)[start:], take(10 - start, start=start))
 
 
+def test_batches_say_which_examples_they_hold_and_in_which_epoch():
+    def rows(count, **options):
+        batches = pipeline.train_batches(SPLIT, 4, seed=3, **options)
+        taken = list(itertools.islice(batches, count))
+        batches.close()
+        return {name: [batch[name] for batch in taken] for name in ("index", "epoch", "targets")}
+
+    whole = rows(10)
+    assert all(array.dtype == np.int32 for name in ("index", "epoch") for array in whole[name])
+    np.testing.assert_array_equal(whole["index"], whole["targets"])  # in this split an example's target is its index
+    np.testing.assert_array_equal(np.concatenate(whole["epoch"]), np.repeat(range(4), 10))
+    later, half = rows(4, start=6), rows(10, rows=slice(2, 4))
+    for name in ("index", "epoch"):
+        np.testing.assert_array_equal(later[name], whole[name][6:])
+        np.testing.assert_array_equal(half[name], np.array(whole[name])[:, 2:4])
+
+
 def test_the_seed_decides():
     np.testing.assert_array_equal(take(5), take(5))
     assert not np.array_equal(take(5), take(5, seed=4))

@@ -32,7 +32,7 @@ def compiled(spec, mesh, *, size=8):
     train_step = step.make_train_step(run.model, run.task, optimizer, chain([]), gradient=gradient)
     rows = NamedSharding(run.mesh, PartitionSpec(parallel.AXES))
     batch = parallel.abstract(
-        example := runs.example_batch(runs.example_inputs(run), 8), jax.tree.map(lambda _: rows, example)
+        example := runs.example_batch(run, runs.example_inputs(run), 8), jax.tree.map(lambda _: rows, example)
     )
     state = parallel.abstract(state, shardings)
     return state, jax.jit(train_step, out_shardings=(shardings, None)).lower(state, batch).compile().as_text()

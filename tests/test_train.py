@@ -19,7 +19,7 @@ CONFIG = jv.Config(
     dataset="synthetic(num_examples=107, num_classes=3, image_size=8)",
     model="cnn(channels=(4,), dense=(8,), padding='SAME', batch_norm=True, dropout=0.2)",
     optimizer="sgd",
-    augment="flip, crop(padding=1)",
+    augment="alternating_flip, crop(padding=1)",
     schedule="cosine(warmup=0.2)",
     batch_size=20,
     eval_every=4,
@@ -270,7 +270,7 @@ def test_a_model_of_the_wrong_width_is_refused(tmp_path):
         return registry.models.build("mlp(hidden=())", output_size=1)
 
     registry.models.register("wrong_width")(wrong)
-    with pytest.raises(ValueError, match=r"gives outputs of shape \(1, 1\) for one image; the task .* wants \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"gives outputs of shape \(2, 1\) for two inputs; the task .* wants \(2, 3\)"):
         jv.train(CONFIG.replace(model="wrong_width"), workdir=tmp_path / "run")
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.cache import cached
-from jaxvision.images import EXTENSIONS, asked, is_image, read_images
-from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.datasets.files import read_files
+from jaxvision.datasets.subsets import few
+from jaxvision.images import EXTENSIONS, asked, is_image
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing
 
 TRAIN = ("train", "training", "train_set", "training_set")
 VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
@@ -43,14 +41,6 @@ def split_folders(path: Path) -> dict[str, Path]:
     return {name: folder for name, folder in found.items() if folder}
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The image files of a split and the index of each one's class."""
-
-    files: list[Path]
-    targets: list[int]
-
-
 def list_classes(path: Path) -> list[str]:
     """Names the classes: the sub-folders. Raises ValueError where there are fewer than two."""
     classes = [p.name for p in _folders(path)]
@@ -63,8 +53,8 @@ def list_classes(path: Path) -> list[str]:
     return classes
 
 
-def list_files(path: Path, classes: list[str]) -> Listing:
-    """Lists a split's files by class. Raises ValueError for an empty class or one that train has not."""
+def list_files(path: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
+    """Lists a split's files by class, and the class of each. Raises ValueError for a class that train has not."""
     unknown = [p.name for p in _folders(path) if p.name not in classes]
     if unknown:
         raise ValueError(
@@ -77,57 +67,7 @@ def list_files(path: Path, classes: list[str]) -> Listing:
         targets += [index] * len(found)
     if not files:
         raise ValueError(f"folder {str(path)!r} has no images; they end in {' '.join(EXTENSIONS)}")
-    return Listing(files, targets)
-
-
-def _decode(listing: Listing, preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Gives the images [N, H, W, C], which of them could be read, and why the others could not."""
-    shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
-    stats = [p.stat() for p in listing.files]
-    key = "\n".join(
-        [str(shape), *(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(listing.files, stats, strict=True))]
-    )
-
-    def make(folder: Path) -> None:
-        from tqdm import tqdm
-
-        size = (len(listing.files), *preprocessing.size, preprocessing.channels)
-        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
-        errors = np.zeros(len(listing.files), object)
-        with tqdm(total=size[0], desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
-            for chunk, results in read_images(listing.files, preprocessing, advance=bar.update):
-                for index, result in enumerate(results, chunk.start):
-                    if isinstance(result, OSError):  # not the file's own fault, so nothing to remember of it
-                        raise result
-                    if isinstance(result, Exception):
-                        errors[index] = str(result)
-                    else:
-                        images[index] = result
-        images.flush()
-        np.save(folder / "errors.npy", np.array([e or "" for e in errors], np.str_))
-
-    arrays = cached("folder", key, make)
-    good = arrays["errors"] == ""
-    return arrays["images"], good, [str(e) for e in arrays["errors"][~good]]
-
-
-def _read_split(
-    listing: Listing, classes: list[str], preprocessing: Preprocessing, name: str, on_bad_image: str
-) -> Split:
-    images, good, errors = _decode(listing, preprocessing, name)
-    if errors and on_bad_image == "error":
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ValueError(f"{errors[0]}{more}; mend or remove it, or --on_bad_image=skip")
-    if errors:
-        warnings.warn(f"{name}: {len(errors)} unreadable images skipped, the first: {errors[0]}", stacklevel=2)
-    targets = np.array(listing.targets, np.int32)
-    files = [str(p) for p in listing.files]
-    if name == "train":
-        empty = [c for index, c in enumerate(classes) if not (targets[good] == index).any()]
-        if empty:
-            raise ValueError(f"the class folder {empty[0]!r} of train has no readable images")
-    split = Split.of(images, targets, files)
-    return split.take(np.flatnonzero(good)) if errors else split
+    return files, np.array(targets, np.int32)
 
 
 @register("folder")
@@ -159,11 +99,13 @@ def folder(
     folders = split_folders(root)
     classes = list_classes(folders["train"])
     splits = {
-        name: _read_split(list_files(place, classes), classes, shape, name, on_bad_image)
+        name: read_files(*list_files(place, classes), shape, name=name, on_bad_image=on_bad_image)
         for name, place in folders.items()
     }
+    empty = [name for index, name in enumerate(classes) if not (splits["train"].targets == index).any()]
+    if empty:
+        raise ValueError(f"the class folder {empty[0]!r} of train has no readable images")
     if "test" not in splits:
         splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
-    if per_class is not None:
-        splits["train"] = splits["train"].few(per_class, seed=split_seed)
-    return Dataset(splits["train"], splits.get("validation"), splits["test"], tuple(classes), shape)
+    train = few(splits["train"], per_class, seed=split_seed)
+    return Dataset(train, splits.get("validation"), splits["test"], tuple(classes), shape)

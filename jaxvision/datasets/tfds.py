@@ -16,6 +16,7 @@ import numpy as np
 from jaxvision.datasets import register
 from jaxvision.datasets.arrays import statistics_of
 from jaxvision.datasets.cache import cached
+from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.images import asked, from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 
@@ -103,13 +104,13 @@ def read(
     resize: dict[str, Any] | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     per_class: int | None = None,
+    imbalance: float | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Dataset:
     """Reads a set from the cache of decoded arrays, or from where it is prepared, or downloads and prepares it first.
 
-    Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off. per_class
-    keeps so many training images of each class, drawn by split_seed; None all.
+    Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
     """
     if not NAME.fullmatch(name):
         raise ValueError(
@@ -140,8 +141,7 @@ def read(
     if "test" not in splits:
         splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
     images = arrays["train_images"]
-    if per_class is not None:
-        splits["train"] = splits["train"].few(per_class, seed=split_seed)
+    splits["train"] = long_tailed(few(splits["train"], per_class, seed=split_seed), imbalance, seed=split_seed)
     mean, std = constants or statistics_of(splits["train"])
     size, channels = (images.shape[1], images.shape[2]), images.shape[3]
     classes = tuple(str(c) for c in arrays["classes"])
@@ -157,27 +157,44 @@ FASHION_MNIST = ((0.2860,), (0.3530,))
 
 
 @register("cifar10", input_size=(32, 32, 3), num_classes=10)
-def cifar10(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
-    """CIFAR-10: 60,000 colour photographs of ten classes (A. Krizhevsky, 2009); per_class takes so many to train."""
-    return read("cifar10", data_dir, constants=CIFAR10, per_class=per_class, split_seed=split_seed)
+def cifar10(
+    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+) -> Dataset:
+    """CIFAR-10: 60,000 colour photographs of ten classes (A. Krizhevsky, 2009). per_class and imbalance: see tfds."""
+    return read("cifar10", data_dir, constants=CIFAR10, per_class=per_class, imbalance=imbalance, split_seed=split_seed)
 
 
 @register("cifar100", input_size=(32, 32, 3), num_classes=100)
-def cifar100(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
-    """CIFAR-100: 60,000 colour photographs of 100 classes (A. Krizhevsky, 2009); per_class takes so many to train."""
-    return read("cifar100", data_dir, constants=CIFAR100, per_class=per_class, split_seed=split_seed)
+def cifar100(
+    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+) -> Dataset:
+    """CIFAR-100: 60,000 colour photographs of 100 classes (A. Krizhevsky, 2009). per_class and imbalance: see tfds."""
+    return read(
+        "cifar100", data_dir, constants=CIFAR100, per_class=per_class, imbalance=imbalance, split_seed=split_seed
+    )
 
 
 @register("mnist", input_size=(28, 28, 1), num_classes=10)
-def mnist(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
-    """MNIST: 70,000 handwritten digits (Y. LeCun et al., 1998); per_class takes so many to train."""
-    return read("mnist", data_dir, constants=MNIST, per_class=per_class, split_seed=split_seed)
+def mnist(
+    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+) -> Dataset:
+    """MNIST: 70,000 handwritten digits (Y. LeCun et al., 1998). per_class and imbalance: see tfds."""
+    return read("mnist", data_dir, constants=MNIST, per_class=per_class, imbalance=imbalance, split_seed=split_seed)
 
 
 @register("fashion_mnist", input_size=(28, 28, 1), num_classes=10)
-def fashion_mnist(*, per_class: int | None = None, data_dir: str | None = None, split_seed: int = 0) -> Dataset:
-    """Fashion-MNIST: 70,000 grey pictures of clothes (H. Xiao et al., 2017); per_class takes so many to train."""
-    return read("fashion_mnist", data_dir, constants=FASHION_MNIST, per_class=per_class, split_seed=split_seed)
+def fashion_mnist(
+    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+) -> Dataset:
+    """Fashion-MNIST: 70,000 grey pictures of clothes (H. Xiao et al., 2017). per_class and imbalance: see tfds."""
+    return read(
+        "fashion_mnist",
+        data_dir,
+        constants=FASHION_MNIST,
+        per_class=per_class,
+        imbalance=imbalance,
+        split_seed=split_seed,
+    )
 
 
 @register("tfds")
@@ -189,6 +206,7 @@ def tfds(
     crop: float | Literal["squash"] | None = None,
     interpolation: Interpolation | None = None,
     per_class: int | None = None,
+    imbalance: float | None = None,
     test_fraction: float = 0.2,
     data_dir: str | None = None,
     split_seed: int = 0,
@@ -198,7 +216,8 @@ def tfds(
 
     image_size is the side in pixels, or (height, width); without it that of the weights that training begins with
     holds, or else the set's own, where it has one. per_class keeps so many training images of each class, drawn by
-    split_seed, of which the run may cut validation off; by default all.
+    split_seed, of which the run may cut validation off; by default all. imbalance makes them long-tailed: ever fewer of
+    each class, the first one's number over the last one's being the imbalance, as 100.
     """
     wanted = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
     resize = {"crop": wanted.crop, "interpolation": wanted.interpolation}
@@ -211,6 +230,7 @@ def tfds(
         shape=shape,
         resize=resize,
         per_class=per_class,
+        imbalance=imbalance,
         test_fraction=test_fraction,
         split_seed=split_seed,
     )

@@ -1,0 +1,78 @@
+"""A column of numbers over time: windows of it, each with the number that follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from jaxvision.datasets import register
+from jaxvision.datasets import table as tables
+from jaxvision.interfaces import Dataset, Preprocessing, Split
+
+
+def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
+    """Reads a column of numbers, and what names its steps: the table's first other column. Raises as `table` does."""
+    file = Path(path).expanduser()
+    rows = tables.read_rows(file)
+    levels = tables.numbers(tables.column(rows, column, file), column, tables.places_of(rows, file))
+    others = [name for name in rows[0] if name != column]
+    return levels, tables.column(rows, others[0], file) if others else [str(step) for step in range(len(rows))]
+
+
+def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Gives each window [N, window, 1] that precedes a step, and what is added to a prediction from it [N].
+
+    The first is that of step `window`, for levels, or of the step after it, for differences.
+    """
+    values = levels if target == "level" else np.diff(levels)
+    inputs = np.lib.stride_tricks.sliding_window_view(values, window)[:-1, :, None]
+    offsets = np.zeros(len(inputs), np.float32) if target == "level" else levels[-len(inputs) - 1 : -1]
+    return inputs, offsets
+
+
+@register("series")
+def series(
+    *,
+    path: str,
+    column: str,
+    window: int = 12,
+    target: Literal["difference", "level"] = "difference",
+    season: int | None = None,
+    test_fraction: float = 0.2,
+) -> Dataset:
+    """One step ahead in a series: windows [window, 1] of a table's column, and the number that follows each.
+
+    "difference" gives the changes from step to step and the change that follows, "level" the values themselves; either
+    way the level is judged. The last test_fraction of the series is test, and the last of the rest validation. Inputs
+    are scaled by train. The baselines are the last value and, with a season in steps, the value one season before.
+    """
+    if window < 1 or (season is not None and season < 1):
+        raise ValueError(f"series: window={window}, season={season}; wanted numbers of steps, 1 or more")
+    levels, names = read_series(path, column)
+    needed = max(window + (target == "difference"), season or 0)
+    num_test = max(round(test_fraction * len(levels)), 1)
+    if len(levels) < needed + num_test + 2 or not 0 < test_fraction < 1:
+        raise ValueError(
+            f"the series {column!r} of {path!r} has {len(levels)} steps: too few for windows of {needed} steps, "
+            f"{num_test} steps of test (test_fraction={test_fraction}) and two to learn from"
+        )
+    inputs, offsets = windows(levels, window, target)
+    skipped = needed - (len(levels) - len(inputs))  # of the first windows, those without a value a season before
+    inputs, offsets = np.ascontiguousarray(inputs[skipped:]), offsets[skipped:]
+    steps = np.arange(needed, len(levels))
+    baselines = {"last value": levels[steps - 1]}
+    if season is not None:
+        baselines[f"value {season} steps before"] = levels[steps - season]
+    whole = Split(
+        lambda chosen: inputs[chosen],
+        levels[steps] - offsets,
+        [names[step] for step in steps],
+        ordered=True,
+        offsets=offsets,
+        baselines=baselines,
+    )
+    train, test = whole.take(np.arange(len(steps) - num_test)), whole.take(np.arange(len(steps) - num_test, len(steps)))
+    preprocessing = Preprocessing((window,), 1, (0.0,), (1.0,)).measured(inputs[: len(train)])
+    return Dataset(train, None, test, (), preprocessing)

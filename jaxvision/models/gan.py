@@ -1,0 +1,145 @@
+"""Pairs of a generator of images and a discriminator (I. Goodfellow et al., Generative Adversarial Nets, NIPS 2014).
+
+The model itself is the discriminator, of images [B, H, W, C]; `parts["generator"]` makes an image, of numbers in 0..1,
+of each of the keys [B] that it is given.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from jaxvision.interfaces import Model
+from jaxvision.models import register
+from jaxvision.models.layers import BatchNorm, Conv
+from jaxvision.models.linen import from_linen, tap
+
+Size = tuple[int, ...]
+
+
+def _noise(keys: jax.Array, noise_size: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.normal(key, (noise_size,)))(keys)
+
+
+def _pair(generator: nn.Module, discriminator: nn.Module) -> Model:
+    """Gives the discriminator with the generator as its part; parameters and state are kept by part."""
+    makes, judges = from_linen(generator), from_linen(discriminator, head="head")
+
+    def init(key, inputs):
+        keys = jax.random.split(key)
+        pairs = {
+            "generator": makes.init(keys[0], jax.random.split(key, 1)),
+            "discriminator": judges.init(keys[1], inputs),
+        }
+        return {name: params for name, (params, _) in pairs.items()}, {
+            name: state for name, (_, state) in pairs.items()
+        }
+
+    def apply(params, state, inputs, *, train, key):
+        of = "discriminator"
+        outputs, new = judges.apply(params[of], state[of], inputs, train=train, key=key)
+        return outputs, {**state, of: new}
+
+    def generate(params, state, keys, *, train, key):
+        of = "generator"
+        images, new = makes.apply(params[of], state[of], keys, train=train, key=key)
+        return images, {**state, of: new}
+
+    def features(params, state, inputs, *, add=None):
+        assert judges.features is not None
+        return judges.features(params["discriminator"], state["discriminator"], inputs, add=add or {})
+
+    return Model(init, apply, features, parts={"generator": Model(init, generate)})
+
+
+class Generator(nn.Module):
+    image_size: Size
+    noise_size: int
+    hidden: int
+
+    @nn.compact
+    def __call__(self, keys):
+        x = nn.relu(nn.Dense(self.hidden, name="dense")(_noise(keys, self.noise_size)))
+        height, width, channels = self.image_size
+        x = nn.sigmoid(nn.Dense(height * width * channels, name="head")(x))
+        return x.reshape(-1, *self.image_size)
+
+
+class Discriminator(nn.Module):
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(self.hidden, name="dense")(x.reshape(len(x), -1)))
+        return nn.Dense(1, name="head")(tap(self, "pooled", x))
+
+
+@register("gan", num_parameters=214_673, input_size=(28, 28, 1), output_size=1)
+def gan(*, output_size: int, input_size: Size, noise_size: int = 100, hidden: int = 128) -> Model:
+    """The introductory pair: noise -> hidden, ReLU -> an image by a sigmoid; an image -> hidden, ReLU -> one output.
+
+    The sigmoid of that output, the probability that the image is real, is in the loss.
+    """
+    _check(output_size, noise_size, hidden)
+    return _pair(Generator(input_size, noise_size, hidden), Discriminator(hidden))
+
+
+class ConvGenerator(nn.Module):
+    image_size: Size
+    noise_size: int
+    width: int
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, keys, *, train: bool):
+        height, width, channels = self.image_size
+
+        def normed(x, name):
+            return nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name, name=name)(x))
+
+        rows, columns = -(-height // 4), -(-width // 4)
+        x = nn.Dense(rows * columns * 2 * self.width, name="dense")(_noise(keys, self.noise_size))
+        x = normed(x.reshape(-1, rows, columns, 2 * self.width), "norm1")
+        for index, (size, last) in enumerate(((self.width, False), (channels, True)), 1):
+            x = x.repeat(2, axis=1).repeat(2, axis=2)  # resized, then convolved: no checkerboard (Odena et al., 2016)
+            x = Conv(size, (5, 5), padding="SAME", name="head" if last else f"conv{index}")(x)
+            x = x if last else normed(x, f"norm{index + 1}")
+        return nn.sigmoid(x[:, :height, :width])
+
+
+class ConvDiscriminator(nn.Module):
+    width: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        for index, size in enumerate((self.width, 2 * self.width), 1):
+            x = nn.leaky_relu(Conv(size, (5, 5), (2, 2), padding="SAME", name=f"conv{index}")(x), 0.2)
+            x = nn.Dropout(self.dropout, deterministic=not train)(tap(self, f"conv{index}", x))
+        return nn.Dense(1, name="head")(tap(self, "pooled", x.reshape(len(x), -1)))
+
+
+@register("dcgan", input_size=(28, 28, 1), output_size=1)
+def dcgan(
+    *,
+    output_size: int,
+    input_size: Size,
+    noise_size: int = 100,
+    width: int = 64,
+    dropout: float = 0.0,
+    axis_name: str | None = None,
+) -> Model:
+    """A convolutional pair (A. Radford et al., Unsupervised Representation Learning with DCGANs, ICLR 2016, section 3).
+
+    The generator doubles a map of 2 * width channels twice, by nearest neighbours and a 5x5 convolution; the
+    discriminator halves the image twice by 5x5 convolutions of width and 2 * width channels, with dropout after each.
+    """
+    _check(output_size, noise_size, width)
+    return _pair(ConvGenerator(input_size, noise_size, width, axis_name), ConvDiscriminator(width, dropout))
+
+
+def _check(output_size: int, noise_size: int, width: int) -> None:
+    if output_size != 1:
+        raise ValueError(f"a discriminator has one output, not {output_size}: use --task=gan")
+    if noise_size < 1 or width < 1:
+        raise ValueError(f"noise_size={noise_size}, and layers of {width}; wanted sizes of 1 or more")

@@ -1,0 +1,159 @@
+"""A report -> text for the terminal and pictures, by what it holds and what the targets are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvision import logs, pictures
+from jaxvision.interfaces import Split
+
+NUM_MISTAKES = 25
+NUM_SAMPLES = 64
+FIGURES = (  # in the order in which they are told; the last is what people look for
+    "loss",
+    "auroc",
+    "average_precision",
+    "expected_calibration_error",
+    "top_5_accuracy",
+    "macro_recall",
+    "discriminator_loss",
+    "generator_loss",
+    "least_class_share",
+    "frechet_distance",
+    "mae",
+    "r2",
+    "pearson",
+    "spearman",
+    "all_tags_right",
+    "mean_average_precision",
+    "rmse",
+    "accuracy",
+)
+ERRORS = ("loss", "mae", "rmse", "accuracy")  # what is measured on train too, and compared
+
+
+def text(report: dict[str, Any]) -> str:
+    """Writes the report as a table for the terminal; what people look for stands in its last line."""
+    lines = _class_lines(report) if "per_class" in report else []
+    confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report.get("most_confused", ())[:3]]
+    if confused:
+        lines.append(f"most confused: {', '.join(confused)}")
+    shared = [name for name in ERRORS if name in report.get("gap", {})]
+    if shared:
+        name = shared[-1]
+        lines.append(f"{name} on train {report['train'][name]:.4f}, gap {report['gap'][name]:+.4f}")
+    for name, figures in report.get("members", {}).items():
+        lines.append(f"{name} alone: {_told(figures)}")
+    for name, figures in report.get("baseline", {}).items():
+        lines.append(f"{name}, for comparison: {_told(figures)}")
+    lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report)}")
+    return "\n".join(lines)
+
+
+def _told(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {figures[name]:.4f}" for name in FIGURES if name in figures)
+
+
+def _class_lines(report: dict[str, Any]) -> list[str]:
+    width = max(13, *(len(name) for name in report["per_class"]))
+    limits = any("threshold" in scores for scores in report["per_class"].values())
+
+    def line(name: str, scores: dict[str, float], count: int) -> str:
+        limit = f"  {scores['threshold']:9.4f}" if "threshold" in scores else ""
+        return (
+            f"{name:{width}} {scores['precision']:9.4f} {scores['recall']:7.4f} {scores['f1']:7.4f} {count:9,}{limit}"
+        )
+
+    lines = [f"{'':{width}} precision  recall      f1  examples{'  threshold' if limits else ''}"]
+    lines += [line(name, scores, scores["num_examples"]) for name, scores in report["per_class"].items()]
+    means = [name for name in ("macro", "micro", "weighted") if name in report]
+    return lines + [line(f"{name} mean", report[name], report["num_examples"]) for name in means]
+
+
+def draw(
+    folder: Path,
+    report: dict[str, Any],
+    rows: list[logs.Row],
+    split: Split,
+    predictions: np.ndarray,
+    decided: np.ndarray,
+    classes: Sequence[str],
+) -> None:
+    """Draws the curves of training, how predictions lie to targets, and what is most wrong, as PNG files."""
+    if rows:
+        pictures.curves(rows, folder / "curves.png", chosen_step=report["step"])
+    if "confusion_matrix" in report:
+        pictures.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
+    if predictions.ndim == 4:
+        samples(predictions, folder / "samples.png")
+        return
+    if split.kind == "numbers":
+        targets, judged = split.judged(predictions)
+        if split.ordered:
+            pictures.forecast(targets, judged, split.baselines, split.names, folder / "forecast.png")
+        pictures.scatter(targets, judged, folder / "scatter.png")
+    if not split.ordered:
+        _draw_mistakes(folder / "mistakes.png", split, predictions, decided, classes)
+
+
+def draw_step(folder: Path, step: int, predictions: np.ndarray) -> None:
+    """Draws what a generator makes after a step of training into `samples/`; of other predictions, nothing."""
+    if predictions.ndim == 4:
+        (folder / "samples").mkdir(exist_ok=True)
+        samples(predictions, folder / "samples" / f"{step:08d}.png")
+
+
+def samples(made: np.ndarray, file: Path) -> None:
+    """Draws the first images [N, H, W, C] that a generator made."""
+    pictures.images(made[:NUM_SAMPLES], [""] * min(len(made), NUM_SAMPLES), file, columns=8)
+
+
+def _draw_mistakes(file: Path, split: Split, predictions, decided, classes: Sequence[str]) -> None:
+    """Draws the inputs that are most wrongly judged; no picture where none is wrong."""
+    wrongness, captions = {"classes": _wrong_classes, "tags": _wrong_tags, "numbers": _wrong_numbers}[split.kind](
+        split.targets, predictions, decided, classes
+    )
+    worst = [int(i) for i in np.argsort(-wrongness, kind="stable")[:NUM_MISTAKES] if wrongness[i] > 0]
+    if not worst:
+        file.unlink(missing_ok=True)
+        return
+    named = [f"\n{_shortened(Path(str(split.names[i])).name)}" if len(split.names) else "" for i in worst]
+    pictures.images(
+        split.read(np.array(worst)), [captions(i) + name for i, name in zip(worst, named, strict=True)], file
+    )
+
+
+def _wrong_classes(targets, predictions, decided, classes):
+    """The confidence of wrong answers."""
+    confidence = predictions[np.arange(len(decided)), decided]
+
+    def caption(i: int) -> str:
+        return f"{classes[int(decided[i])]} {confidence[i]:.0%}\nis {classes[int(targets[i])]}"
+
+    return np.where(decided != targets, confidence, 0.0), caption
+
+
+def _wrong_tags(targets, predictions, decided, classes):
+    """The number of tags that are missing or too many, and how sure of the wrong the model was."""
+    wrong = decided != (targets >= 0.5)
+
+    def caption(i: int) -> str:
+        marks = [f"{'+' if decided[i, j] else '-'}{_shortened(classes[j])}" for j in np.flatnonzero(wrong[i])]
+        return "\n".join(marks[:3] + ([f"and {len(marks) - 3} more"] if len(marks) > 3 else []))
+
+    return (wrong * (1 + np.abs(predictions - targets))).sum(axis=1), caption
+
+
+def _wrong_numbers(targets, predictions, decided, classes):
+    """How far off the numbers are."""
+    return np.abs(predictions - targets), lambda i: f"{predictions[i]:.4g}\nis {targets[i]:.4g}"
+
+
+def _shortened(name: str, *, length: int = 22) -> str:
+    """Leaves the middle of a long name out."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -1,0 +1,59 @@
+"""One number for each input."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision import metrics
+from jaxvision.interfaces import Targets, Task
+from jaxvision.tasks import register
+
+
+@register("regression", targets="numbers")
+def regression(
+    *, targets: Targets | None = None, loss: Literal["squared", "absolute", "huber"] = "squared", delta: float = 1.0
+) -> Task:
+    """One number for each input, float targets [B]: the model learns it in deviations from the mean of train.
+
+    loss is the squared error, the absolute one, or Huber's: squared up to delta deviations of train, linear beyond (P.
+    Huber, Robust Estimation of a Location Parameter, 1964). Predictions [B] are in the targets' own units.
+    """
+    if delta <= 0:
+        raise ValueError(f"delta={delta}; wanted a number of deviations above 0")
+    mean, std = (targets.mean, targets.std) if targets is not None else (0.0, 1.0)
+    kind = loss
+
+    def error_loss(error):
+        if kind == "squared":
+            return error**2
+        size = jnp.abs(error)
+        if kind == "absolute":
+            return size
+        return jnp.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+
+    def loss_of(model, params, state, batch, *, train, key):
+        outputs, state = model.apply(params, state, batch["inputs"], train=train, key=key)
+        error = outputs[:, 0] - (batch["targets"].astype(outputs.dtype) - mean) / std
+        return {"loss": error_loss(error), "mae": jnp.abs(error) * std}, state
+
+    def predict(model, params, state, inputs):
+        outputs, _ = model.apply(params, state, inputs, train=False, key=None)
+        return outputs[:, 0] * std + mean
+
+    def decide(predictions):
+        return predictions
+
+    def describe(prediction, decided, *, classes, top):
+        return {"value": float(prediction)}
+
+    def report(targets, predictions, classes):
+        return {}
+
+    def baseline(targets):
+        return "mean of train", np.array(targets.mean(), np.float32)
+
+    best = ("rmse", "min")
+    return Task(1, loss_of, predict, decide, describe, metrics.regression, report, best, baseline)

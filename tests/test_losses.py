@@ -1,0 +1,229 @@
+"""Losses for unequal classes, tags and numbers: by hand, and against optax and scikit-learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_tasks import LOGITS, fixed
+
+from jaxvision import metrics, registry
+from jaxvision.interfaces import Split, Targets
+from jaxvision.tasks import losses
+
+CLASSES = np.array([0] * 6 + [1] * 3 + [2], np.int32)  # ten examples
+
+
+def targets_of(values, num_classes=3):
+    return Targets.of(Split.of(np.zeros((len(values), 1)), values), num_classes)
+
+
+def build(spec, values, num_classes=3, **context):
+    return registry.tasks.build(spec, num_classes=num_classes, targets=targets_of(values, num_classes), **context)
+
+
+def loss(task, outputs, targets, *, train=True):
+    batch = {"inputs": jnp.zeros((len(targets), 1)), "targets": jnp.array(targets), "mask": jnp.ones(len(targets))}
+    return np.asarray(task.loss(fixed(np.float32(outputs)), {}, {}, batch, train=train, key=None)[0]["loss"])
+
+
+PLAIN = -np.asarray(jax.nn.log_softmax(jnp.array(LOGITS)))  # [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights"),
+    [
+        ("multiclass(class_weights='balanced')", 1 / np.array([6, 3, 1])),
+        ("multiclass(class_weights=(1.0, 2.0, 5.0))", np.array([1, 2, 5])),
+        ("multiclass(class_weights='effective', beta=0.9)", 0.1 / (1 - 0.9 ** np.array([6, 3, 1]))),
+        ("multiclass(class_weights='effective', beta=0.0)", np.ones(3)),
+    ],
+)
+def test_class_weights_have_the_mean_1_over_train(spec, weights):
+    scaled = weights * 10 / (weights * [6, 3, 1]).sum()
+    assert (scaled[CLASSES]).mean() == pytest.approx(1)
+    task = build(spec, CLASSES)
+    np.testing.assert_allclose(
+        loss(task, LOGITS, [0, 2]), [scaled[0] * PLAIN[0, 0], scaled[2] * PLAIN[1, 2]], rtol=1e-5
+    )
+    np.testing.assert_allclose(loss(task, LOGITS, [0, 2], train=False), [PLAIN[0, 0], PLAIN[1, 2]], rtol=1e-6)
+
+
+def test_focal_loss_is_that_of_the_paper_and_of_optax():
+    task = build("multiclass(focal=2.0)", CLASSES)
+    wanted = [(1 - np.exp(-PLAIN[0, 0])) ** 2 * PLAIN[0, 0], (1 - np.exp(-PLAIN[1, 1])) ** 2 * PLAIN[1, 1]]
+    np.testing.assert_allclose(loss(task, LOGITS, [0, 1]), wanted, rtol=1e-5)
+    task = build("binary(focal=2.0)", CLASSES[:9], 2)
+    logits = np.array([[1.5], [-0.5], [0.2]], np.float32)
+    wanted = optax.sigmoid_focal_loss(jnp.array(logits[:, 0]), jnp.array([1.0, 0, 1]), gamma=2.0)
+    np.testing.assert_allclose(loss(task, logits, [1, 0, 1]), wanted, rtol=1e-5)
+
+
+def test_logit_adjustment_adds_the_logarithm_of_each_share():
+    task = build("multiclass(logit_adjustment=1.0)", CLASSES)
+    adjusted = LOGITS + np.log([0.6, 0.3, 0.1])
+    wanted = -np.asarray(jax.nn.log_softmax(jnp.array(adjusted)))[[0, 1], [1, 2]]
+    np.testing.assert_allclose(loss(task, LOGITS, [1, 2]), wanted, rtol=1e-5)
+    np.testing.assert_allclose(loss(task, LOGITS, [1, 2], train=False), PLAIN[[0, 1], [1, 2]], rtol=1e-6)
+
+
+def test_binary_weights_are_those_of_its_classes():
+    task = build("binary(class_weights='balanced')", np.array([0] * 9 + [1], np.int32), 2)
+    logits = np.array([[0.7], [0.7]], np.float32)
+    one, other = loss(task, logits, [0, 1])
+    assert one == pytest.approx(10 / 18 * np.log1p(np.exp(0.7)), rel=1e-5)
+    assert other == pytest.approx(10 / 2 * np.log1p(np.exp(-0.7)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["multiclass(class_weights=(1.0, 2.0))", "multiclass(class_weights=(1.0, 0.0, 1.0))", "multiclass(focal=-1.0)"],
+)
+def test_impossible_weights_are_refused(spec):
+    with pytest.raises(ValueError, match="wanted"):
+        build(spec, CLASSES)
+
+
+TAGS = np.array([[1, 0], [1, 1], [0, 0], [1, 0]], np.float32)
+
+
+def test_tags_by_hand():
+    outputs = np.array([[1.0, -2.0], [0.5, 0.0], [-1.0, 3.0], [2.0, 2.0]], np.float32)
+    task = build("multilabel(threshold=0.5)", TAGS, 2)
+    p = 1 / (1 + np.exp(-outputs))
+    wanted = -(TAGS * np.log(p) + (1 - TAGS) * np.log(1 - p)).mean(axis=1)
+    np.testing.assert_allclose(loss(task, outputs, TAGS), wanted, rtol=1e-5)
+    weighted = build("multilabel(threshold=0.5, positive_weight='balanced')", TAGS, 2)
+    positive = np.array([1 / 3, 3 / 1])  # absent over present
+    wanted = -(TAGS * positive * np.log(p) + (1 - TAGS) * np.log(1 - p)).mean(axis=1)
+    np.testing.assert_allclose(loss(weighted, outputs, TAGS), wanted, rtol=1e-5)
+
+
+def test_thresholds_are_chosen_by_what_is_wanted():
+    targets = np.array([0, 0, 1, 0, 1, 1, 0, 1])
+    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+    def judged(what, share=0.0):
+        decided = scores >= metrics.best_threshold(targets, scores, what=what, share=share)
+        hits = (decided & (targets == 1)).sum()
+        return hits / decided.sum(), hits / targets.sum()
+
+    assert judged("recall", 0.99)[1] == 1 and judged("recall", 0.99)[0] == 4 / 6  # from 0.3 on
+    assert judged("precision", 0.75) == (3 / 4, 3 / 4)  # from 0.5 on
+    assert judged("precision", 0.99) == (1, 1 / 4)
+    precision, recall = judged("f1")
+    assert 2 * precision * recall / (precision + recall) == pytest.approx(0.8)
+    split = np.array([0.1, 0.2, 0.8, 0.9])  # which are told apart wholly, whatever the share that is enough
+    for what in ("precision", "recall", "f1"):
+        assert 0.2 < metrics.best_threshold(np.array([0, 0, 1, 1]), split, what=what, share=0.5) < 0.8
+    assert metrics.best_threshold(np.zeros(3), np.array([0.1, 0.5, 0.9]), what="f1") == 0.5
+    assert metrics.best_threshold(targets, np.full(8, 0.3), what="f1") == pytest.approx(0.15)
+
+
+def test_tags_are_given_by_their_own_thresholds():
+    task = build("multilabel(threshold=('recall', 0.9))", TAGS, 2)
+    predictions = np.array([[0.9, 0.1], [0.2, 0.3], [0.1, 0.05], [0.8, 0.2]])
+    with pytest.raises(ValueError, match="thresholds are not chosen yet"):
+        task.decide(predictions)
+    thresholds = task.choose(TAGS, predictions)
+    assert thresholds == pytest.approx((0.15, 0.25))
+    known = build("multilabel(threshold=('recall', 0.9))", TAGS, 2, thresholds=thresholds)
+    np.testing.assert_array_equal(known.decide(predictions), TAGS.astype(bool))
+    report = known.report(TAGS, predictions, ("warm", "wool"))
+    assert report["per_class"]["wool"]["threshold"] == pytest.approx(0.25) and report["micro"]["f1"] == 1
+    described = known.describe(predictions[1], known.decide(predictions)[1], classes=("warm", "wool"), top=1)
+    assert [each["tag"] for each in described["tags"]] == ["wool", "warm"]
+
+
+def test_figures_of_tags_are_those_of_scikit_learn():
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    targets = (rng.random((50, 3)) < [0.5, 0.2, 0]).astype(np.float32)
+    scores = rng.random((50, 3))
+    score = build("multilabel(threshold=0.5)", targets).score(targets, scores)
+    own = [average_precision_score(targets[:, i], scores[:, i]) for i in range(2)]
+    assert score["mean_average_precision"] == pytest.approx(np.mean(own))
+    report = metrics.multilabel(targets, scores >= 0.5, scores, tags=("a", "b", "c"))
+    assert report["per_class"]["b"]["auroc"] == pytest.approx(roc_auc_score(targets[:, 1], scores[:, 1]))
+    assert "auroc" not in report["per_class"]["c"] and report["per_class"]["c"]["num_examples"] == 0
+
+
+NUMBERS = np.array([10.0, 20, 30, 60], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ("regression", lambda e: e**2),
+        ("regression(loss='absolute')", np.abs),
+        (
+            "regression(loss='huber', delta=0.5)",
+            lambda e: np.where(np.abs(e) <= 0.5, e**2 / 2, 0.5 * (np.abs(e) - 0.25)),
+        ),
+    ],
+)
+def test_numbers_are_learned_in_deviations_of_train(spec, wanted):
+    task = build(spec, NUMBERS)
+    outputs = np.array([[0.0], [1.0], [-0.3], [2.0]], np.float32)
+    error = outputs[:, 0] - (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
+    np.testing.assert_allclose(loss(task, outputs, NUMBERS), wanted(error), rtol=1e-5)
+    predictions = np.asarray(task.predict(fixed(outputs), {}, {}, jnp.zeros((4, 1))))
+    np.testing.assert_allclose(predictions, outputs[:, 0] * NUMBERS.std() + NUMBERS.mean(), rtol=1e-6)
+    assert task.baseline(NUMBERS)[1] == NUMBERS.mean()
+
+
+def test_figures_of_numbers():
+    from sklearn.metrics import r2_score
+
+    predictions = np.array([12.0, 18, 33, 50])
+    found = metrics.regression(NUMBERS, predictions)
+    assert found["rmse"] == pytest.approx(np.sqrt((4 + 4 + 9 + 100) / 4)) and found["mae"] == pytest.approx(17 / 4)
+    assert found["r2"] == pytest.approx(r2_score(NUMBERS, predictions)) and found["spearman"] == pytest.approx(1)
+    assert found["pearson"] == pytest.approx(np.corrcoef(NUMBERS, predictions)[0, 1])
+    assert set(metrics.regression(NUMBERS, np.full(4, 5.0))) == {"rmse", "mae", "r2"}
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "told"),
+    [
+        ("multiclass", NUMBERS, "learns classes, and the targets of .* are numbers: use --task=regression"),
+        ("regression", TAGS, "learns numbers, and the targets of .* are tags: use --task=multilabel"),
+        (
+            "multilabel",
+            CLASSES,
+            "learns tags, and the targets of .* are classes: use --task=binary or --task=multiclass",
+        ),
+    ],
+)
+def test_a_task_for_other_targets_is_refused(task, values, told):
+    import jaxvision as jv
+    from jaxvision import run as runs
+    from jaxvision.interfaces import Dataset, Preprocessing
+
+    split = Split.of(np.zeros((len(values), 8, 8, 1), np.uint8), values)
+    data = Dataset(split, None, split, ("a", "b", "c"), Preprocessing((8, 8), 1, (0.0,), (1.0,)))
+    with pytest.raises(ValueError, match=told):
+        runs.build(jv.Config(task=task, dataset="some"), data)
+
+
+@pytest.mark.parametrize("focal", [0.5, 1.0, 2.0])
+def test_focal_gradients_are_finite_where_all_is_decided(focal):
+    logits = jnp.array([[40.0, 0.0], [0.0, 40.0]])
+    gradient = jax.grad(lambda x: losses.softmax_loss(x, jnp.eye(2), focal=focal, weights=None).sum())(logits)
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() < 1e-2
+
+
+def test_the_most_frequent_class_is_predicted_whatever_the_threshold():
+    targets = np.array([0] * 7 + [1] * 3, np.int32)
+    task = build("binary(threshold=0.2)", targets, 2)
+    name, prediction = task.baseline(targets)
+    assert name == "most frequent class"
+    assert task.score(targets, np.broadcast_to(prediction, (10, 2))) == {"accuracy": 0.7, "macro_recall": 0.5}
+
+
+def test_a_single_tag_is_judged():
+    targets, probabilities = np.array([[1], [0], [1], [0.0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
+    values = metrics.multilabel(targets, probabilities >= 0.5, probabilities, tags=["red"])
+    assert values["per_class"]["red"]["precision"] == values["micro"]["precision"] == pytest.approx(2 / 3)
+    assert values["per_class"]["red"]["recall"] == values["macro"]["recall"] == 1

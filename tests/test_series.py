@@ -1,0 +1,109 @@
+"""Series: windows and what follows them, by hand; the split by time; baselines."""
+
+import numpy as np
+import pytest
+
+import jaxvision as jv
+from jaxvision import registry
+from jaxvision import run as runs
+from jaxvision.cli import run
+from jaxvision.testing import check_dataset
+
+LEVELS = np.array([3.0, 5, 4, 8, 9, 7, 12, 15, 11, 18, 20, 19])
+
+
+@pytest.fixture
+def file(tmp_path):
+    rows = "".join(f"2020-{month + 1:02},{level}\n" for month, level in enumerate(LEVELS))
+    (tmp_path / "sales.csv").write_text("month,sales\n" + rows)
+    return tmp_path / "sales.csv"
+
+
+def spec(file, **arguments):
+    given = {"path": str(file), "column": "sales", "window": 3, "test_fraction": 0.25, **arguments}
+    return f"series({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+@pytest.mark.parametrize("target", ["level", "difference"])
+def test_windows_and_what_follows(file, target):
+    data = check_dataset(spec(file, target=target))
+    first = 3 if target == "level" else 4
+    steps = np.arange(first, 12)
+    assert len(data.test) == 3 and len(data.train) == len(steps) - 3
+    for split, own in ((data.train, steps[:-3]), (data.test, steps[-3:])):
+        inputs = split.read(np.arange(len(split)))[..., 0]
+        for row, step, wanted in zip(inputs, own, split.targets, strict=True):
+            before = LEVELS[step - 3 : step] if target == "level" else np.diff(LEVELS[step - 4 : step])
+            np.testing.assert_array_equal(row, before)
+            assert wanted == (LEVELS[step] if target == "level" else LEVELS[step] - LEVELS[step - 1])
+        targets, predictions = split.judged(split.targets)
+        np.testing.assert_array_equal(targets, LEVELS[own])
+        np.testing.assert_array_equal(predictions, LEVELS[own])
+        np.testing.assert_array_equal(split.baselines["last value"], LEVELS[own - 1])
+        assert list(split.names) == [f"2020-{step + 1:02}" for step in own]
+    seen = data.train.read(np.arange(len(data.train)))
+    assert data.preprocessing.mean[0] == pytest.approx(seen.mean()) and data.preprocessing.size == (3,)
+
+
+def test_a_seasonal_baseline_and_the_split_by_time(file):
+    data = check_dataset(spec(file, season=6))
+    np.testing.assert_array_equal(data.test.baselines["value 6 steps before"], LEVELS[3:6])
+    assert len(data.train) + len(data.test) == 6  # those that have a value a season before
+    train, validation = data.train.cut(0.3, seed=0)
+    assert list(train.names) + list(validation.names) == list(data.train.names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"window": 12}, "has 12 steps: too few for windows of 13 steps"),
+        ({"window": 0}, "window=0"),
+        ({"column": "sale"}, "no column 'sale'; did you mean 'sales'"),
+        ({"column": "month"}, "row 1: column 'month' '2020-01' is no finite number"),
+    ],
+)
+def test_bad_series_are_told(file, arguments, told):
+    with pytest.raises(ValueError, match=told):
+        registry.datasets.build(spec(file, **arguments))
+
+
+def test_a_series_is_learned_and_judged_in_its_own_units(tmp_path):
+    steps = np.arange(120)
+    levels = 100 + 2.0 * steps + 20 * np.sin(2 * np.pi * steps / 12)
+    (tmp_path / "wave.csv").write_text("t,x\n" + "".join(f"{t},{x}\n" for t, x in zip(steps, levels, strict=True)))
+    config = jv.Config(
+        dataset=f"series(path='{tmp_path / 'wave.csv'}', column='x', window=12, season=12)",
+        task="regression",
+        model="lstm(hidden=(8,), dense=())",
+        batch_size=16,
+        epochs=60,
+        learning_rate=2e-2,
+    )
+    result = jv.train(config, workdir=tmp_path / "run")
+    assert result.test["rmse"] < 0.5 * result.test["baseline"]["last value"]["rmse"]
+    assert set(result.test["baseline"]) == {"last value", "value 12 steps before"}
+    assert {p.name for p in (tmp_path / "run" / "report").iterdir()} >= {"forecast.png", "scatter.png", "curves.png"}
+
+
+def test_what_is_for_images_is_refused(file, tmp_path, capsys):
+    words = [
+        f"--dataset={spec(file)}",
+        "--task=regression",
+        "--steps=1",
+        "--batch_size=2",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    assert run("launch", [*words, "--model=lstm(hidden=(4,))", "--augment=flip"]) == 2
+    assert "augment='flip' is for images" in capsys.readouterr().err
+    for model in ("resnet18", "mobilenet_v2"):
+        assert run("launch", [*words, f"--model={model}"]) == 2
+        assert "--model=lstm" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_are_scaled_by_what_precedes_validation(file):
+    config = jv.Config(dataset=spec(file, target="level"), validation_fraction=0.3)
+    data = runs.open_dataset(config)
+    seen = data.train.read(np.arange(len(data.train)))
+    assert data.preprocessing.mean[0] == pytest.approx(seen.mean())
+    assert data.preprocessing.std[0] == pytest.approx(seen.std())

@@ -1,0 +1,231 @@
+"""Tables: what their columns become, which rows are together, and what is told of bad ones."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision import registry
+from jaxvision.cli import run
+from jaxvision.testing import check_dataset
+
+HEAD = ["id", "kind", "season", "price", "shop", "part"]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A table of 40 products with pictures: two kinds, two seasons, a price, ten shops, and a split."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    rows = []
+    for index in range(40):
+        kind = ("shoe", "hat")[index % 2]
+        pixels = rng.normal(60 + 120 * (index % 2), 20, (12, 12, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+        season = ("Fall", "Summer")[index // 20]
+        rows.append([index, kind, season, 1.5 * index, f"shop{index % 10}", ("train", "val", "test")[index % 5 // 2]])
+    write(tmp_path / "shop.csv", rows)
+    return tmp_path
+
+
+def write(file, rows, head=HEAD):
+    with file.open("w", newline="") as out:
+        csv.writer(out).writerows([head, *rows])
+
+
+def change(shop, row, name, value):
+    """Writes another value into a row."""
+    with (shop / "shop.csv").open() as file:
+        head, *rows = list(csv.reader(file))
+    rows[row][head.index(name)] = value
+    write(shop / "shop.csv", rows)
+
+
+def spec(shop, **arguments):
+    given = {"path": str(shop / "shop.csv"), "image": "images/{id}.png", "target": "kind", "image_size": 8, **arguments}
+    return f"table({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+def build(shop, **arguments):
+    return check_dataset(spec(shop, **arguments), split_seed=0, on_bad_image="error")
+
+
+def test_a_column_of_classes(shop):
+    data = build(shop)
+    assert data.classes == ("hat", "shoe") and data.train.kind == "classes"
+    assert len(data.train) == 32 and len(data.test) == 8
+    for split in (data.train, data.test):
+        for name, target, image in zip(split.names, split.targets, split.read(np.arange(len(split))), strict=True):
+            number = int(name.rpartition("/")[2].partition(".")[0])
+            assert data.classes[target] == ("shoe", "hat")[number % 2] and (image.mean() > 120) == (number % 2 == 1)
+
+
+def test_several_columns_are_tags(shop):
+    data = build(shop, target=("kind", "season"))
+    assert data.classes == ("kind=hat", "kind=shoe", "season=Fall", "season=Summer") and data.train.kind == "tags"
+    assert (data.train.targets.sum(axis=1) == 2).all()
+    change(shop, 0, "season", "")
+    assert build(shop, target=("kind", "season"), test_fraction=0.01).train.targets.sum() >= 2 * 39 - 3
+
+
+def test_a_delimited_list_and_columns_of_0_and_1_are_tags(shop, tmp_path):
+    write(tmp_path / "list.csv", [[i, ("red|big", "red", "")[i % 3]] for i in range(40)], ["id", "tags"])
+    data = build(shop, path=str(tmp_path / "list.csv"), target="tags", delimiter="|", test_fraction=0.3)
+    assert data.classes == ("big", "red")
+    both = np.concatenate([data.train.targets, data.test.targets])
+    assert both.sum(axis=0).tolist() == [14, 27]
+    write(tmp_path / "binary.csv", [[i, i % 2, int(i < 30)] for i in range(40)], ["id", "wool", "warm"])
+    data = build(shop, path=str(tmp_path / "binary.csv"), target=("wool", "warm"), test_fraction=0.3)
+    assert data.classes == ("warm", "wool")
+
+
+def test_a_column_with_a_fraction_is_of_numbers(shop):
+    data = build(shop, target="price")
+    assert data.train.kind == "numbers" and data.classes == () and data.train.targets.dtype == np.float32
+    assert sorted(np.concatenate([data.train.targets, data.test.targets])) == [1.5 * i for i in range(40)]
+    assert build(shop, target="id", kind="numbers").train.kind == "numbers"
+    assert build(shop, target="shop").train.kind == "classes"
+
+
+def test_a_column_says_the_split(shop):
+    data = build(shop, split="part")
+    assert [len(data.train), len(data.validation), len(data.test)] == [16, 16, 8]
+    assert {int(n.rpartition("/")[2][:-4]) % 5 for n in data.test.names} == {4}
+
+
+def test_groups_are_never_parted(shop):
+    data = build(shop, group="shop", test_fraction=0.3)
+
+    def shops(split):
+        return {int(name.rpartition("/")[2][:-4]) % 10 for name in split.names}
+
+    train, validation = data.train.cut(0.3, seed=1)
+    parts = [shops(train), shops(validation), shops(data.test)]
+    assert sum(map(len, parts)) == 10 == len(set.union(*parts))
+    with pytest.raises(ValueError, match="rows of one group are in train and in"):
+        build(shop, group="kind", split="part")
+
+
+def test_rare_tags_and_classes_are_left_out(shop):
+    change(shop, 3, "kind", "glove")
+    data = build(shop, min_count=2)
+    assert data.classes == ("hat", "shoe") and len(data.train) + len(data.test) == 39
+    tags = build(shop, target=("kind", "season"), min_count=2)
+    assert "kind=glove" not in tags.classes and len(tags.train) + len(tags.test) == 40
+
+
+def test_another_table_is_test(shop):
+    with (shop / "shop.csv").open() as file:
+        head, *rows = list(csv.reader(file))
+    write(shop / "shop.csv", rows[:30], head)
+    write(shop / "other.csv", rows[30:], head)
+    data = build(shop, test=str(shop / "other.csv"))
+    assert len(data.train) == 30 and len(data.test) == 10
+
+
+def test_parquet_is_read_alike(shop):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow.csv
+
+    parquet.write_table(pyarrow.csv.read_csv(shop / "shop.csv"), shop / "shop.parquet")
+    one, other = build(shop), build(shop, path=str(shop / "shop.parquet"))
+    np.testing.assert_array_equal(one.train.targets, other.train.targets)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "told"),
+    [
+        ((), {"target": "kinds"}, "has no column 'kinds'; did you mean 'kind'"),
+        ((), {"image": "images/{ids}.png"}, "has no column 'ids'; did you mean 'id'"),
+        ((), {"image": "images/{id}.jpg"}, "40 of the 40 images of .* are not there, the first"),
+        ((), {"path": "nothing.csv"}, "no table 'nothing.csv'"),
+        ((0, "price", "cheap"), {"target": "price", "kind": "numbers"}, "row 1: column 'price' 'cheap' is no finite"),
+        ((2, "price", "nan"), {"target": "price"}, "row 3: column 'price' 'nan' is no finite number"),
+        ((1, "price", ""), {"target": "price", "kind": "numbers"}, "row 2: column 'price' is empty"),
+        ((1, "kind", ""), {}, "row 2: column 'kind' is empty"),
+        ((), {"min_count": 30}, "has no class of 30 rows or more"),
+        (
+            (4, "season", "Spring"),
+            {"target": ("kind", "season"), "split": "part"},
+            "test .* has 'season=Spring', which",
+        ),
+        ((4, "kind", "glove"), {"split": "part"}, "test of the table .* has 'glove', which train has never"),
+        ((4, "part", "holdup"), {"split": "part"}, "has 'holdup'; did you mean 'holdout'"),
+    ],
+)
+def test_bad_tables_are_told(shop, changes, arguments, told):
+    if changes:
+        change(shop, *changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        registry.datasets.build(spec(shop, **arguments), split_seed=0, on_bad_image="error")
+
+
+def test_one_class_and_one_number_are_refused(shop, tmp_path):
+    write(tmp_path / "one.csv", [[i, "hat", 0.5] for i in range(20)], ["id", "kind", "price"])
+    for target, told in (("kind", "has 1 class of 1 rows or more"), ("price", "has the one number 0.5")):
+        with pytest.raises(ValueError, match=told):
+            build(shop, path=str(tmp_path / "one.csv"), target=target)
+
+
+def test_lines_that_are_too_long_are_told(shop):
+    with (shop / "shop.csv").open("a") as file:
+        file.write("40,hat,Fall,1,shop1,train,and,more\n")
+    with pytest.raises(ValueError, match="line 42: 8 values, and the head names 6 columns"):
+        build(shop)
+
+
+def test_true_and_false_are_flags(shop, tmp_path):
+    write(tmp_path / "flags.csv", [[i, i % 2 == 0, i < 30] for i in range(40)], ["id", "wool", "warm"])
+    data = build(shop, path=str(tmp_path / "flags.csv"), target=("wool", "warm"), test_fraction=0.3)
+    assert data.classes == ("warm", "wool")
+
+
+def test_what_is_rare_is_so_in_train(shop):
+    for row in range(40):
+        change(shop, row, "part", "train" if row < 24 else "test")
+        change(shop, row, "kind", "rare" if row in (0, 1, *range(24, 34)) else "common" if row % 2 else "usual")
+    assert build(shop, split="part", min_count=3).classes == ("common", "usual")
+    assert build(shop, split="part").classes == ("common", "rare", "usual")
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "value", "arguments", "told"),
+    [
+        (3, "price", "cheap", {"target": "price"}, "row 4: column 'price' 'cheap' is no finite number"),
+        (3, "price", "1e39", {"target": "price"}, "row 4: column 'price' '1e39' is no finite number"),
+        (2, "shop", "", {"group": "shop"}, "row 3: column 'shop' is empty"),
+        (0, "id", "0", {"target": "id"}, "another class in each row.*kind='numbers'"),
+    ],
+)
+def test_a_bad_cell_is_told_with_its_row(shop, row, name, value, arguments, told):
+    change(shop, row, name, value)
+    with pytest.raises(ValueError, match=told):
+        build(shop, **arguments)
+
+
+def test_a_row_of_the_other_table_is_told_as_its_own(shop):
+    write(shop / "other.csv", [[0, 1.5], [1, 2.5], [2, "dear"]], ["id", "price"])
+    with pytest.raises(ValueError, match=r"other.csv', row 3: column 'price' 'dear'"):
+        build(shop, target="price", test=str(shop / "other.csv"))
+
+
+def test_a_tag_without_a_row_and_a_column_twice_are_told(shop, tmp_path):
+    write(tmp_path / "flags.csv", [[i, i % 2, 0] for i in range(40)], ["id", "wool", "never"])
+    with pytest.raises(ValueError, match=r"'never' of the table .* has no tag in any row"):
+        build(shop, path=str(tmp_path / "flags.csv"), target=("wool", "never"))
+    write(tmp_path / "twice.csv", [[i, 1, 2] for i in range(4)], ["id", "kind", "kind"])
+    with pytest.raises(ValueError, match="two columns 'kind'"):
+        build(shop, path=str(tmp_path / "twice.csv"))
+
+
+def test_a_class_that_validation_takes_whole_is_told(shop, capsys):
+    for row in range(40):
+        change(shop, row, "shop", f"{('shoe', 'hat')[row % 2]}{row % 4}")
+    words = [f"--dataset={spec(shop, group='shop')}", "--model=mlp", "--steps=1", "--batch_size=4"]
+    assert any(
+        run("launch", [*words, f"--split_seed={seed}", f"--workdir={shop / str(seed)}"]) == 2 for seed in (0, 1, 2)
+    )
+    assert (
+        "are held out for validation" in capsys.readouterr().err or "which train has never" in capsys.readouterr().err
+    )
