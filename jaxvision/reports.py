@@ -142,7 +142,7 @@ def _wrong_tags(targets, predictions, decided, classes):
     wrong = decided != (targets >= 0.5)
 
     def caption(i: int) -> str:
-        marks = [f"{'+' if decided[i, j] else '-'}{_shortened(classes[j])}" for j in np.flatnonzero(wrong[i])]
+        marks = [f"{'+' if decided[i, j] else '-'}{_shortened(classes[j].rpartition("=")[2])}" for j in np.flatnonzero(wrong[i])]
         return "\n".join(marks[:3] + ([f"and {len(marks) - 3} more"] if len(marks) > 3 else []))
 
     return (wrong * (1 + np.abs(predictions - targets))).sum(axis=1), caption
