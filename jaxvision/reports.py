@@ -142,10 +142,15 @@ def _wrong_tags(targets, predictions, decided, classes):
     wrong = decided != (targets >= 0.5)
 
     def caption(i: int) -> str:
-        marks = [f"{'+' if decided[i, j] else '-'}{_shortened(classes[j].rpartition("=")[2])}" for j in np.flatnonzero(wrong[i])]
+        marks = [f"{'+' if decided[i, j] else '-'}{_shortened(_tag(classes[j]))}" for j in np.flatnonzero(wrong[i])]
         return "\n".join(marks[:3] + ([f"and {len(marks) - 3} more"] if len(marks) > 3 else []))
 
     return (wrong * (1 + np.abs(predictions - targets))).sum(axis=1), caption
+
+
+def _tag(name: str) -> str:
+    """The value of a tag as 'season=Fall', whose column its reader knows."""
+    return name.rpartition("=")[2]
 
 
 def _wrong_numbers(targets, predictions, decided, classes):
