@@ -4,7 +4,7 @@ jaxvision launch --experiment=product_tags --dataset="table(path='styles.csv', i
 target=('articleType', 'gender', 'season', 'usage'), min_count=20, image_size=64)"
 
 On 500 of 2,500 photographs: mean average precision 0.803 ± 0.011 over 3 seeds (0.792, 0.814, 0.804); the tags'
-frequencies have 0.129. About 4 min each on two CPU cores (x86-64, JAX 0.10.2, float32), other work beside them.
+frequencies have 0.129. 4 to 5 min each on two CPU cores (x86-64, JAX 0.10.2, float32), other work beside them.
 """
 
 from jaxvision import Config

@@ -160,7 +160,7 @@ def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, fl
     if not rules and task.baseline is not None:
         name, prediction = task.baseline(data.train.targets)
         rules = {name: np.broadcast_to(prediction, (len(split), *prediction.shape))}
-    targets = split.targets if split.offsets is None else split.targets + split.offsets
+    targets, _ = split.judged(split.targets)
     return {name: task.score(targets, predictions) for name, predictions in rules.items()}
 
 

@@ -7,7 +7,6 @@ decay_all is set.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -54,10 +53,6 @@ def scaled(optimizer: optax.GradientTransformation, scales: Tree) -> optax.Gradi
         return jax.tree.map(lambda u, scale: None if u is None else scale * u, updates, scales, is_leaf=_is_none), state
 
     return optax.GradientTransformation(optimizer.init, update)
-
-
-def _first(value: Any, _: Any) -> Any:
-    return value
 
 
 def _is_none(leaf: Any) -> bool:
@@ -202,7 +197,7 @@ def by_part(
                 f"the optimizer 'by_part' is for models of the parts {' and '.join(parts)}, as --model=gan; this one "
                 f"has {', '.join(params)}"
             )
-        return {name: jax.tree.map(partial(_first, name), part) for name, part in params.items()}
+        return {name: name for name in params}
 
     return optax.partition(parts, label)
 

@@ -38,9 +38,7 @@ class Order:
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         if self.targets is None:
             return rng.permutation(self.num_examples)
-        classes = rng.permutation(
-            np.unique(self.targets)
-        )  # the first ones get one more, where it does not come out even
+        classes = rng.permutation(np.unique(self.targets))  # where it does not come out even, the first get one more
         drawn = []
         for index, each in enumerate(classes):
             members = np.flatnonzero(self.targets == each)

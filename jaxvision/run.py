@@ -235,22 +235,20 @@ def _check_outputs(run: Run) -> None:
     try:
         params, state = jax.eval_shape(run.model.init, jax.random.key(0), one)
         outputs, _ = jax.eval_shape(lambda *a: run.model.apply(*a, train=False, key=None), params, state, two)
-        shape = outputs.shape
-    except Exception:
+    except Exception as error:
         if are_images:  # which models are made for: what goes wrong is in the model
             raise
-        shape = None
-    if shape == (2, run.task.output_size):
-        return
-    if not are_images:
+        said = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"the model {run.config.model!r} does not take inputs of shape {one.shape[1:]}, which are no images: "
-            "use --model=lstm or --model=mlp"
+            f"the model {run.config.model!r} does not take inputs of shape {one.shape[1:]}, which are no images: use "
+            f"--model=lstm or --model=mlp ({type(error).__name__}: {said})"
+        ) from error
+    if outputs.shape != (2, run.task.output_size):
+        repair = "its factory is told output_size" if are_images else "use --model=lstm or --model=mlp"
+        raise ValueError(
+            f"the model {run.config.model!r} gives outputs of shape {outputs.shape} for two inputs; the task "
+            f"{run.config.task!r} wants (2, {run.task.output_size}): {repair}"
         )
-    raise ValueError(
-        f"the model {run.config.model!r} gives outputs of shape {shape} for two inputs; the task "
-        f"{run.config.task!r} wants (2, {run.task.output_size}): its factory is told output_size"
-    )
 
 
 def example_inputs(run: Run, batch_size: int = 1) -> jax.ShapeDtypeStruct:
