@@ -123,7 +123,7 @@ def _start(run: runs.Run, found: pretrained.Weights | None) -> pretrained.Start:
     """
     like = runs.example_inputs(run)
     key, _ = jax.random.split(jax.random.key(run.config.seed))
-    params, state = jax.jit(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
+    params, state = parallel.compile_init(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
     start = pretrained.Start(params, state)
     if found is not None:
         size, classes = run.signature.preprocessing.size, run.signature.classes

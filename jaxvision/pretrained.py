@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision import registry, weight_files, weights
+from jaxvision import parallel, registry, weight_files, weights
 from jaxvision import run as runs
 from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.interfaces import Model, Preprocessing, Tree
@@ -229,7 +229,7 @@ def create_model(
     stated = registry.models.entry(registry.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size or stated
     found = open_weights(model, init_from, plugins=plugins) if init_from else None
-    params, state = jax.jit(made.init)(jax.random.key(seed), np.zeros((1, *size, channels), np.float32))
+    params, state = parallel.compile_init(made.init)(jax.random.key(seed), np.zeros((1, *size, channels), np.float32))
     if found is None:
         return made, params, state
     start = begin(made, model, params, state, found, size=size, replace_head=replace_head)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import registry, step
+from jaxvision import parallel, registry, step
 from jaxvision.interfaces import Dataset, Model, Split, Targets, Task
 
 
@@ -34,12 +34,13 @@ def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), ou
     output_size = registry.models.entry(registry.parse(spec).name).facts.get("output_size", output_size)
     model: Model = registry.models.build(spec, output_size=output_size, input_size=input_size)
     inputs = jax.random.normal(jax.random.key(1), (2, *input_size))
-    params, state = jax.jit(model.init)(jax.random.key(0), inputs)
+    init = parallel.compile_init(model.init)
+    params, state = init(jax.random.key(0), inputs)
     evaluate = jax.jit(lambda p, s, x: model.apply(p, s, x, train=False, key=None))
     outputs, same = evaluate(params, state, inputs)
     assert outputs.shape == (2, output_size), f"outputs have shape {outputs.shape}, wanted {(2, output_size)}"
     assert _equal(state, same), "evaluation changed the state"
-    assert _equal(params, jax.jit(model.init)(jax.random.key(0), inputs)[0]), "init is not a function of its key"
+    assert _equal(params, init(jax.random.key(0), inputs)[0]), "init is not a function of its key"
     single = evaluate(params, state, inputs[:1])[0]
     assert jnp.allclose(single, outputs[:1], rtol=1e-3, atol=1e-4), (
         "in evaluation an output depends on the other inputs"

@@ -88,7 +88,7 @@ def succeeded(processes):
 
 @pytest.mark.parametrize(
     ("mesh", "precision"),
-    [("", "f64"), ("", "f32"), ("fsdp=4", "f64"), pytest.param("fsdp=4", "f32", marks=pytest.mark.slow)],
+    [("", "f64"), ("fsdp=4", "f64"), *(pytest.param(m, "f32", marks=pytest.mark.slow) for m in ("", "fsdp=4"))],
 )
 def test_two_processes_train_as_one(launch, tmp_path, precision, mesh):
     flags = [f"--precision={precision}", f"--mesh={mesh}", "--steps=12", "--ema=0.9"]

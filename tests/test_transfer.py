@@ -330,8 +330,9 @@ def test_a_frozen_backbone_halves_the_step_and_cached_features_take_a_twentieth(
 
 
 def test_what_is_trained_and_how_images_come_is_said(tmp_path, capsys):
-    source = jv.train(CONFIG.replace(steps=1), workdir=tmp_path / "source").workdir
-    config = CONFIG.replace(freeze="backbone", steps=1)
+    config = CONFIG.replace(model=SMALL, steps=1)
+    source = jv.train(config, workdir=tmp_path / "source").workdir
+    config = config.replace(freeze="backbone")
     jv.train(config.replace(init_from=str(source)), workdir=tmp_path / "run")
     said = capsys.readouterr().out
     assert " trained), on " in said and "images as " in said and "drawn at random" not in said
