@@ -1,4 +1,4 @@
-"""Two steps of every experiment, on small data of the same shape, of a small network for ResNets; the README's examples."""
+"""Two steps of every experiment, on small data of the same shape (ResNets small too); and the README's examples."""
 
 import functools
 import importlib.util
