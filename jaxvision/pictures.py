@@ -81,7 +81,8 @@ def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> N
 def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: int = 5) -> None:
     """Draws images [N, H, W, C], uint8 or floats in 0..1, in a grid, each below its caption."""
     rows = -(-len(inputs) // columns)
-    figure = _figure(2 * columns, 2.5 * rows)
+    lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
+    figure = _figure(2 * columns, (2.05 + 0.15 * lines) * rows)
     panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     for axes in panels:
         axes.axis("off")
@@ -145,7 +146,7 @@ def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: 
     axes.invert_yaxis()
     axes.set_xlabel("examples")
     axes.grid(alpha=0.3, axis="x")
-    axes.legend()
+    figure.legend(loc="outside upper right", ncols=len(by_split))
     figure.savefig(file)
 
 
