@@ -97,7 +97,9 @@ def _parse(verb: str, usage: str, define: Callable[[flags.FlagValues], None], ar
         wrong = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
         if not wrong or wrong[1] not in FIELDS:
             raise UsageError(" ".join(str(error).split())) from None
-        raise UsageError(f"--{wrong[1]}={wrong[2]} is not {describe(HINTS[wrong[1]])}") from None
+        hint = HINTS[wrong[1]]
+        near = registry.nearest(wrong[2], registry.literals(hint))
+        raise UsageError(f"--{wrong[1]}={wrong[2]} is not {describe(hint)}{near}") from None
     except flags.Error as error:
         raise UsageError(" ".join(str(error).split())) from None
     if values["help"].value:
@@ -122,7 +124,8 @@ def find_experiment(place: str) -> str:
         return found
     if "." in place and not place.endswith(".py"):
         return place
-    known = [f[:-3] for f in os.listdir("experiments") if f.endswith(".py")] if os.path.isdir("experiments") else []
+    folders = [folder for folder in ("experiments", clone) if os.path.isdir(folder)]
+    known = {file[:-3] for folder in folders for file in os.listdir(folder) if file.endswith(".py")}
     near = registry.nearest(place, known) or ": neither a file nor in experiments/ of this folder or the clone"
     raise UsageError(f"no experiment {place!r}{near}")
 
@@ -141,6 +144,8 @@ def load_experiment(place: str) -> Experiment:
     before = registry.num_registered()
     try:
         module = registry.import_plugin(found)
+    except SyntaxError as error:
+        raise UsageError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
     except TypeError as error:
         unknown = re.search(r"^Config\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if not unknown:
@@ -188,8 +193,7 @@ def launch(argv: Argv) -> None:
     )
     if result.test is not None and hosts.is_first():
         print(f"\n{reports.text(result.test)}\nreport and pictures in {result.workdir / 'report'}")
-        if "accuracy" in result.test:
-            print(f"test accuracy {result.test['accuracy']:.4f}")
+        print(f"test {reports.headline(result.test)}")
 
 
 def sweep(argv: Argv) -> None:
@@ -316,10 +320,10 @@ def predict(argv: Argv) -> None:
 
 
 def _cells(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """Gives the columns of a row: what it holds itself, and what the runners-up hold, numbered from 2 on."""
+    """Gives the columns of a row: what it holds itself, tags in one, and what runners-up hold, numbered from 2 on."""
     for name, value in row.items():
-        if name == "tags":
-            yield "tags", ", ".join(f"{each['tag']} {each['probability']:.2f}" for each in value)
+        if "tags" in row and isinstance(value, list):
+            yield name, ", ".join(f"{each['tag']} {each['probability']:.2f}" for each in value)
         elif isinstance(value, list):
             for number, other in enumerate(value, 2):
                 yield from ((f"{what}_{number}", text) for what, text in _cells(other))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import hosts, reports
+from jaxvision import hosts, registry, reports
 from jaxvision import run as runs
 from jaxvision.config import write_json
 from jaxvision.evaluate import baselines, make_measure, opened, split_of, with_thresholds
@@ -27,16 +27,20 @@ def ensemble(
 ) -> dict[str, Any]:
     """Judges the mean prediction of several runs, and each alone; writes `report_ensemble/` into the first workdir.
 
-    Thresholds that are chosen on validation are chosen for the mean. Raises ValueError for runs of other classes, other
-    tasks or other examples: the split and what it is judged by must be the same for all.
+    The runs may differ in all but the kind of task, the classes and the examples, else ValueError is raised. Thresholds
+    are the first run's; those that are chosen on validation are chosen for the mean.
     """
     if len(workdirs) < 2 or len({str(Path(each).resolve()) for each in workdirs}) < len(workdirs):
         raise ValueError(f"an ensemble is of two different workdirs or more, not of {', '.join(map(str, workdirs))}")
     members = [opened(each, data_dir=data_dir, dataset=dataset, plugins=plugins) for each in workdirs]
     (first, data), chosen = members[0], split_of(members[0][1], split)
     for place, (trained, other) in zip(workdirs, members, strict=True):
-        if trained.run.config.task != first.run.config.task or other.classes != data.classes:
-            raise ValueError(f"{str(place)!r} has another task or other classes than {str(workdirs[0])!r}")
+        tasks = [registry.parse(each.run.config.task).name for each in (first, trained)]
+        if tasks[0] != tasks[1]:
+            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
+        if other.classes != data.classes:
+            theirs, ours = map(_shown, (other.classes, data.classes))
+            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
         _check_same(members[0], (trained, other), split, place)
     predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if predictions[0].ndim == 4:
@@ -63,6 +67,10 @@ def ensemble(
         write_json(folder / "report.json", report)
         reports.draw(folder, report, [], chosen, mean, task.decide(mean), data.classes)
     return report
+
+
+def _shown(classes: Sequence[str]) -> str:
+    return ", ".join(classes) if len(classes) <= 5 else f"{', '.join(classes[:3])} and {len(classes) - 3} more"
 
 
 def _check_same(one: tuple[runs.Trained, Dataset], other: tuple[runs.Trained, Dataset], split: str, place) -> None:

@@ -86,6 +86,7 @@ def evaluate(
         **task.score(*judged),
         **task.report(*judged, data.classes),
         "baseline": baselines(task, data, chosen),
+        **_absent(trained, data),
     }
     if judge is not None:
         if predictions.ndim != 4:
@@ -153,6 +154,15 @@ def with_thresholds(trained: runs.Trained, data: Dataset) -> runs.Trained:
         workdirs.save_thresholds(trained.workdir, trained.step, trained.run.config.views, thresholds)
     task = runs.build_task(trained.run.config, trained.run.signature, thresholds=thresholds)
     return trained._replace(run=trained.run._replace(task=task))
+
+
+def _absent(trained: runs.Trained, data: Dataset) -> dict[str, list[str]]:
+    """Names the tags of which validation has no example, where thresholds are chosen there: theirs is 0.5."""
+    chooses = runs.build_task(trained.run.config, trained.run.signature).choose is not None
+    if not chooses or data.validation is None or data.validation.kind != "tags":
+        return {}
+    counts = data.validation.targets.sum(axis=0)
+    return {"absent_in_validation": [name for name, count in zip(data.classes, counts, strict=True) if not count]}
 
 
 def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, float]]:

@@ -134,8 +134,9 @@ def multilabel(
 ) -> dict[str, Any]:
     """Judges decided tags [N, T] and probabilities [N, T] against targets [N, T] of 0 and 1.
 
-    Gives precision, recall, F1, average precision and AUROC by tag, averaged over tags (macro) and pooled (micro). A
-    tag that is never predicted, or does not occur, counts as 0 in precision, recall and F1; it has no AUROC.
+    Gives precision, recall, F1, average precision and AUROC by tag, their mean over the tags that occur (macro) and
+    pooled (micro). A tag that is never predicted counts as 0; one that does not occur has no figures of its own, and
+    where it is predicted, that counts in micro.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
@@ -146,14 +147,15 @@ def multilabel(
         return precision_recall_fscore_support(targets, decided, **options)[:3]  # pyright: ignore[reportReturnType]
 
     names = ("precision", "recall", "f1")
-    values: dict[str, Any] = {
-        average: dict(zip(names, map(float, scores(average)), strict=True)) for average in ("macro", "micro")
-    }
     precisions, counts = average_precisions(targets, probabilities), targets.sum(axis=0)
+    by_tag, occurs = np.stack(scores(None)), counts > 0
+    means = {"macro": by_tag[:, occurs].mean(axis=1) if occurs.any() else np.zeros(3), "micro": scores("micro")}
+    values: dict[str, Any] = {name: dict(zip(names, map(float, row), strict=True)) for name, row in means.items()}
     values["per_class"] = {}
-    for index, (tag, row) in enumerate(zip(tags, zip(*scores(None), strict=True), strict=True)):
-        figures: dict[str, float] = dict(zip(names, map(float, row), strict=True))
-        if counts[index] > 0:
+    for index, tag in enumerate(tags):
+        figures: dict[str, float] = {}
+        if occurs[index]:
+            figures |= dict(zip(names, map(float, by_tag[:, index]), strict=True))
             figures["average_precision"] = float(precisions[index])
         if 0 < counts[index] < len(targets):
             figures["auroc"] = float(roc_auc_score(targets[:, index], probabilities[:, index]))

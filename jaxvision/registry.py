@@ -217,6 +217,17 @@ class Registry:
         return {entry.factory.__module__ for entry in self._entries.values()}
 
 
+def literals(hint: Any) -> list[str]:
+    """Lists the words that a type spells out, at any depth.
+
+    >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
+    ['f1', 'recall']
+    """
+    if isinstance(hint, str):
+        return [hint]
+    return [word for part in typing.get_args(hint) for word in literals(part)]
+
+
 def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(factory).parameters)
 
@@ -238,9 +249,11 @@ def _check(registry: Registry, name: str, arguments: dict[str, Any], parameters:
             strategy = typeguard.CollectionCheckStrategy.ALL_ITEMS
             typeguard.check_type(value, hints.get(argument, Any), collection_check_strategy=strategy)
         except typeguard.TypeCheckError:
-            kind, choices = f"of type {inspect.formatannotation(hints[argument])}", typing.get_args(hints[argument])
+            kind, choices = f"of type {inspect.formatannotation(hints[argument])}", literals(hints[argument])
             if typing.get_origin(hints[argument]) is typing.Literal:
-                kind = f"one of {', '.join(map(repr, choices))}{nearest(str(value), map(str, choices))}"
+                kind = f"one of {', '.join(map(repr, choices))}"
+            words = value if isinstance(value, tuple) else (value,)
+            kind += next(filter(None, (nearest(word, choices) for word in words if isinstance(word, str))), "")
             raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not {kind}; {wanted}") from None
     for argument, parameter in free.items():
         if parameter.default is parameter.empty and argument not in arguments:

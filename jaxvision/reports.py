@@ -29,10 +29,11 @@ FIGURES = (  # in the order in which they are told; the last is what people look
     "pearson",
     "spearman",
     "all_tags_right",
-    "mean_average_precision",
     "rmse",
     "accuracy",
+    "mean_average_precision",
 )
+COLUMNS = ("precision", "recall", "f1", "average_precision", "auroc", "threshold")
 ERRORS = ("loss", "mae", "rmse", "accuracy")  # what is measured on train too, and compared
 
 
@@ -42,6 +43,14 @@ def text(report: dict[str, Any]) -> str:
     confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report.get("most_confused", ())[:3]]
     if confused:
         lines.append(f"most confused: {', '.join(confused)}")
+    if "threshold" in report and "confusion_matrix" in report:
+        lines.append(f"{list(report['per_class'])[1]} from a probability of {report['threshold']:.4f} on")
+    absent = report.get("absent_in_validation", ())
+    if absent:
+        lines.append(f"threshold 0.5 for want of examples in validation, no aim promised: {', '.join(absent)}")
+    if "class_shares" in report:
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in report["class_shares"].items())
+        lines.append(f"share of each class: {shares}")
     shared = [name for name in ERRORS if name in report.get("gap", {})]
     if shared:
         name = shared[-1]
@@ -58,20 +67,25 @@ def _told(figures: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {figures[name]:.4f}" for name in FIGURES if name in figures)
 
 
+def headline(report: dict[str, Any]) -> str:
+    """Names the figure that people look for, with its value."""
+    return _told({name: report[name] for name in [name for name in FIGURES if name in report][-1:]})
+
+
 def _class_lines(report: dict[str, Any]) -> list[str]:
-    width = max(13, *(len(name) for name in report["per_class"]))
-    limits = any("threshold" in scores for scores in report["per_class"].values())
+    rows = [(name, scores, scores["num_examples"]) for name, scores in report["per_class"].items()]
+    means = [name for name in ("macro", "micro", "weighted") if name in report]
+    rows += [(f"{name} mean", report[name], report["num_examples"]) for name in means]
+    width = max(13, *(len(name) for name, _, _ in rows))
+    columns = [name for name in COLUMNS if any(name in scores for _, scores, _ in rows)]
 
     def line(name: str, scores: dict[str, float], count: int) -> str:
-        limit = f"  {scores['threshold']:9.4f}" if "threshold" in scores else ""
-        return (
-            f"{name:{width}} {scores['precision']:9.4f} {scores['recall']:7.4f} {scores['f1']:7.4f} {count:9,}{limit}"
-        )
+        cells = [f"{scores[each]:.4f}" if each in scores else "" for each in columns]
+        shown = "".join(f"  {cell:>{max(6, len(each))}}" for each, cell in zip(columns, cells, strict=True))
+        return f"{name:{width}}{shown}  {count:8,}".rstrip()
 
-    lines = [f"{'':{width}} precision  recall      f1  examples{'  threshold' if limits else ''}"]
-    lines += [line(name, scores, scores["num_examples"]) for name, scores in report["per_class"].items()]
-    means = [name for name in ("macro", "micro", "weighted") if name in report]
-    return lines + [line(f"{name} mean", report[name], report["num_examples"]) for name in means]
+    heads = "".join(f"  {name.replace('_', ' '):>6}" for name in columns)
+    return [f"{'':{width}}{heads}  examples", *(line(*row) for row in rows)]
 
 
 def draw(

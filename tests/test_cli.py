@@ -59,6 +59,10 @@ BAD_FLAGS = {
     "--learning_rate=-1": "learning_rate=-1.0 must be above 0",
     "--validation_fraction=1.5": "validation_fraction=1.5 must be at least 0 and below 1",
     "--on_bad_image=ignore": "--on_bad_image=ignore is not one of error, skip",
+    "--sampling=balance": "is not one of shuffled, balanced; did you mean 'balanced'?",
+    "--task=multiclass(class_weights='balancd')": "; did you mean 'balanced'?; it takes",
+    "--task=binary(threshold=('recal', 0.9))": "; did you mean 'recall'?; it takes",
+    "--task=multiclass(best='macro')": "is not one of 'accuracy', 'macro_recall', 'loss'; did you mean 'macro_recall'?",
     "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; it takes mlp(hidden=(512, 512)",
     "--model=mlp(hidden='x')": "hidden='x' is not of type tuple[int, ...]",
     "--model=mlp(hidden=(2, 'x'))": "is not of type tuple[int, ...]",
@@ -83,6 +87,7 @@ BAD_FLAGS = {
     "--dataset=folder(path='missing')": "no folder 'missing'",
     "--dataset=arrays(path='missing.npz')": "no file 'missing.npz'",
     "--experiment=nothing": "no experiment 'nothing'",
+    "--experiment=digitss": "no experiment 'digitss'; did you mean 'digits'?",
     "model=cnn": "takes flags alone",
 }
 
@@ -164,6 +169,7 @@ def test_an_experiment_and_flags_over_it(capsys, tmp_path):
         ("import jaxvision as jv\nCONFIG = jv.Config(batch_size='32')", "batch_size='32' is not a whole number"),
         ("import jaxvision as jv\nCONFIG = jv.Config(modle='cnn')", "no field 'modle'; did you mean 'model'"),
         ("X = 1", "has no CONFIG"),
+        ("X = 1\nCONFIG = (", "bad.py, line 2: '(' was never closed"),
     ],
 )
 def test_bad_experiments(content, expected, refused, tmp_path):

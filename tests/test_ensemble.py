@@ -51,11 +51,21 @@ def test_what_makes_no_ensemble_is_told(members, tmp_path, capsys):
 
     assert "two different workdirs" in told(members[0], members[0])
     jv.train(CONFIG.replace(dataset="digits", steps=1), workdir=tmp_path / "digits")
-    assert "other classes" in told(members[0], tmp_path / "digits")
+    assert "digits' has the classes 0, 1, 2 and 7 more, and" in told(members[0], tmp_path / "digits")
+    two = CONFIG.replace(dataset="synthetic(num_classes=2, image_size=8)", steps=1)
+    for task in ("multiclass", "binary"):
+        jv.train(two.replace(task=task), workdir=tmp_path / task)
+    assert "binary' has the task 'binary', and" in told(tmp_path / "multiclass", tmp_path / "binary")
     jv.train(CONFIG.replace(dataset=CONFIG.dataset.replace("150", "180"), steps=1), workdir=tmp_path / "more")
     assert "other examples" in told(members[0], tmp_path / "more")
     jv.train(CONFIG.replace(split_seed=1, steps=1), workdir=tmp_path / "split")  # of the same targets in the same order
     assert "other examples" in told(members[0], tmp_path / "split")
+
+
+def test_members_may_have_learned_by_other_losses(members, tmp_path):
+    jv.train(CONFIG.replace(task="multiclass(focal=2.0)"), workdir=tmp_path / "focal")
+    report = jv.ensemble([members[0], tmp_path / "focal"])
+    assert len(report["members"]) == 2 and 0 < report["macro_recall"] <= 1
 
 
 def test_thresholds_of_an_ensemble_are_chosen_for_its_mean(tmp_path):

@@ -132,3 +132,44 @@ def test_what_is_no_workdir_is_said(tmp_path):
     for call in (jv.evaluate, jv.load):
         with pytest.raises(FileNotFoundError, match="not the workdir of a training run"):
             call(tmp_path / "nowhere")
+
+
+def test_tags_without_examples_are_told_and_have_no_figures(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["file,part,tags"]
+    for index in range(24):
+        part, tags = (("train", "red|small"), ("train", "red"), ("validation", "small"), ("test", "red"))[index % 4]
+        tags += "|big" if index == 0 else ""
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{part},{tags}")
+    (tmp_path / "tags.csv").write_text("\n".join(lines))
+    path = str(tmp_path / "tags.csv")
+    dataset = f"table(path={path!r}, image='file', target='tags', delimiter='|', split='part', image_size=8)"
+    task = "multilabel(threshold=('recall', 0.99))"
+    config = jv.Config(model="mlp(hidden=(4,))", task=task, dataset=dataset, batch_size=4, steps=1)
+    report = jv.train(config, workdir=tmp_path / "run").test
+    assert report["absent_in_validation"] == ["big", "red"]
+    shown = text(report).splitlines()
+    assert "threshold 0.5 for want of examples in validation, no aim promised: big, red" in shown
+    assert report["per_class"]["small"].keys() == {"num_examples", "threshold"}
+    small = next(line for line in shown if line.startswith("small"))
+    assert small.split() == ["small", f"{report['per_class']['small']['threshold']:.4f}", "0"]
+    assert report["macro"]["recall"] == report["per_class"]["red"]["recall"]
+
+
+def test_what_chooses_the_checkpoint_is_asked_for(tmp_path):
+    dataset = "synthetic(num_examples=120, num_classes=3, image_size=8, noise=2.0)"
+    config = jv.Config(model="mlp(hidden=(16,))", dataset=dataset, batch_size=20, steps=40, eval_every=4, keep=20)
+    for best, choose in (("loss", min), ("macro_recall", max)):
+        run = jv.train(config.replace(task=f"multiclass(best={best!r})"), workdir=tmp_path / best)
+        rows = {row["step"]: row[best] for row in run.history if row["split"] == "validation"}
+        assert len(set(rows.values())) > 1 and rows[run.test["step"]] == choose(rows.values())
+
+
+def test_the_threshold_and_shares_of_classes_are_shown():
+    scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "num_examples": 2}
+    report = {"split": "test", "num_examples": 4, "per_class": {"cat": scores, "dog": scores}, "accuracy": 1.0}
+    shown = text({**report, "threshold": 0.438, "confusion_matrix": [[2, 0], [0, 2]]})
+    assert "dog from a probability of 0.4380 on" in shown.splitlines()
+    shares = text({"split": "test", "num_examples": 4, "class_shares": {"0": 0.125, "1": 0.875}})
+    assert "share of each class: 0 12.50%, 1 87.50%" in shares.splitlines()

@@ -146,7 +146,11 @@ def test_figures_of_tags_are_those_of_scikit_learn():
     assert score["mean_average_precision"] == pytest.approx(np.mean(own))
     report = metrics.multilabel(targets, scores >= 0.5, scores, tags=("a", "b", "c"))
     assert report["per_class"]["b"]["auroc"] == pytest.approx(roc_auc_score(targets[:, 1], scores[:, 1]))
-    assert "auroc" not in report["per_class"]["c"] and report["per_class"]["c"]["num_examples"] == 0
+    assert report["per_class"]["c"] == {"num_examples": 0}
+    recalls = [((scores[:, i] >= 0.5) & (targets[:, i] > 0)).sum() / targets[:, i].sum() for i in range(2)]
+    assert report["macro"]["recall"] == pytest.approx(np.mean(recalls))  # over those that occur, as the precisions
+    found, given = ((scores >= 0.5) & (targets > 0)).sum(), (scores >= 0.5).sum()
+    assert report["micro"]["precision"] == pytest.approx(found / given)  # of c too
 
 
 NUMBERS = np.array([10.0, 20, 30, 60], np.float32)

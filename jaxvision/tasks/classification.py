@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,9 @@ from jaxvision import metrics
 from jaxvision.interfaces import Targets, Task
 from jaxvision.tasks import losses, register
 from jaxvision.tasks import thresholds as limits
+
+Best = Literal["accuracy", "macro_recall", "loss"]  # the value on validation that chooses among checkpoints
+DIRECTIONS: dict[Best, Literal["max", "min"]] = {"accuracy": "max", "macro_recall": "max", "loss": "min"}
 
 
 def _check_smoothing(label_smoothing: float) -> None:
@@ -39,6 +44,7 @@ def multiclass(
     beta: float = 0.999,
     focal: float = 0.0,
     logit_adjustment: float = 0.0,
+    best: Best = "accuracy",
 ) -> Task:
     """One of several classes: softmax cross-entropy, of integer targets [B] or soft ones [B, C].
 
@@ -47,6 +53,7 @@ def multiclass(
     et al., CVPR 2019, equation 10) or one for each class; focal, an exponent as 2.0 (T.-Y. Lin et al., ICCV 2017,
     equation 4); logit_adjustment, a factor as 1.0 of the logarithm of each class's share, added to its logit (A. Menon
     et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, equation 10). All act in training alone.
+    `best` names what chooses the checkpoint on validation: under unequal classes, "macro_recall" minds the rare ones.
     Predictions are probabilities [B, C].
     """
     _check_smoothing(label_smoothing)
@@ -90,7 +97,7 @@ def multiclass(
     def baseline(targets):
         return _baseline(targets, num_classes)
 
-    return Task(num_classes, loss, predict, decide, _describe, score, report, ("accuracy", "max"), baseline)
+    return Task(num_classes, loss, predict, decide, _describe, score, report, (best, DIRECTIONS[best]), baseline)
 
 
 @register("binary", targets="classes")
@@ -104,12 +111,13 @@ def binary(
     class_weights: losses.Weights = None,
     beta: float = 0.999,
     focal: float = 0.0,
+    best: Best = "accuracy",
 ) -> Task:
     """One of two classes by one output: sigmoid cross-entropy of targets 0 and 1, the second class being the positive.
 
     An example is positive where its probability reaches the threshold: a number, or chosen on validation for the best
-    F1 ('f1') or the wanted precision or recall of the positive class, as ('recall', 0.99). Weights and focal loss are
-    those of `multiclass`. Predictions are probabilities [B, 2].
+    F1 ('f1') or the wanted precision or recall of the positive class, as ('recall', 0.99). Weights, focal loss and
+    `best` are those of `multiclass`. Predictions are probabilities [B, 2].
     """
     if num_classes != 2:
         raise ValueError(f"the task 'binary' needs two classes; these data have {num_classes}: use --task=multiclass")
@@ -156,4 +164,4 @@ def binary(
         return limits.chosen(threshold, targets[:, None], predictions[:, 1:])
 
     chooses = choose if known is None else None
-    return Task(1, loss, predict, decide, _describe, score, report, ("accuracy", "max"), baseline, chooses)
+    return Task(1, loss, predict, decide, _describe, score, report, (best, DIRECTIONS[best]), baseline, chooses)

@@ -66,7 +66,7 @@ def multilabel(
         order = np.argsort(-prediction, kind="stable")
         tags = [{"tag": classes[i], "probability": float(prediction[i])} for i in order if decided[i]]
         others = [{"tag": classes[i], "probability": float(prediction[i])} for i in order if not decided[i]]
-        return {"tags": tags, "runners_up": others[:top]}
+        return {"tags": tags, "below_threshold": others[:top]}
 
     def score(targets, predictions):
         return {"mean_average_precision": metrics.mean_average_precision(targets, predictions)}
