@@ -20,6 +20,7 @@ MOST_DIFFERENCE = 0.01  # of their thumbnails, squared, whose mean is 0 and vari
 THUMBNAIL = 16  # pixels a side
 NUM_SHOWN = 16  # pairs in the picture
 NUM_LISTED = 1000  # pairs in the report
+NUM_TOLD = 5  # lines of one kind in the terminal
 CHUNK = 256
 
 
@@ -43,7 +44,7 @@ def dataset_report(
     Images are alike whose difference hashes (each pixel of 9 x 8 against its right neighbour) differ in at most 3 of
     64 bits, and whose thumbnails, brought to one mean and variance, differ by at most a hundredth: the same picture in
     another size, file or brightness. Pairs across splits leak; pairs of other targets are mislabelled or ambiguous.
-    Unreadable files are counted, not raised.
+    Unreadable files are listed, not raised.
     """
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -52,7 +53,9 @@ def dataset_report(
     report: dict[str, Any] = {
         "dataset": config.dataset,
         "splits": {name: _described(split, data) for name, split in splits.items()},
-        "unreadable": [str(each.message) for each in told if "unreadable" in str(each.message)],
+        "unreadable": [
+            error for each in told if isinstance(each.message, images.UnreadableImages) for error in each.message.errors
+        ],
     }
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)
@@ -223,12 +226,25 @@ def text(report: dict[str, Any]) -> str:
             least, median, largest = ("x".join(map(str, size)) for size in split["sizes"].values())
             modes = ", ".join(f"{count:,} {mode}" for mode, count in split["modes"].items())
             lines.append(f"{name}: {least} to {largest} pixels, median {median}; {modes}")
-    lines += [f"unreadable: {each}" for each in report["unreadable"]] or ["unreadable: none"]
+    unreadable = report["unreadable"]
+    lines.append(f"unreadable: {_counted(len(unreadable), 'image') if unreadable else 'none'}")
+    lines += _first(unreadable, len(unreadable))
     if "num_near_duplicates" in report:
         lines.append(
-            f"near-duplicates: {report['num_near_duplicates']:,} pairs, {report['num_leaks']:,} of them across splits, "
-            f"{report['num_of_other_targets']:,} of other targets"
+            f"near-duplicates: {_counted(report['num_near_duplicates'], 'pair')}, {report['num_leaks']:,} of them "
+            f"across splits, {report['num_of_other_targets']:,} of other targets"
         )
-        for pair in [each for each in report["near_duplicates"] if len(set(each["splits"])) == 2][:5]:
-            lines.append(f"  {pair['one']} in {pair['splits'][0]} and {pair['other']} in {pair['splits'][1]}")
+        leaks = [each for each in report["near_duplicates"] if len(set(each["splits"])) == 2]
+        told = [f"{each['one']} in {each['splits'][0]} and {each['other']} in {each['splits'][1]}" for each in leaks]
+        lines += _first(told, report["num_leaks"])
     return "\n".join(lines)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _first(lines: Sequence[str], count: int) -> list[str]:
+    """Indents the first few of so many lines, and says how many more there are."""
+    shown = [f"  {line}" for line in lines[:NUM_TOLD]]
+    return shown + [f"  and {count - len(shown):,} more"] * (count > len(shown))

@@ -48,6 +48,25 @@ def test_a_report_counts_and_finds(dirty, tmp_path):
     assert "2 pairs, 1 of them across splits, 1 of other targets" in text(report)
 
 
+def test_all_unreadable_files_are_listed_and_the_first_are_told(dirty, tmp_path):
+    for index in range(7):
+        (dirty / "test" / "dog" / f"bad{index}.jpg").write_bytes(b"no image")
+    config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
+    report = dataset_report(config, folder=tmp_path / "report")
+    names = ["broken.jpg", *(f"bad{index}.jpg" for index in range(7))]
+    assert [name in each for name, each in zip(names, report["unreadable"], strict=True)] == [True] * 8
+    lines = text(report).splitlines()
+    told = lines[lines.index("unreadable: 8 images") + 1 :][:6]
+    assert "broken.jpg" in told[0] and "bad3.jpg" in told[4] and told[5] == "  and 3 more"
+
+
+def test_one_pair_is_told_as_one(dirty, tmp_path):
+    (dirty / "train" / "cat" / "same.png").unlink()
+    config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
+    told = text(dataset_report(config, folder=tmp_path / "report"))
+    assert "near-duplicates: 1 pair, 1 of them across splits" in told and "unreadable: 1 image\n" in told
+
+
 def test_a_clean_set_has_no_duplicates(tmp_path, capsys):
     assert run("dataset_report", ["--dataset=digits", f"--out={tmp_path / 'out'}"]) == 0
     told = capsys.readouterr().out
