@@ -184,10 +184,17 @@ def _draw(folder: Path, data: Dataset, splits: dict[str, Split], pairs: Sequence
     if shown:
         places = [place for pair in shown for place in (pair.one, pair.other)]
         found = np.stack([splits[name].read(np.array([index]))[0] for name, index in places])
-        captions = [f"{name}\n{_target(splits[name], index, data.classes)}" for name, index in places]
+        captions = [_caption(place, splits, data.classes) for place in places]
         pictures.images(found, captions, folder / "near_duplicates.png", columns=8)
     else:
         (folder / "near_duplicates.png").unlink(missing_ok=True)
+
+
+def _caption(place: tuple[str, int], splits: dict[str, Split], classes: Sequence[str]) -> str:
+    """Says an example's split, its target and, where it has a name, its file."""
+    split = splits[place[0]]
+    caption = f"{place[0]}\n{_target(split, place[1], classes)}"
+    return f"{caption}\n{pictures.shortened(Path(_name(place, splits)).name)}" if len(split.names) else caption
 
 
 def _sample(split: Split, *, num_images: int = 40) -> np.ndarray:

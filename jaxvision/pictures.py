@@ -32,6 +32,12 @@ def _figure(width: float, height: float):
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
+def shortened(name: str, *, length: int = 22) -> str:
+    """Leaves the middle of a long name out, for a caption."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
+
+
 @_plainly
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> None:
     """Draws a confusion matrix [C, C] of counts: rows are true classes, colours are shares of each row."""
@@ -79,7 +85,8 @@ def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> N
 
 @_plainly
 def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: int = 5) -> None:
-    """Draws images [N, H, W, C], uint8 or floats in 0..1, in a grid, each below its caption."""
+    """Draws images [N, H, W, C], uint8 or floats in 0..1, each below its caption, in at most so many columns."""
+    columns = min(columns, len(inputs))
     rows = -(-len(inputs) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
     figure = _figure(2 * columns, (2.05 + 0.15 * lines) * rows)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
+from jaxvision import pictures
 from jaxvision.cli import run
 from jaxvision.dataset_report import dataset_report, text
 
@@ -65,6 +66,17 @@ def test_one_pair_is_told_as_one(dirty, tmp_path):
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
     told = text(dataset_report(config, folder=tmp_path / "report"))
     assert "near-duplicates: 1 pair, 1 of them across splits" in told and "unreadable: 1 image\n" in told
+
+
+def test_pairs_are_drawn_with_their_files_and_without_empty_columns(dirty, tmp_path, monkeypatch):
+    (dirty / "train" / "cat" / "same.png").unlink()
+    (dirty / "test" / "cat" / "copy.jpg").rename(dirty / "test" / "cat" / "the_copy_of_a_photograph.jpg")
+    figures, make = [], pictures._figure
+    monkeypatch.setattr(pictures, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
+    dataset_report(config, folder=tmp_path / "report")
+    captions = [axes.get_title() for axes in figures[-1].axes]
+    assert captions == ["train\ncat\n0.png", "test\ncat\nthe_copy_o…ograph.jpg"]
 
 
 def test_a_clean_set_has_no_duplicates(tmp_path, capsys):
