@@ -22,6 +22,7 @@ NUM_SHOWN = 16  # pairs in the picture
 NUM_LISTED = 1000  # pairs in the report
 NUM_TOLD = 5  # lines of one kind in the terminal
 CHUNK = 256
+QUARTILES = ("least", "lower_quartile", "median", "upper_quartile", "largest")
 
 
 class Pair(NamedTuple):
@@ -59,28 +60,40 @@ def dataset_report(
     }
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)
+    _draw_targets(place, splits, data.classes)
     if len(data.preprocessing.size) == 2:
         pairs = near_duplicates(splits)
         report |= _told(pairs, splits)
-        _draw(place, data, splits, pairs)
+        _draw_images(place, splits, data.classes, pairs)
     write_json(place / "report.json", report)
     return report
 
 
 def _described(split: Split, data: Dataset) -> dict[str, Any]:
-    """Counts a split's examples and targets, and the sizes and modes of its files."""
+    """Counts a split's examples, counts or measures its targets, and gives the sizes and modes of its files."""
     found: dict[str, Any] = {"num_examples": len(split)}
+    if split.ordered:
+        found["window"] = data.preprocessing.size[0]
+        if len(split.names):
+            found["span"] = [str(split.names[0]), str(split.names[-1])]
     if split.kind == "numbers":
-        quantiles = np.quantile(split.targets, [0, 0.25, 0.5, 0.75, 1]).tolist()
-        found["targets"] = dict(
-            zip(("least", "quarter", "median", "three_quarters", "largest"), quantiles, strict=True)
-        )
+        found["targets"] = _spread(_numbers(split))
     else:
         found["counts"] = dict(zip(data.classes, Targets.of(split, len(data.classes)).counts, strict=True))
     files = [Path(str(name)) for name in split.names]
     if files and all(map(images.is_image, files[:10])):
         found |= _measured(files)
     return found
+
+
+def _numbers(split: Split) -> np.ndarray:
+    """Gives the targets as they are judged: of a series its values, not their changes."""
+    return split.judged(split.targets)[0].astype(np.float64)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    quartiles = dict(zip(QUARTILES, np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist(), strict=True))
+    return {**quartiles, "mean": float(values.mean()), "standard_deviation": float(values.std())}
 
 
 def _measured(files: Sequence[Path]) -> dict[str, Any]:
@@ -172,19 +185,30 @@ def _same_target(pair: Pair, splits: dict[str, Split]) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def _draw(folder: Path, data: Dataset, splits: dict[str, Split], pairs: Sequence[Pair]) -> None:
-    """Draws the counts, a sample of train, and the pairs that look most alike, those across splits first."""
+def _draw_targets(folder: Path, splits: dict[str, Split], classes: Sequence[str]) -> None:
+    """Draws the counts of classes or tags, a series by its steps, or how other numbers spread."""
     train = splits["train"]
     if train.kind != "numbers":
-        counts = {name: Targets.of(split, len(data.classes)).counts for name, split in splits.items()}
-        pictures.counts(counts, data.classes, folder / "counts.png")
+        counts = {name: Targets.of(split, len(classes)).counts for name, split in splits.items()}
+        pictures.counts(counts, classes, folder / "counts.png")
+        return
+    numbers = {name: _numbers(split) for name, split in splits.items()}
+    if train.ordered:
+        pictures.series(numbers, [name for split in splits.values() for name in split.names], folder / "series.png")
+    else:
+        pictures.histogram(numbers, folder / "histogram.png")
+
+
+def _draw_images(folder: Path, splits: dict[str, Split], classes: Sequence[str], pairs: Sequence[Pair]) -> None:
+    """Draws a sample of train, and the pairs that look most alike, those across splits first."""
+    train = splits["train"]
     chosen = _sample(train)
-    pictures.images(train.read(chosen), [_target(train, int(i), data.classes) for i in chosen], folder / "samples.png")
+    pictures.images(train.read(chosen), [_target(train, int(i), classes) for i in chosen], folder / "samples.png")
     shown = sorted(pairs, key=lambda pair: (pair.one[0] == pair.other[0], pair.difference))[:NUM_SHOWN]
     if shown:
         places = [place for pair in shown for place in (pair.one, pair.other)]
         found = np.stack([splits[name].read(np.array([index]))[0] for name, index in places])
-        captions = [_caption(place, splits, data.classes) for place in places]
+        captions = [_caption(place, splits, classes) for place in places]
         pictures.images(found, captions, folder / "near_duplicates.png", columns=8)
     else:
         (folder / "near_duplicates.png").unlink(missing_ok=True)
@@ -220,15 +244,15 @@ def _target(split: Split, index: int, classes: Sequence[str]) -> str:
 def text(report: dict[str, Any]) -> str:
     """Writes the report as a table for the terminal."""
     splits = report["splits"]
-    width = max(14, *(len(name) for split in splits.values() for name in split.get("counts", {})))
+    rows = list(zip(*map(_rows, splits.values()), strict=True))
+    width = max(14, *(len(row[0][0]) for row in rows))
     lines = [f"{'':{width}} " + " ".join(f"{name:>10}" for name in splits)]
-    classes = next(iter(splits.values())).get("counts", {})
-    for each in classes:
-        lines.append(f"{each:{width}} " + " ".join(f"{split['counts'][each]:10,}" for split in splits.values()))
-    lines.append(f"{'all':{width}} " + " ".join(f"{split['num_examples']:10,}" for split in splits.values()))
+    lines += [f"{row[0][0]:{width}} " + " ".join(f"{figure:>10}" for _, figure in row) for row in rows]
     for name, split in splits.items():
-        if "targets" in split:
-            lines.append(f"{name}: targets from {split['targets']['least']:.4g} to {split['targets']['largest']:.4g}")
+        if "window" in split:
+            span = f", followed by {' to '.join(split['span'])}" if "span" in split else ""
+            windows = _counted(split["num_examples"], "window")
+            lines.append(f"{name}: {windows} of {_counted(split['window'], 'step')}{span}")
         if "sizes" in split:
             least, median, largest = ("x".join(map(str, size)) for size in split["sizes"].values())
             modes = ", ".join(f"{count:,} {mode}" for mode, count in split["modes"].items())
@@ -245,6 +269,13 @@ def text(report: dict[str, Any]) -> str:
         told = [f"{each['one']} in {each['splits'][0]} and {each['other']} in {each['splits'][1]}" for each in leaks]
         lines += _first(told, report["num_leaks"])
     return "\n".join(lines)
+
+
+def _rows(split: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and writes the counts of a split, or the figures of its numbers, and last how many examples there are."""
+    figures = [(name.replace("_", " "), f"{value:.4g}") for name, value in split.get("targets", {}).items()]
+    counts = [(name, f"{count:,}") for name, count in split.get("counts", {}).items()]
+    return [*figures, *counts, ("all", f"{split['num_examples']:,}")]
 
 
 def _counted(count: int, noun: str) -> str:
