@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ from jaxvision import run as runs
 from jaxvision.config import Config, write_json
 from jaxvision.interfaces import Dataset, Split, Targets
 
+FILE = "report.json"
+PICTURES = ("counts.png", "histogram.png", "series.png", "samples.png", "near_duplicates.png")
 MOST_BITS = 3  # of 64 in which the hashes of near-duplicates differ
 MOST_DIFFERENCE = 0.01  # of their thumbnails, squared, whose mean is 0 and variance 1
 THUMBNAIL = 16  # pixels a side
@@ -45,8 +48,11 @@ def dataset_report(
     Images are alike whose difference hashes (each pixel of 9 x 8 against its right neighbour) differ in at most 3 of
     64 bits, and whose thumbnails, brought to one mean and variance, differ by at most a hundredth: the same picture in
     another size, file or brightness. Pairs across splits leak; pairs of other targets are mislabelled or ambiguous.
-    Unreadable files are listed, not raised.
+    Unreadable files are listed, not raised. Raises ValueError where the folder holds other things than an
+    earlier report.
     """
+    place = Path(folder).expanduser()
+    _check(place)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         data = runs.open_dataset(config.replace(on_bad_image="skip"), data_dir=data_dir, dataset=dataset)
@@ -58,15 +64,34 @@ def dataset_report(
             error for each in told if isinstance(each.message, images.UnreadableImages) for error in each.message.errors
         ],
     }
-    place = Path(folder).expanduser()
-    place.mkdir(parents=True, exist_ok=True)
-    _draw_targets(place, splits, data.classes)
-    if len(data.preprocessing.size) == 2:
-        pairs = near_duplicates(splits)
+    pairs = near_duplicates(splits) if len(data.preprocessing.size) == 2 else None
+    if pairs is not None:
         report |= _told(pairs, splits)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / FILE, report)  # first: by it the folder is known
+    for name in PICTURES:
+        (place / name).unlink(missing_ok=True)
+    _draw_targets(place, splits, data.classes)
+    if pairs is not None:
         _draw_images(place, splits, data.classes, pairs)
-    write_json(place / "report.json", report)
     return report
+
+
+def _check(place: Path) -> None:
+    """Raises ValueError where there is something else than an empty folder or an earlier report of a data set."""
+    if not place.exists() or _is_report(place / FILE):
+        return
+    if not place.is_dir() or any(file.name != f".{FILE}.tmp" for file in place.iterdir()):
+        what = "holds other things than a dataset_report" if place.is_dir() else "is a file"
+        raise ValueError(f"{str(place)!r} {what}; give a new or empty folder as --out")
+
+
+def _is_report(file: Path) -> bool:
+    """Says whether a file is the report of a data set: other verbs write a report.json too."""
+    try:
+        return {"dataset", "splits", "unreadable"} <= set(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _described(split: Split, data: Dataset) -> dict[str, Any]:
@@ -210,8 +235,6 @@ def _draw_images(folder: Path, splits: dict[str, Split], classes: Sequence[str],
         found = np.stack([splits[name].read(np.array([index]))[0] for name, index in places])
         captions = [_caption(place, splits, classes) for place in places]
         pictures.images(found, captions, folder / "near_duplicates.png", columns=8)
-    else:
-        (folder / "near_duplicates.png").unlink(missing_ok=True)
 
 
 def _caption(place: tuple[str, int], splits: dict[str, Split], classes: Sequence[str]) -> str:

@@ -140,6 +140,33 @@ def test_a_clean_set_has_no_duplicates(tmp_path, capsys):
     assert "unreadable: none" in told and "across splits" in told and not told.startswith("Traceback")
 
 
+FOREIGN = {  # what there is, and what is said of the folder out
+    "out": "is a file",
+    "out/notes.txt": "holds other things than a dataset_report",
+    "out/report.json": "holds other things than a dataset_report",  # as evaluate writes one
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_earlier_report_is_left_alone(tmp_path, capsys, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"split": "test", "num_examples": 3}')
+    assert run("dataset_report", ["--dataset=synthetic(num_examples=40)", f"--out={tmp_path / 'out'}"]) == 2
+    told = f"jaxvision: {str(tmp_path / 'out')!r} {FOREIGN[name]}; give a new or empty folder as --out\n"
+    assert capsys.readouterr().err == told
+    assert (tmp_path / name).read_text() == '{"split": "test", "num_examples": 3}'
+
+
+def test_an_earlier_report_is_replaced_with_all_its_pictures(dirty, tmp_path):
+    dataset_report(jv.Config(dataset=f"folder(path='{dirty}', image_size=32)"), folder=tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    (tmp_path / "squares.csv").write_text("\n".join(["square", *(str(step**2) for step in range(30))]))
+    spec = f"series(path='{tmp_path / 'squares.csv'}', column='square')"
+    report = dataset_report(jv.Config(dataset=spec), folder=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mine.txt", "report.json", "series.png"]
+
+
 def test_a_report_without_data_is_told(capsys):
     assert run("dataset_report", []) == 2
     assert "--dataset=" in capsys.readouterr().err
