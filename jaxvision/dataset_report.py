@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,12 +16,16 @@ from jaxvision import run as runs
 from jaxvision.config import Config, write_json
 from jaxvision.interfaces import Dataset, Split, Targets
 
+FILE = "report.json"
+PICTURES = ("counts.png", "histogram.png", "series.png", "samples.png", "near_duplicates.png")
 MOST_BITS = 3  # of 64 in which the hashes of near-duplicates differ
 MOST_DIFFERENCE = 0.01  # of their thumbnails, squared, whose mean is 0 and variance 1
 THUMBNAIL = 16  # pixels a side
 NUM_SHOWN = 16  # pairs in the picture
 NUM_LISTED = 1000  # pairs in the report
+NUM_TOLD = 5  # lines of one kind in the terminal
 CHUNK = 256
+QUARTILES = ("least", "lower_quartile", "median", "upper_quartile", "largest")
 
 
 class Pair(NamedTuple):
@@ -43,8 +48,11 @@ def dataset_report(
     Images are alike whose difference hashes (each pixel of 9 x 8 against its right neighbour) differ in at most 3 of
     64 bits, and whose thumbnails, brought to one mean and variance, differ by at most a hundredth: the same picture in
     another size, file or brightness. Pairs across splits leak; pairs of other targets are mislabelled or ambiguous.
-    Unreadable files are counted, not raised.
+    Unreadable files are listed, not raised. Raises ValueError where the folder holds other things than an
+    earlier report.
     """
+    place = Path(folder).expanduser()
+    _check(place)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         data = runs.open_dataset(config.replace(on_bad_image="skip"), data_dir=data_dir, dataset=dataset)
@@ -52,32 +60,65 @@ def dataset_report(
     report: dict[str, Any] = {
         "dataset": config.dataset,
         "splits": {name: _described(split, data) for name, split in splits.items()},
-        "unreadable": [str(each.message) for each in told if "unreadable" in str(each.message)],
+        "unreadable": [
+            error for each in told if isinstance(each.message, images.UnreadableImages) for error in each.message.errors
+        ],
     }
-    place = Path(folder).expanduser()
-    place.mkdir(parents=True, exist_ok=True)
-    if len(data.preprocessing.size) == 2:
-        pairs = near_duplicates(splits)
+    pairs = near_duplicates(splits) if len(data.preprocessing.size) == 2 else None
+    if pairs is not None:
         report |= _told(pairs, splits)
-        _draw(place, data, splits, pairs)
-    write_json(place / "report.json", report)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / FILE, report)  # first: by it the folder is known
+    for name in PICTURES:
+        (place / name).unlink(missing_ok=True)
+    _draw_targets(place, splits, data.classes)
+    if pairs is not None:
+        _draw_images(place, splits, data.classes, pairs)
     return report
 
 
+def _check(place: Path) -> None:
+    """Raises ValueError where there is something else than an empty folder or an earlier report of a data set."""
+    if not place.exists() or _is_report(place / FILE):
+        return
+    if not place.is_dir() or any(file.name != f".{FILE}.tmp" for file in place.iterdir()):
+        what = "holds other things than a dataset_report" if place.is_dir() else "is a file"
+        raise ValueError(f"{str(place)!r} {what}; give a new or empty folder as --out")
+
+
+def _is_report(file: Path) -> bool:
+    """Says whether a file is the report of a data set: other verbs write a report.json too."""
+    try:
+        return {"dataset", "splits", "unreadable"} <= set(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _described(split: Split, data: Dataset) -> dict[str, Any]:
-    """Counts a split's examples and targets, and the sizes and modes of its files."""
+    """Counts a split's examples, counts or measures its targets, and gives the sizes and modes of its files."""
     found: dict[str, Any] = {"num_examples": len(split)}
+    if split.ordered:
+        found["window"] = data.preprocessing.size[0]
+        if len(split.names):
+            found["span"] = [str(split.names[0]), str(split.names[-1])]
     if split.kind == "numbers":
-        quantiles = np.quantile(split.targets, [0, 0.25, 0.5, 0.75, 1]).tolist()
-        found["targets"] = dict(
-            zip(("least", "quarter", "median", "three_quarters", "largest"), quantiles, strict=True)
-        )
+        found["targets"] = _spread(_numbers(split))
     else:
         found["counts"] = dict(zip(data.classes, Targets.of(split, len(data.classes)).counts, strict=True))
     files = [Path(str(name)) for name in split.names]
     if files and all(map(images.is_image, files[:10])):
         found |= _measured(files)
     return found
+
+
+def _numbers(split: Split) -> np.ndarray:
+    """Gives the targets as they are judged: of a series its values, not their changes."""
+    return split.judged(split.targets)[0].astype(np.float64)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    quartiles = dict(zip(QUARTILES, np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist(), strict=True))
+    return {**quartiles, "mean": float(values.mean()), "standard_deviation": float(values.std())}
 
 
 def _measured(files: Sequence[Path]) -> dict[str, Any]:
@@ -169,22 +210,38 @@ def _same_target(pair: Pair, splits: dict[str, Split]) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def _draw(folder: Path, data: Dataset, splits: dict[str, Split], pairs: Sequence[Pair]) -> None:
-    """Draws the counts, a sample of train, and the pairs that look most alike, those across splits first."""
+def _draw_targets(folder: Path, splits: dict[str, Split], classes: Sequence[str]) -> None:
+    """Draws the counts of classes or tags, a series by its steps, or how other numbers spread."""
     train = splits["train"]
     if train.kind != "numbers":
-        counts = {name: Targets.of(split, len(data.classes)).counts for name, split in splits.items()}
-        pictures.counts(counts, data.classes, folder / "counts.png")
+        counts = {name: Targets.of(split, len(classes)).counts for name, split in splits.items()}
+        pictures.counts(counts, classes, folder / "counts.png")
+        return
+    numbers = {name: _numbers(split) for name, split in splits.items()}
+    if train.ordered:
+        pictures.series(numbers, [name for split in splits.values() for name in split.names], folder / "series.png")
+    else:
+        pictures.histogram(numbers, folder / "histogram.png")
+
+
+def _draw_images(folder: Path, splits: dict[str, Split], classes: Sequence[str], pairs: Sequence[Pair]) -> None:
+    """Draws a sample of train, and the pairs that look most alike, those across splits first."""
+    train = splits["train"]
     chosen = _sample(train)
-    pictures.images(train.read(chosen), [_target(train, int(i), data.classes) for i in chosen], folder / "samples.png")
+    pictures.images(train.read(chosen), [_target(train, int(i), classes) for i in chosen], folder / "samples.png")
     shown = sorted(pairs, key=lambda pair: (pair.one[0] == pair.other[0], pair.difference))[:NUM_SHOWN]
     if shown:
         places = [place for pair in shown for place in (pair.one, pair.other)]
         found = np.stack([splits[name].read(np.array([index]))[0] for name, index in places])
-        captions = [f"{name}\n{_target(splits[name], index, data.classes)}" for name, index in places]
+        captions = [_caption(place, splits, classes) for place in places]
         pictures.images(found, captions, folder / "near_duplicates.png", columns=8)
-    else:
-        (folder / "near_duplicates.png").unlink(missing_ok=True)
+
+
+def _caption(place: tuple[str, int], splits: dict[str, Split], classes: Sequence[str]) -> str:
+    """Says an example's split, its target and, where it has a name, its file."""
+    split = splits[place[0]]
+    caption = f"{place[0]}\n{_target(split, place[1], classes)}"
+    return f"{caption}\n{pictures.shortened(Path(_name(place, splits)).name)}" if len(split.names) else caption
 
 
 def _sample(split: Split, *, num_images: int = 40) -> np.ndarray:
@@ -210,25 +267,45 @@ def _target(split: Split, index: int, classes: Sequence[str]) -> str:
 def text(report: dict[str, Any]) -> str:
     """Writes the report as a table for the terminal."""
     splits = report["splits"]
-    width = max(14, *(len(name) for split in splits.values() for name in split.get("counts", {})))
+    rows = list(zip(*map(_rows, splits.values()), strict=True))
+    width = max(14, *(len(row[0][0]) for row in rows))
     lines = [f"{'':{width}} " + " ".join(f"{name:>10}" for name in splits)]
-    classes = next(iter(splits.values())).get("counts", {})
-    for each in classes:
-        lines.append(f"{each:{width}} " + " ".join(f"{split['counts'][each]:10,}" for split in splits.values()))
-    lines.append(f"{'all':{width}} " + " ".join(f"{split['num_examples']:10,}" for split in splits.values()))
+    lines += [f"{row[0][0]:{width}} " + " ".join(f"{figure:>10}" for _, figure in row) for row in rows]
     for name, split in splits.items():
-        if "targets" in split:
-            lines.append(f"{name}: targets from {split['targets']['least']:.4g} to {split['targets']['largest']:.4g}")
+        if "window" in split:
+            span = f", followed by {' to '.join(split['span'])}" if "span" in split else ""
+            windows = _counted(split["num_examples"], "window")
+            lines.append(f"{name}: {windows} of {_counted(split['window'], 'step')}{span}")
         if "sizes" in split:
             least, median, largest = ("x".join(map(str, size)) for size in split["sizes"].values())
             modes = ", ".join(f"{count:,} {mode}" for mode, count in split["modes"].items())
             lines.append(f"{name}: {least} to {largest} pixels, median {median}; {modes}")
-    lines += [f"unreadable: {each}" for each in report["unreadable"]] or ["unreadable: none"]
+    unreadable = report["unreadable"]
+    lines.append(f"unreadable: {_counted(len(unreadable), 'image') if unreadable else 'none'}")
+    lines += _first(unreadable, len(unreadable))
     if "num_near_duplicates" in report:
         lines.append(
-            f"near-duplicates: {report['num_near_duplicates']:,} pairs, {report['num_leaks']:,} of them across splits, "
-            f"{report['num_of_other_targets']:,} of other targets"
+            f"near-duplicates: {_counted(report['num_near_duplicates'], 'pair')}, {report['num_leaks']:,} of them "
+            f"across splits, {report['num_of_other_targets']:,} of other targets"
         )
-        for pair in [each for each in report["near_duplicates"] if len(set(each["splits"])) == 2][:5]:
-            lines.append(f"  {pair['one']} in {pair['splits'][0]} and {pair['other']} in {pair['splits'][1]}")
+        leaks = [each for each in report["near_duplicates"] if len(set(each["splits"])) == 2]
+        told = [f"{each['one']} in {each['splits'][0]} and {each['other']} in {each['splits'][1]}" for each in leaks]
+        lines += _first(told, report["num_leaks"])
     return "\n".join(lines)
+
+
+def _rows(split: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and writes the counts of a split, or the figures of its numbers, and last how many examples there are."""
+    figures = [(name.replace("_", " "), f"{value:.4g}") for name, value in split.get("targets", {}).items()]
+    counts = [(name, f"{count:,}") for name, count in split.get("counts", {}).items()]
+    return [*figures, *counts, ("all", f"{split['num_examples']:,}")]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _first(lines: Sequence[str], count: int) -> list[str]:
+    """Indents the first few of so many lines, and says how many more there are."""
+    shown = [f"  {line}" for line in lines[:NUM_TOLD]]
+    return shown + [f"  and {count - len(shown):,} more"] * (count > len(shown))

@@ -145,6 +145,14 @@ def read_images(
             advance(chunk.stop - chunk.start)
 
 
+class UnreadableImages(UserWarning):
+    """Images of a split were skipped; `errors` says of each why."""
+
+    def __init__(self, split: str, errors: Sequence[str]):
+        super().__init__(f"{split}: {len(errors)} unreadable images skipped, the first: {errors[0]}")
+        self.errors = errors
+
+
 def is_image(path: Path) -> bool:
     """Says whether a path looks like an image file; what is hidden does not."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()

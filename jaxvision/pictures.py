@@ -32,6 +32,12 @@ def _figure(width: float, height: float):
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
+def shortened(name: str, *, length: int = 22) -> str:
+    """Leaves the middle of a long name out, for a caption."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
+
+
 @_plainly
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> None:
     """Draws a confusion matrix [C, C] of counts: rows are true classes, colours are shares of each row."""
@@ -79,7 +85,8 @@ def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> N
 
 @_plainly
 def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: int = 5) -> None:
-    """Draws images [N, H, W, C], uint8 or floats in 0..1, in a grid, each below its caption."""
+    """Draws images [N, H, W, C], uint8 or floats in 0..1, each below its caption, in at most so many columns."""
+    columns = min(columns, len(inputs))
     rows = -(-len(inputs) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
     figure = _figure(2 * columns, (2.05 + 0.15 * lines) * rows)
@@ -124,9 +131,29 @@ def forecast(
     for name, values in baselines.items():
         axes.plot(steps, values, linewidth=0.8, linestyle=":", label=name)
     axes.plot(steps, predictions, color="C3", label="prediction")
+    _name_steps(axes, names)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file)
+
+
+def _name_steps(axes: Any, names: Sequence[str]) -> None:
+    """Writes the names of a few steps, evenly spread, below the axis, where there are any."""
     if len(names):
         shown = np.unique(np.linspace(0, len(names) - 1, 8, dtype=int))
         axes.set_xticks(shown.tolist(), [str(names[i]) for i in shown.tolist()])
+
+
+@_plainly
+def series(by_split: Mapping[str, np.ndarray], names: Sequence[str], file: Path) -> None:
+    """Draws a series whose parts, one after the other, are splits; `names` are those of all its steps, or none."""
+    figure = _figure(10, 4)
+    axes = figure.subplots()
+    start = 0
+    for name, values in by_split.items():
+        axes.plot(np.arange(start, start + len(values)), values, linewidth=1, label=name)
+        start += len(values)
+    _name_steps(axes, names)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(file)
@@ -147,6 +174,25 @@ def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: 
     axes.set_xlabel("examples")
     axes.grid(alpha=0.3, axis="x")
     figure.legend(loc="outside upper right", ncols=len(by_split))
+    figure.savefig(file)
+
+
+@_plainly
+def histogram(by_split: Mapping[str, np.ndarray], file: Path) -> None:
+    """Draws how the numbers of each split spread, a panel a split: the share of its examples in each bin."""
+    from matplotlib.ticker import PercentFormatter
+
+    everything = np.concatenate(list(by_split.values()))
+    edges = np.histogram_bin_edges(everything, bins=int(np.clip(len(everything) ** 0.5, 5, 40)))
+    figure = _figure(7, 0.5 + 1.7 * len(by_split))
+    panels = np.atleast_1d(figure.subplots(len(by_split), sharex=True, sharey=True))
+    for index, (axes, (name, values)) in enumerate(zip(panels, by_split.items(), strict=True)):
+        axes.stairs(np.histogram(values, edges)[0] / len(values), edges, fill=True, color=f"C{index}")
+        axes.set_title(f"{name}, {len(values):,} examples", fontsize=9)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3)
+    panels[-1].set_xlabel("target")
+    figure.supylabel("share of the split", fontsize=10)
     figure.savefig(file)
 
 

@@ -135,7 +135,7 @@ def _draw_mistakes(file: Path, split: Split, predictions, decided, classes: Sequ
     if not worst:
         file.unlink(missing_ok=True)
         return
-    named = [f"\n{_shortened(Path(str(split.names[i])).name)}" if len(split.names) else "" for i in worst]
+    named = [f"\n{pictures.shortened(Path(str(split.names[i])).name)}" if len(split.names) else "" for i in worst]
     pictures.images(
         split.read(np.array(worst)), [captions(i) + name for i, name in zip(worst, named, strict=True)], file
     )
@@ -156,23 +156,17 @@ def _wrong_tags(targets, predictions, decided, classes):
     wrong = decided != (targets >= 0.5)
 
     def caption(i: int) -> str:
-        marks = [f"{'+' if decided[i, j] else '-'}{_shortened(_tag(classes[j]))}" for j in np.flatnonzero(wrong[i])]
+        marks = [f"{'+' if decided[i, j] else '-'}{_tag(classes[j])}" for j in np.flatnonzero(wrong[i])]
         return "\n".join(marks[:3] + ([f"and {len(marks) - 3} more"] if len(marks) > 3 else []))
 
     return (wrong * (1 + np.abs(predictions - targets))).sum(axis=1), caption
 
 
 def _tag(name: str) -> str:
-    """The value of a tag as 'season=Fall', whose column its reader knows."""
-    return name.rpartition("=")[2]
+    """The value of a tag as 'season=Fall', whose column its reader knows, shortened."""
+    return pictures.shortened(name.rpartition("=")[2])
 
 
 def _wrong_numbers(targets, predictions, decided, classes):
     """How far off the numbers are."""
     return np.abs(predictions - targets), lambda i: f"{predictions[i]:.4g}\nis {targets[i]:.4g}"
-
-
-def _shortened(name: str, *, length: int = 22) -> str:
-    """Leaves the middle of a long name out."""
-    half = (length - 1) // 2
-    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

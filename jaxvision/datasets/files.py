@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision.datasets.cache import cached
-from jaxvision.images import read_images
+from jaxvision.images import UnreadableImages, read_images
 from jaxvision.interfaces import Preprocessing, Split
 
 
@@ -59,6 +59,6 @@ def read_files(
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise ValueError(f"{errors[0]}{more}; mend or remove it, or --on_bad_image=skip")
     if errors:
-        warnings.warn(f"{name}: {len(errors)} unreadable images skipped, the first: {errors[0]}", stacklevel=2)
+        warnings.warn(UnreadableImages(name, errors), stacklevel=2)
     split = Split(lambda chosen: images[chosen], targets, [str(file) for file in files], groups)
     return split.take(np.flatnonzero(good)) if errors else split
