@@ -59,7 +59,7 @@ def test_a_seasonal_baseline_and_the_split_by_time(file):
         ({"window": 12}, "has 12 steps: too few for windows of 13 steps"),
         ({"window": 0}, "window=0"),
         ({"column": "sale"}, "no column 'sale'; did you mean 'sales'"),
-        ({"column": "month"}, "row 1: column 'month' '2020-01' is no finite number"),
+        ({"column": "month"}, "line 2: column 'month' '2020-01' is no finite number"),
     ],
 )
 def test_bad_series_are_told(file, arguments, told):

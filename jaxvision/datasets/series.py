@@ -14,11 +14,10 @@ from jaxvision.interfaces import Dataset, Preprocessing, Split
 
 def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
     """Reads a column of numbers, and what names its steps: the table's first other column. Raises as `table` does."""
-    file = Path(path).expanduser()
-    rows = tables.read_rows(file)
-    levels = tables.numbers(tables.column(rows, column, file), column, tables.places_of(rows, file))
-    others = [name for name in rows[0] if name != column]
-    return levels, tables.column(rows, others[0], file) if others else [str(step) for step in range(len(rows))]
+    table = tables.read_table(Path(path).expanduser())
+    levels = tables.numbers(table.column(column), column, table.places)
+    others = [name for name in table.rows[0] if name != column]
+    return levels, table.column(others[0]) if others else [str(step) for step in range(len(levels))]
 
 
 def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, np.ndarray]:
