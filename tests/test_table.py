@@ -266,6 +266,31 @@ def test_missing_images_are_told_with_their_line(shop):
         build(shop)
 
 
+def test_another_delimiter_than_that_of_the_list_is_told(shop):
+    tags = [("red|big", "red|small", "red")[i % 3] for i in range(40)]
+    write(shop / "list.csv", list(enumerate(tags)), ["id", "tags"])
+    list_of = {"path": str(shop / "list.csv"), "target": "tags", "test_fraction": 0.3}
+    with pytest.raises(
+        ValueError, match=r"';' is in no row of column 'tags', and '\|' in 27 of 40: use delimiter='\|'"
+    ):
+        build(shop, delimiter=";", **list_of)
+    assert build(shop, delimiter="|", **list_of).classes == ("big", "red", "small")
+    assert len(build(shop, kind="tags", **list_of).classes) == 3  # as "tags=red|big"
+    write(shop / "list.csv", [[i, ("red, dark;big", "red, light")[i % 2]] for i in range(40)], ["id", "tags"])
+    assert build(shop, delimiter=";", **list_of).classes == ("big", "red, dark", "red, light")
+
+
+def test_what_other_programs_write_is_told(shop):
+    (shop / "latin.csv").write_bytes("id,kind\n0,hat\n1,béret\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.csv', line 3: byte 0xe9 is not UTF-8 text; save it as UTF-8"):
+        build(shop, path=str(shop / "latin.csv"))
+    (shop / "comma.csv").write_text("id;price\n" + "".join(f"{i};{i},5\n" for i in range(40)))
+    with pytest.raises(
+        ValueError, match=r"line 2: column 'price' '0,5' is no finite number; write decimals with a point"
+    ):
+        build(shop, path=str(shop / "comma.csv"), target="price")
+
+
 def test_a_tag_without_a_row_and_a_column_twice_are_told(shop, tmp_path):
     write(tmp_path / "flags.csv", [[i, i % 2, 0] for i in range(40)], ["id", "wool", "never"])
     with pytest.raises(ValueError, match=r"'never' of the table .* has no tag in any row"):

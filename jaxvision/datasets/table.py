@@ -20,6 +20,7 @@ from jaxvision.registry import nearest
 
 Row = dict[str, str]
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}  # as tables write them
+DELIMITERS = ("|", ";", ",")  # in common use
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -68,7 +69,11 @@ def _read_csv(file: Path) -> Table:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"the table {str(file)!r} is not UTF-8 text: {error}") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"the table {str(file)!r}, line {line}: byte {error.object[error.start]:#x} is not UTF-8 text; save it as "
+            "UTF-8"
+        ) from None
     head = text.split("\n", 1)[0]
     separator = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -152,7 +157,8 @@ def numbers(values: Sequence[str], name: str, places: Sequence[str]) -> np.ndarr
         number = _number(value)
         if number is None or not abs(number) <= float(np.finfo(np.float32).max):
             what = "is empty" if not value else f"{value!r} is no finite number"
-            raise ValueError(f"{place}: column {name!r} {what}; mend or remove the row")
+            repair = "write decimals with a point, not a comma" if _has_comma(value) else "mend or remove the row"
+            raise ValueError(f"{place}: column {name!r} {what}; {repair}")
         found.append(number)
     return np.array(found, np.float32)
 
@@ -172,9 +178,14 @@ def _number(value: str) -> float | None:
         return None
 
 
+def _has_comma(value: str) -> bool:
+    """Says whether a value is a number but for its decimal comma."""
+    return "," in value and _number(value.replace(",", ".")) is not None
+
+
 def _kind(values: Sequence[str]) -> Kind:
-    """Numbers where most are, and one of them has a fraction; classes else."""
-    found = [number for number in map(_number, values) if number is not None]
+    """Numbers where most are, be it with a decimal comma, and one of them has a fraction; classes else."""
+    found = [number for value in values if (number := _number(value.replace(",", "."))) is not None]
     is_measured = len(found) > len(values) / 2 and any(number % 1 for number in found)
     return "numbers" if is_measured else "classes"
 
@@ -184,11 +195,26 @@ def _tags(tables: Sequence[Table], columns: Sequence[str], delimiter: str | None
     values = {name: _column(tables, name) for name in columns}
     count = len(values[columns[0]])
     if delimiter is not None:
+        for name in columns:
+            _check_delimiter(values[name], name, delimiter)
         listed = [delimiter.join(row) for row in zip(*values.values(), strict=True)]
         return [{tag.strip() for tag in each.split(delimiter) if tag.strip()} for each in listed]
     if all(value.lower() in FLAGS for each in values.values() for value in each):
         return [{name for name in columns if FLAGS[values[name][i].lower()]} for i in range(count)]
     return [{f"{name}={values[name][i]}" for name in columns if values[name][i]} for i in range(count)]
+
+
+def _check_delimiter(values: Sequence[str], name: str, delimiter: str) -> None:
+    """Raises ValueError where no row has the delimiter, and most have another."""
+    if any(delimiter in value for value in values):
+        return
+    counts = {each: sum(each in value for value in values) for each in DELIMITERS}
+    other = max(counts, key=lambda each: counts[each])
+    if counts[other] > len(values) / 2:
+        raise ValueError(
+            f"table: delimiter={delimiter!r} is in no row of column {name!r}, and {other!r} in {counts[other]} of "
+            f"{len(values)}: use delimiter={other!r}, or without one kind='tags' where it parts nothing"
+        )
 
 
 def _encoded(
