@@ -56,7 +56,11 @@ def test_a_seasonal_baseline_and_the_split_by_time(file):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"window": 12}, "has 12 steps: too few for windows of 13 steps"),
+        ({"window": 12}, "has 12 steps, 3 of them test .*, too few for window=12; window=6 is the largest possible"),
+        ({"window": 8, "target": "level"}, "too few for window=8; window=7 is the largest possible"),
+        ({"season": 500}, "too few for season=500; season=7 is the largest possible"),
+        ({"test_fraction": 0.9}, "11 of them test .*, too few for window=3; give more steps, or fewer of test"),
+        ({"test_fraction": 1.5}, "test_fraction=1.5; wanted a share between 0 and 1"),
         ({"window": 0}, "window=0"),
         ({"column": "sale"}, "no column 'sale'; did you mean 'sales'"),
         ({"column": "month"}, "line 2: column 'month' '2020-01' is no finite number"),
@@ -65,6 +69,18 @@ def test_a_seasonal_baseline_and_the_split_by_time(file):
 def test_bad_series_are_told(file, arguments, told):
     with pytest.raises(ValueError, match=told):
         registry.datasets.build(spec(file, **arguments))
+
+
+@pytest.mark.parametrize("arguments", [{"window": 6}, {"window": 7, "target": "level"}, {"season": 7}])
+def test_the_largest_window_and_season_are_possible(file, arguments):
+    assert len(registry.datasets.build(spec(file, **arguments)).train) == 2
+
+
+@pytest.mark.parametrize("target", ["level", "difference"])
+def test_a_constant_series_is_refused(tmp_path, target):
+    (tmp_path / "flat.csv").write_text("month,sales\n" + "".join(f"{month},5\n" for month in range(12)))
+    with pytest.raises(ValueError, match=r"has the one number 5\.0 in train: nothing to learn"):
+        registry.datasets.build(spec(tmp_path / "flat.csv", target=target))
 
 
 def test_a_series_is_learned_and_judged_in_its_own_units(tmp_path):
