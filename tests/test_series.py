@@ -1,5 +1,7 @@
 """Series: windows and what follows them, by hand; the split by time; baselines."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -83,7 +85,10 @@ def test_a_constant_series_is_refused(tmp_path, target):
         registry.datasets.build(spec(tmp_path / "flat.csv", target=target))
 
 
-def test_a_series_is_learned_and_judged_in_its_own_units(tmp_path):
+@pytest.fixture(scope="module")
+def wave(tmp_path_factory):
+    """A growing wave as a table, and the folder of a run that learned it."""
+    tmp_path = tmp_path_factory.mktemp("wave")
     steps = np.arange(120)
     levels = 100 + 2.0 * steps + 20 * np.sin(2 * np.pi * steps / 12)
     (tmp_path / "wave.csv").write_text("t,x\n" + "".join(f"{t},{x}\n" for t, x in zip(steps, levels, strict=True)))
@@ -95,10 +100,29 @@ def test_a_series_is_learned_and_judged_in_its_own_units(tmp_path):
         epochs=60,
         learning_rate=2e-2,
     )
-    result = jv.train(config, workdir=tmp_path / "run")
+    return tmp_path / "wave.csv", jv.train(config, workdir=tmp_path / "run")
+
+
+def test_a_series_is_learned_and_judged_in_its_own_units(wave):
+    _, result = wave
     assert result.test["rmse"] < 0.5 * result.test["baseline"]["last value"]["rmse"]
     assert set(result.test["baseline"]) == {"last value", "value 12 steps before"}
-    assert {p.name for p in (tmp_path / "run" / "report").iterdir()} >= {"forecast.png", "scatter.png", "curves.png"}
+    assert {p.name for p in (result.workdir / "report").iterdir()} >= {"forecast.png", "scatter.png", "curves.png"}
+
+
+def test_predictions_are_written_in_the_units_of_the_series(wave):
+    file, result = wave
+    series = [line.split(",") for line in file.read_text().split()[1:]]
+    levels = np.array([float(level) for _, level in series])
+    with (result.workdir / "report" / "predictions.csv").open() as out:
+        head, *rows = list(csv.reader(out))
+    assert head == ["name", "target", "prediction", "last value", "value 12 steps before"]
+    assert [row[0] for row in rows] == [name for name, _ in series[-24:]]
+    found = np.array([row[1:] for row in rows], float)
+    for values, wanted in zip(found.T[[0, 2, 3]], (levels[-24:], levels[-25:-1], levels[-36:-12]), strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-6)
+    rmse = np.sqrt(np.mean((found[:, 1] - found[:, 0]) ** 2))
+    assert rmse == pytest.approx(result.test["rmse"], rel=1e-4)
 
 
 def test_what_is_for_images_is_refused(file, tmp_path, capsys):
