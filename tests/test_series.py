@@ -9,6 +9,7 @@ import jaxvision as jv
 from jaxvision import registry
 from jaxvision import run as runs
 from jaxvision.cli import run
+from jaxvision.datasets.series import read_series
 from jaxvision.testing import check_dataset
 
 LEVELS = np.array([3.0, 5, 4, 8, 9, 7, 12, 15, 11, 18, 20, 19])
@@ -123,6 +124,56 @@ def test_predictions_are_written_in_the_units_of_the_series(wave):
         np.testing.assert_allclose(values, wanted, rtol=1e-6)
     rmse = np.sqrt(np.mean((found[:, 1] - found[:, 0]) ** 2))
     assert rmse == pytest.approx(result.test["rmse"], rel=1e-4)
+
+
+def shortened(file, folder, *, steps):
+    """Writes the table without its last steps."""
+    lines = file.read_text().splitlines(keepends=True)
+    (folder / "known.csv").write_text("".join(lines[:-steps]))
+    return folder / "known.csv"
+
+
+def test_the_next_value_is_that_of_the_evaluation(wave, tmp_path):
+    file, result = wave
+    with (result.workdir / "report" / "predictions.csv").open() as out:
+        judged = list(csv.DictReader(out))
+    known = shortened(file, tmp_path, steps=3)
+    found = jv.predict(result.workdir, known)
+    (row,) = found.rows()
+    assert row["file"] == str(known) and row["after"] == judged[-4]["name"]
+    assert row["value"] == pytest.approx(float(judged[-3]["prediction"]), rel=1e-6)
+    levels, _ = read_series(str(known), "x")
+    np.testing.assert_allclose(jv.predict(result.workdir, levels).predictions, found.predictions, rtol=1e-6)
+    rows = np.lib.stride_tricks.sliding_window_view(read_series(str(file), "x")[0], 13)[-25:-1]
+    many = jv.predict(result.workdir, rows, batch_size=7)
+    np.testing.assert_allclose(many.predictions, [float(each["prediction"]) for each in judged], rtol=1e-6)
+    assert "after" not in many.rows()[0] and many.labels == many.predictions.tolist()
+
+
+def test_the_next_value_is_printed_and_what_has_none_is_told(wave, tmp_path, capsys):
+    file, result = wave
+    words = [f"--workdir={result.workdir}", str(file)]
+    assert run("predict", [*words, "--format=csv"]) == 0
+    head, row = capsys.readouterr().out.split()
+    assert head == "file,after,value" and row.startswith(f"{file},119,")
+    assert run("predict", [*words, "--advice"]) == 2
+    assert "--advice is about images" in capsys.readouterr().err
+    assert run("predict", [words[0], str(shortened(file, tmp_path, steps=108))]) == 2
+    assert "known.csv' has 12 steps; wanted its last 13, or more" in capsys.readouterr().err
+    for inputs, told in ((np.zeros((2, 13, 1)), "shape"), (np.full(13, np.nan), "finite"), (np.zeros(12), "12 steps")):
+        with pytest.raises(ValueError, match=told):
+            jv.predict(result.workdir, inputs)
+
+
+def test_levels_are_predicted_from_levels(file, tmp_path):
+    config = jv.Config(
+        dataset=spec(file, target="level"), task="regression", model="mlp(hidden=(4,))", batch_size=4, steps=2
+    )
+    result = jv.train(config, workdir=tmp_path / "run")
+    with (result.workdir / "report" / "predictions.csv").open() as out:
+        judged = list(csv.DictReader(out))
+    found = jv.predict(result.workdir, LEVELS[:-1]).predictions
+    assert found == pytest.approx([float(judged[-1]["prediction"])], rel=1e-5)
 
 
 def test_what_is_for_images_is_refused(file, tmp_path, capsys):

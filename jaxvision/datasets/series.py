@@ -36,7 +36,18 @@ def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, n
     return inputs, offsets
 
 
-@register("series")
+def last_window(levels: np.ndarray, window: int, target: str, *, name: str) -> tuple[np.ndarray, np.float32]:
+    """Gives the window [window, 1] that precedes the next step of a series, and what is added to what it predicts."""
+    needed = steps_of(window, target)
+    if len(levels) < needed:
+        raise ValueError(f"the series {name!r} has {len(levels)} steps; wanted its last {needed}, or more")
+    values = np.asarray(levels[-needed:], np.float32)
+    if target == "level":
+        return values[:, None], np.float32(0)
+    return np.diff(values)[:, None], values[-1]
+
+
+@register("series", read=read_series, last_window=last_window)
 def series(
     *,
     path: str,
