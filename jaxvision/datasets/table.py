@@ -58,7 +58,7 @@ class Table:
 def read_table(file: Path) -> Table:
     """Reads a table, its values as strings, empty where there are none. Raises ValueError for what is no table."""
     if not file.is_file():
-        raise FileNotFoundError(f"no table {str(file)!r}; name a .csv or .parquet file: path='…'")
+        raise FileNotFoundError(f"no table {str(file)!r}; name a .csv or .parquet file")
     table = _read_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _read_csv(file)
     if not table.rows:
         raise ValueError(f"{table} has no rows")
