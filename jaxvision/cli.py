@@ -285,7 +285,7 @@ def evaluate(argv: Argv) -> None:
 
 
 def predict(argv: Argv) -> None:
-    """Predicts images: jaxvision predict --workdir=runs/first IMAGE|FOLDER|GLOB … [--format=table|json|csv]"""
+    """Predicts images or series: jaxvision predict --workdir=runs/one IMAGE|FOLDER|GLOB|TABLE … [--format=json|csv]"""
     from jaxvision.advice import advise
     from jaxvision.predict import predict as run_predict
 
@@ -303,11 +303,13 @@ def predict(argv: Argv) -> None:
 
     values, files = _parse("predict", predict.__doc__ or "", define, argv)
     _require(values.workdir, "predict needs --workdir=…, the folder of a trained run")
-    _require(files, "predict needs image files, folders or patterns, as in predict --workdir=… photos/*.jpg")
+    needed = "image files, folders or patterns, as in predict --workdir=… photos/*.jpg, or tables of a series"
+    _require(files, f"predict needs {needed}")
     found = run_predict(
         values.workdir, files, batch_size=values.batch_size, on_bad_image="skip", plugins=values.plugins
     )
     rows = found.rows(top=values.top)
+    _require(not (values.advice and found.after), "--advice is about images, and this run reads series; leave it out")
     if values.advice:
         rows = [{**row, "advice": ", ".join(advise(row["file"]))} for row in rows]
     _print_rows(rows, values.format)

@@ -66,6 +66,7 @@ def ensemble(
         folder.mkdir(exist_ok=True)
         write_json(folder / "report.json", report)
         reports.draw(folder, report, [], chosen, mean, task.decide(mean), data.classes)
+        reports.save_predictions(folder / "predictions.csv", chosen, mean)
     return report
 
 

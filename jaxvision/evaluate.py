@@ -1,4 +1,4 @@
-"""The verb evaluate: a workdir's best checkpoint on a split -> report.json, pictures, a table."""
+"""The verb evaluate: a workdir's best checkpoint on a split -> report.json, pictures, predicted numbers."""
 
 from __future__ import annotations
 
@@ -176,11 +176,12 @@ def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, fl
 
 
 def _write(path: Path, report: dict[str, Any], split: Split, predictions, decided, classes: Sequence[str]) -> None:
-    """Writes the report and its pictures into a folder of the workdir, named by the split."""
+    """Writes the report, its pictures and predicted numbers into a folder of the workdir, named by the split."""
     folder = path / ("report" if report["split"] == "test" else f"report_{report['split']}")
     folder.mkdir(exist_ok=True)
     write_json(folder / "report.json", report)
     reports.draw(folder, report, logs.read_rows(path / "metrics.jsonl"), split, predictions, decided, classes)
+    reports.save_predictions(folder / "predictions.csv", split, predictions)
 
 
 def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:

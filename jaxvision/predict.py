@@ -1,15 +1,15 @@
-"""The verb predict: a workdir and images -> classes and probabilities."""
+"""The verb predict: a workdir and images, or series -> classes and probabilities, or numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxvision import images, logs, parallel
+from jaxvision import images, logs, parallel, registry
 from jaxvision import run as runs
 from jaxvision.interfaces import Describe, Preprocessing
 
@@ -21,7 +21,7 @@ class Predictions(NamedTuple):
     """What was predicted, a row for each readable input.
 
     `predictions` are probabilities [N, C] or numbers [N]; `decided` what follows: the class index [N], tags [N, C] or
-    the number itself; `errors` says of each unreadable file why.
+    the number itself; `errors` says of each unreadable file why, `after` of each series in a table its last step.
     """
 
     names: list[str]
@@ -30,6 +30,7 @@ class Predictions(NamedTuple):
     classes: tuple[str, ...]
     errors: dict[str, str]
     describe: Describe
+    after: Sequence[str] = ()
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -47,9 +48,15 @@ class Predictions(NamedTuple):
         return [float(each) if is_number else self.classes[each] for each in self.decided]
 
     def rows(self, *, top: int = 3) -> list[dict[str, Any]]:
-        """Gives plain rows: the file, and class and probability with runners-up (`top` in all), tags, or the value."""
-        found = zip(self.names, self.predictions, self.decided, strict=True)
-        return [{"file": name, **self.describe(*each, classes=self.classes, top=top)} for name, *each in found]
+        """Gives plain rows: the file, and class and probability with runners-up (`top` in all), tags, or the value.
+
+        Where a value follows a series, the row has, as "after", the name of its last step.
+        """
+        after = [{"after": each} for each in self.after] or [{}] * len(self.names)
+        found = zip(self.names, after, self.predictions, self.decided, strict=True)
+        return [
+            {"file": name, **last, **self.describe(*each, classes=self.classes, top=top)} for name, last, *each in found
+        ]
 
 
 def predict(
@@ -63,18 +70,16 @@ def predict(
     """Predicts the classes of image files, folders or glob patterns, or of arrays [H, W, C] or [N, H, W, C].
 
     Arrays are uint8, or floats in 0..1. The preprocessing is that of training, and every batch has one compiled shape.
-    Raises ValueError for a file that is no image; on_bad_image="skip" lists it among the errors instead.
+    Raises ValueError for a file that is no image; on_bad_image="skip" lists it among the errors instead. For a run of
+    `series`, predicts the value that follows each: tables with its column, or arrays of levels, [steps] or [N, steps].
     """
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     run = trained.run
     runs.use_double(run.config)
     preprocessing = run.signature.preprocessing
     if len(preprocessing.size) != 2:
-        raise ValueError(
-            f"predict takes images, and this run reads windows of a series: see its {run.config.dataset!r}"
-        )
-    is_named = isinstance(inputs, str | Path) or (len(inputs) and isinstance(inputs[0], str | Path))
-    if not is_named:
+        return _forecast(trained, inputs, batch_size)
+    if not _are_named(inputs):
         inputs = np.asarray(inputs)
         arrays = _batched(inputs)
         names = [str(index) for index in range(len(arrays))]
@@ -89,6 +94,46 @@ def predict(
         more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
         raise ValueError(f"{next(iter(found.errors.values()))}{more}")
     return found
+
+
+def _are_named(inputs: Inputs) -> bool:
+    return isinstance(inputs, str | Path) or bool(len(inputs) and isinstance(inputs[0], str | Path))
+
+
+def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> Predictions:
+    """Predicts the next value of each series, in its own units, from its last window."""
+    dataset, arguments = registry.parse(trained.run.config.dataset)
+    facts = {} if dataset == runs.IN_MEMORY else registry.datasets.entry(dataset).facts
+    if "last_window" not in facts:
+        raise ValueError(f"predict takes images and series, and this run reads neither: it was trained on {dataset!r}")
+    names, series, after = _series(inputs, lambda path: facts["read"](path, arguments["column"]))
+    target = arguments.get("target", registry.datasets.default(dataset, "target"))
+    (window,) = trained.run.signature.preprocessing.size
+    last = [facts["last_window"](each, window, target, name=name) for name, each in zip(names, series, strict=True)]
+    size = _batch_size(trained.run, batch_size, len(names))
+    chunks = [slice(start, start + size) for start in range(0, len(names), size)]
+    found = _predict(trained, names, ((chunk, [each for each, _ in last[chunk]]) for chunk in chunks), size)
+    values = found.predictions + np.array([offset for _, offset in last])
+    return found._replace(predictions=values, decided=trained.run.task.decide(values), after=after)
+
+
+def _series(inputs: Inputs, read: Callable[[str], Any]) -> tuple[list[str], list[np.ndarray], Sequence[str]]:
+    """Gives the names and the levels of series, and of those in tables the names of their last steps."""
+    if not _are_named(inputs):
+        levels = _levels(np.asarray(inputs))
+        return [str(index) for index in range(len(levels))], list(levels), ()
+    names = [str(inputs)] if isinstance(inputs, str | Path) else [str(each) for each in inputs]
+    found = [read(name) for name in names]
+    return names, [levels for levels, _ in found], [steps[-1] for _, steps in found]
+
+
+def _levels(inputs: np.ndarray) -> np.ndarray:
+    """Gives series as [N, steps]; raises ValueError for another shape, or what is no finite number."""
+    if inputs.ndim not in (1, 2):
+        raise ValueError(f"series have shape {inputs.shape}; wanted [steps] or [N, steps]")
+    if not np.issubdtype(inputs.dtype, np.number) or not np.isfinite(inputs).all():
+        raise ValueError(f"series of type {inputs.dtype} are not all finite numbers; mend or leave out what is none")
+    return np.atleast_2d(inputs)
 
 
 def _batch_size(run: runs.Run, wanted: int | None, num_inputs: int) -> int:

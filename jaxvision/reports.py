@@ -1,7 +1,8 @@
-"""A report -> text for the terminal and pictures, by what it holds and what the targets are."""
+"""A report -> text for the terminal, pictures and rows, by what it holds and what the targets are."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,21 @@ def draw(
         pictures.scatter(targets, judged, folder / "scatter.png")
     if not split.ordered:
         _draw_mistakes(folder / "mistakes.png", split, predictions, decided, classes)
+
+
+def save_predictions(file: Path, split: Split, predictions: np.ndarray) -> None:
+    """Writes numbers that were predicted as CSV, in the units of the data; of other predictions, nothing.
+
+    A row has the example's name, its target, the prediction, and what the rules that come with the data say.
+    """
+    if split.kind != "numbers" or predictions.ndim > 1:
+        return
+    names = split.names if len(split.names) else range(len(split))
+    columns = [*split.judged(predictions), *split.baselines.values()]
+    with file.open("w", newline="", encoding="utf-8") as out:
+        rows = csv.writer(out)
+        rows.writerow(["name", "target", "prediction", *split.baselines])
+        rows.writerows([name, *map(str, values)] for name, *values in zip(names, *columns, strict=True))
 
 
 def draw_step(folder: Path, step: int, predictions: np.ndarray) -> None:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision.reports import text
+from jaxvision.interfaces import Split
+from jaxvision.reports import save_predictions, text
 
 
 @pytest.fixture
@@ -62,6 +63,18 @@ def test_names_are_drawn_as_they_are(tmp_path):
     pictures.confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
     pictures.images(np.zeros((3, 4, 4, 1)), names, tmp_path / "images.png")
     assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_numbers_that_were_predicted_are_written_beside_their_files(tmp_path):
+    scores = Split.of(
+        np.zeros((2, 4, 4, 1)), np.array([0.5, 12345.5], np.float32), ["photos/a, b.jpg", "photos/猫.jpg"]
+    )
+    save_predictions(tmp_path / "scores.csv", scores, np.array([0.625, 1.1], np.float32))
+    written = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert written == ["name,target,prediction", '"photos/a, b.jpg",0.5,0.625', "photos/猫.jpg,12345.5,1.1"]
+    classes = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]))
+    save_predictions(tmp_path / "classes.csv", classes, np.eye(2))
+    assert not (tmp_path / "classes.csv").exists()
 
 
 def test_evaluating_again_gives_the_same(run):

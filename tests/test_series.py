@@ -1,5 +1,7 @@
 """Series: windows and what follows them, by hand; the split by time; baselines."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import jaxvision as jv
 from jaxvision import registry
 from jaxvision import run as runs
 from jaxvision.cli import run
+from jaxvision.datasets.series import read_series
 from jaxvision.testing import check_dataset
 
 LEVELS = np.array([3.0, 5, 4, 8, 9, 7, 12, 15, 11, 18, 20, 19])
@@ -56,10 +59,14 @@ def test_a_seasonal_baseline_and_the_split_by_time(file):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"window": 12}, "has 12 steps: too few for windows of 13 steps"),
+        ({"window": 12}, "has 12 steps, 3 of them test .*, too few for window=12; window=6 is the largest possible"),
+        ({"window": 8, "target": "level"}, "too few for window=8; window=7 is the largest possible"),
+        ({"season": 500}, "too few for season=500; season=7 is the largest possible"),
+        ({"test_fraction": 0.9}, "11 of them test .*, too few for window=3; give more steps, or fewer of test"),
+        ({"test_fraction": 1.5}, "test_fraction=1.5; wanted a share between 0 and 1"),
         ({"window": 0}, "window=0"),
         ({"column": "sale"}, "no column 'sale'; did you mean 'sales'"),
-        ({"column": "month"}, "row 1: column 'month' '2020-01' is no finite number"),
+        ({"column": "month"}, "line 2: column 'month' '2020-01' is no finite number"),
     ],
 )
 def test_bad_series_are_told(file, arguments, told):
@@ -67,7 +74,22 @@ def test_bad_series_are_told(file, arguments, told):
         registry.datasets.build(spec(file, **arguments))
 
 
-def test_a_series_is_learned_and_judged_in_its_own_units(tmp_path):
+@pytest.mark.parametrize("arguments", [{"window": 6}, {"window": 7, "target": "level"}, {"season": 7}])
+def test_the_largest_window_and_season_are_possible(file, arguments):
+    assert len(registry.datasets.build(spec(file, **arguments)).train) == 2
+
+
+@pytest.mark.parametrize("target", ["level", "difference"])
+def test_a_constant_series_is_refused(tmp_path, target):
+    (tmp_path / "flat.csv").write_text("month,sales\n" + "".join(f"{month},5\n" for month in range(12)))
+    with pytest.raises(ValueError, match=r"has the one number 5\.0 in train: nothing to learn"):
+        registry.datasets.build(spec(tmp_path / "flat.csv", target=target))
+
+
+@pytest.fixture(scope="module")
+def wave(tmp_path_factory):
+    """A growing wave as a table, and the folder of a run that learned it."""
+    tmp_path = tmp_path_factory.mktemp("wave")
     steps = np.arange(120)
     levels = 100 + 2.0 * steps + 20 * np.sin(2 * np.pi * steps / 12)
     (tmp_path / "wave.csv").write_text("t,x\n" + "".join(f"{t},{x}\n" for t, x in zip(steps, levels, strict=True)))
@@ -79,10 +101,79 @@ def test_a_series_is_learned_and_judged_in_its_own_units(tmp_path):
         epochs=60,
         learning_rate=2e-2,
     )
-    result = jv.train(config, workdir=tmp_path / "run")
+    return tmp_path / "wave.csv", jv.train(config, workdir=tmp_path / "run")
+
+
+def test_a_series_is_learned_and_judged_in_its_own_units(wave):
+    _, result = wave
     assert result.test["rmse"] < 0.5 * result.test["baseline"]["last value"]["rmse"]
     assert set(result.test["baseline"]) == {"last value", "value 12 steps before"}
-    assert {p.name for p in (tmp_path / "run" / "report").iterdir()} >= {"forecast.png", "scatter.png", "curves.png"}
+    assert {p.name for p in (result.workdir / "report").iterdir()} >= {"forecast.png", "scatter.png", "curves.png"}
+
+
+def test_predictions_are_written_in_the_units_of_the_series(wave):
+    file, result = wave
+    series = [line.split(",") for line in file.read_text().split()[1:]]
+    levels = np.array([float(level) for _, level in series])
+    with (result.workdir / "report" / "predictions.csv").open() as out:
+        head, *rows = list(csv.reader(out))
+    assert head == ["name", "target", "prediction", "last value", "value 12 steps before"]
+    assert [row[0] for row in rows] == [name for name, _ in series[-24:]]
+    found = np.array([row[1:] for row in rows], float)
+    for values, wanted in zip(found.T[[0, 2, 3]], (levels[-24:], levels[-25:-1], levels[-36:-12]), strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-6)
+    rmse = np.sqrt(np.mean((found[:, 1] - found[:, 0]) ** 2))
+    assert rmse == pytest.approx(result.test["rmse"], rel=1e-4)
+
+
+def shortened(file, folder, *, steps):
+    """Writes the table without its last steps."""
+    lines = file.read_text().splitlines(keepends=True)
+    (folder / "known.csv").write_text("".join(lines[:-steps]))
+    return folder / "known.csv"
+
+
+def test_the_next_value_is_that_of_the_evaluation(wave, tmp_path):
+    file, result = wave
+    with (result.workdir / "report" / "predictions.csv").open() as out:
+        judged = list(csv.DictReader(out))
+    known = shortened(file, tmp_path, steps=3)
+    found = jv.predict(result.workdir, known)
+    (row,) = found.rows()
+    assert row["file"] == str(known) and row["after"] == judged[-4]["name"]
+    assert row["value"] == pytest.approx(float(judged[-3]["prediction"]), rel=1e-6)
+    levels, _ = read_series(str(known), "x")
+    np.testing.assert_allclose(jv.predict(result.workdir, levels).predictions, found.predictions, rtol=1e-6)
+    rows = np.lib.stride_tricks.sliding_window_view(read_series(str(file), "x")[0], 13)[-25:-1]
+    many = jv.predict(result.workdir, rows, batch_size=7)
+    np.testing.assert_allclose(many.predictions, [float(each["prediction"]) for each in judged], rtol=1e-6)
+    assert "after" not in many.rows()[0] and many.labels == many.predictions.tolist()
+
+
+def test_the_next_value_is_printed_and_what_has_none_is_told(wave, tmp_path, capsys):
+    file, result = wave
+    words = [f"--workdir={result.workdir}", str(file)]
+    assert run("predict", [*words, "--format=csv"]) == 0
+    head, row = capsys.readouterr().out.split()
+    assert head == "file,after,value" and row.startswith(f"{file},119,")
+    assert run("predict", [*words, "--advice"]) == 2
+    assert "--advice is about images" in capsys.readouterr().err
+    assert run("predict", [words[0], str(shortened(file, tmp_path, steps=108))]) == 2
+    assert "known.csv' has 12 steps; wanted its last 13, or more" in capsys.readouterr().err
+    for inputs, told in ((np.zeros((2, 13, 1)), "shape"), (np.full(13, np.nan), "finite"), (np.zeros(12), "12 steps")):
+        with pytest.raises(ValueError, match=told):
+            jv.predict(result.workdir, inputs)
+
+
+def test_levels_are_predicted_from_levels(file, tmp_path):
+    config = jv.Config(
+        dataset=spec(file, target="level"), task="regression", model="mlp(hidden=(4,))", batch_size=4, steps=2
+    )
+    result = jv.train(config, workdir=tmp_path / "run")
+    with (result.workdir / "report" / "predictions.csv").open() as out:
+        judged = list(csv.DictReader(out))
+    found = jv.predict(result.workdir, LEVELS[:-1]).predictions
+    assert found == pytest.approx([float(judged[-1]["prediction"])], rel=1e-5)
 
 
 def test_what_is_for_images_is_refused(file, tmp_path, capsys):

@@ -142,17 +142,21 @@ def test_parquet_is_read_alike(shop):
         ((), {"image": "images/{ids}.png"}, "has no column 'ids'; did you mean 'id'"),
         ((), {"image": "images/{id}.jpg"}, "40 of the 40 images of .* are not there, the first"),
         ((), {"path": "nothing.csv"}, "no table 'nothing.csv'"),
-        ((0, "price", "cheap"), {"target": "price", "kind": "numbers"}, "row 1: column 'price' 'cheap' is no finite"),
-        ((2, "price", "nan"), {"target": "price"}, "row 3: column 'price' 'nan' is no finite number"),
-        ((1, "price", ""), {"target": "price", "kind": "numbers"}, "row 2: column 'price' is empty"),
-        ((1, "kind", ""), {}, "row 2: column 'kind' is empty"),
+        ((0, "price", "cheap"), {"target": "price", "kind": "numbers"}, "line 2: column 'price' 'cheap' is no finite"),
+        ((2, "price", "nan"), {"target": "price"}, "line 4: column 'price' 'nan' is no finite number"),
+        ((1, "price", ""), {"target": "price", "kind": "numbers"}, "line 3: column 'price' is empty"),
+        ((1, "kind", ""), {}, "line 3: column 'kind' is empty"),
         ((), {"min_count": 30}, "has no class of 30 rows or more"),
         (
             (4, "season", "Spring"),
             {"target": ("kind", "season"), "split": "part"},
             "test .* has 'season=Spring', which",
         ),
-        ((4, "kind", "glove"), {"split": "part"}, "test of the table .* has 'glove', which train has never"),
+        (
+            (4, "kind", "glove"),
+            {"split": "part"},
+            "test of the table .* has 'glove', which train has never; give more examples of it, or leave",
+        ),
         ((4, "part", "holdup"), {"split": "part"}, "has 'holdup'; did you mean 'holdout'"),
     ],
 )
@@ -194,9 +198,9 @@ def test_what_is_rare_is_so_in_train(shop):
 @pytest.mark.parametrize(
     ("row", "name", "value", "arguments", "told"),
     [
-        (3, "price", "cheap", {"target": "price"}, "row 4: column 'price' 'cheap' is no finite number"),
-        (3, "price", "1e39", {"target": "price"}, "row 4: column 'price' '1e39' is no finite number"),
-        (2, "shop", "", {"group": "shop"}, "row 3: column 'shop' is empty"),
+        (3, "price", "cheap", {"target": "price"}, "line 5: column 'price' 'cheap' is no finite number"),
+        (3, "price", "1e39", {"target": "price"}, "line 5: column 'price' '1e39' is no finite number"),
+        (2, "shop", "", {"group": "shop"}, "line 4: column 'shop' is empty"),
         (0, "id", "0", {"target": "id"}, "another class in each row.*kind='numbers'"),
     ],
 )
@@ -208,8 +212,83 @@ def test_a_bad_cell_is_told_with_its_row(shop, row, name, value, arguments, told
 
 def test_a_row_of_the_other_table_is_told_as_its_own(shop):
     write(shop / "other.csv", [[0, 1.5], [1, 2.5], [2, "dear"]], ["id", "price"])
-    with pytest.raises(ValueError, match=r"other.csv', row 3: column 'price' 'dear'"):
+    with pytest.raises(ValueError, match=r"other.csv', line 4: column 'price' 'dear'"):
         build(shop, target="price", test=str(shop / "other.csv"))
+
+
+def test_lines_are_counted_as_an_editor_does_and_rows_of_parquet_from_1(shop):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    (shop / "over.csv").write_text('id,note,price\n0,"one\n\ntwo",1.5\n\n1,"three\nfour",dear\n')
+    with pytest.raises(ValueError, match=r"over.csv', line 6: column 'price' 'dear'"):
+        build(shop, path=str(shop / "over.csv"), target="price", kind="numbers")
+    parquet.write_table(pyarrow.table({"id": [0, 1], "price": ["1.5", "dear"]}), shop / "two.parquet")
+    with pytest.raises(ValueError, match=r"two.parquet', row 2: column 'price' 'dear'"):
+        build(shop, path=str(shop / "two.parquet"), target="price", kind="numbers")
+
+
+def test_what_another_table_lacks_is_told_as_its_own(shop):
+    other = str(shop / "other.csv")
+    write(shop / "other.csv", [[0, "hat"]], ["id", "sort"])
+    with pytest.raises(ValueError, match=r"other.csv' has no column 'kind'.*it has id, sort"):
+        build(shop, test=other)
+    kinds = ["hat", "glove", "belt", "scarf", "sock"]
+    for told, rows in (
+        (r"other.csv' has 'glove', which train has never; give more examples of it, or leave", kinds[:2]),
+        (r"other.csv' has 'belt', 'glove', 'scarf' and 1 more, which train has never; .* of them, or leave", kinds),
+    ):
+        write(shop / "other.csv", list(enumerate(rows)), ["id", "kind"])
+        with pytest.raises(ValueError, match=told):
+            build(shop, test=other)
+
+
+def test_another_seed_is_offered_where_it_cuts(shop):
+    change(shop, 4, "kind", "glove")
+    change(shop, 4, "shop", "alone")
+    told = []
+    for seed in range(10):
+        try:
+            registry.datasets.build(spec(shop, group="shop"), split_seed=seed, on_bad_image="error")
+        except ValueError as error:
+            told.append(str(error))
+    assert told and all("give more examples of it, another split_seed, or leave" in each for each in told)
+
+
+def test_missing_images_are_told_with_their_line(shop):
+    (shop / "images" / "7.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"1 of the 40 images of .* is not there, the first .*7\.png' of line 9; put it"
+    ):
+        build(shop)
+    change(shop, 3, "id", "absent")
+    with pytest.raises(ValueError, match=r"2 of the 40 .* are not there, the first .*absent\.png' of line 5; put them"):
+        build(shop)
+
+
+def test_another_delimiter_than_that_of_the_list_is_told(shop):
+    tags = [("red|big", "red|small", "red")[i % 3] for i in range(40)]
+    write(shop / "list.csv", list(enumerate(tags)), ["id", "tags"])
+    list_of = {"path": str(shop / "list.csv"), "target": "tags", "test_fraction": 0.3}
+    with pytest.raises(
+        ValueError, match=r"';' is in no row of column 'tags', and '\|' in 27 of 40: use delimiter='\|'"
+    ):
+        build(shop, delimiter=";", **list_of)
+    assert build(shop, delimiter="|", **list_of).classes == ("big", "red", "small")
+    assert len(build(shop, kind="tags", **list_of).classes) == 3  # as "tags=red|big"
+    write(shop / "list.csv", [[i, ("red, dark;big", "red, light")[i % 2]] for i in range(40)], ["id", "tags"])
+    assert build(shop, delimiter=";", **list_of).classes == ("big", "red, dark", "red, light")
+
+
+def test_what_other_programs_write_is_told(shop):
+    (shop / "latin.csv").write_bytes("id,kind\n0,hat\n1,béret\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.csv', line 3: byte 0xe9 is not UTF-8 text; save it as UTF-8"):
+        build(shop, path=str(shop / "latin.csv"))
+    (shop / "comma.csv").write_text("id;price\n" + "".join(f"{i};{i},5\n" for i in range(40)))
+    with pytest.raises(
+        ValueError, match=r"line 2: column 'price' '0,5' is no finite number; write decimals with a point"
+    ):
+        build(shop, path=str(shop / "comma.csv"), target="price")
 
 
 def test_a_tag_without_a_row_and_a_column_twice_are_told(shop, tmp_path):

@@ -14,11 +14,15 @@ from jaxvision.interfaces import Dataset, Preprocessing, Split
 
 def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
     """Reads a column of numbers, and what names its steps: the table's first other column. Raises as `table` does."""
-    file = Path(path).expanduser()
-    rows = tables.read_rows(file)
-    levels = tables.numbers(tables.column(rows, column, file), column, tables.places_of(rows, file))
-    others = [name for name in rows[0] if name != column]
-    return levels, tables.column(rows, others[0], file) if others else [str(step) for step in range(len(rows))]
+    table = tables.read_table(Path(path).expanduser())
+    levels = tables.numbers(table.column(column), column, table.places)
+    others = [name for name in table.rows[0] if name != column]
+    return levels, table.column(others[0]) if others else [str(step) for step in range(len(levels))]
+
+
+def steps_of(window: int, target: str) -> int:
+    """Counts the levels that make a window: of differences, one more."""
+    return window + (target == "difference")
 
 
 def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +36,18 @@ def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, n
     return inputs, offsets
 
 
-@register("series")
+def last_window(levels: np.ndarray, window: int, target: str, *, name: str) -> tuple[np.ndarray, np.float32]:
+    """Gives the window [window, 1] that precedes the next step of a series, and what is added to what it predicts."""
+    needed = steps_of(window, target)
+    if len(levels) < needed:
+        raise ValueError(f"the series {name!r} has {len(levels)} steps; wanted its last {needed}, or more")
+    values = np.asarray(levels[-needed:], np.float32)
+    if target == "level":
+        return values[:, None], np.float32(0)
+    return np.diff(values)[:, None], values[-1]
+
+
+@register("series", read=read_series, last_window=last_window)
 def series(
     *,
     path: str,
@@ -50,14 +65,20 @@ def series(
     """
     if window < 1 or (season is not None and season < 1):
         raise ValueError(f"series: window={window}, season={season}; wanted numbers of steps, 1 or more")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"series: test_fraction={test_fraction}; wanted a share between 0 and 1")
     levels, names = read_series(path, column)
-    needed = max(window + (target == "difference"), season or 0)
+    needed = max(steps_of(window, target), season or 0)
     num_test = max(round(test_fraction * len(levels)), 1)
-    if len(levels) < needed + num_test + 2 or not 0 < test_fraction < 1:
-        raise ValueError(
-            f"the series {column!r} of {path!r} has {len(levels)} steps: too few for windows of {needed} steps, "
-            f"{num_test} steps of test (test_fraction={test_fraction}) and two to learn from"
-        )
+    what = f"the series {column!r} of {path!r}"
+    free = len(levels) - num_test - 2  # two are learned from
+    for name, value, largest in (("window", window, free - steps_of(0, target)), ("season", season, free)):
+        if value is not None and value > largest:
+            repair = f"{name}={largest} is the largest possible" if largest > 0 else "give more steps, or fewer of test"
+            raise ValueError(
+                f"{what} has {len(levels)} steps, {num_test} of them test (test_fraction={test_fraction}), too few for "
+                f"{name}={value}; {repair}"
+            )
     inputs, offsets = windows(levels, window, target)
     skipped = needed - (len(levels) - len(inputs))  # of the first windows, those without a value a season before
     inputs, offsets = np.ascontiguousarray(inputs[skipped:]), offsets[skipped:]
@@ -74,5 +95,7 @@ def series(
         baselines=baselines,
     )
     train, test = whole.take(np.arange(len(steps) - num_test)), whole.take(np.arange(len(steps) - num_test, len(steps)))
+    if np.ptp(levels[:-num_test]) == 0:
+        raise ValueError(f"{what} has the one number {levels[0]} in train: nothing to learn")
     preprocessing = Preprocessing((window,), 1, (0.0,), (1.0,)).measured(inputs[: len(train)])
     return Dataset(train, None, test, (), preprocessing)
