@@ -56,13 +56,17 @@ def dataset_report(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         data = runs.open_dataset(config.replace(on_bad_image="skip"), data_dir=data_dir, dataset=dataset)
+    unreadable = []
+    for message in (each.message for each in told):
+        if isinstance(message, images.UnreadableImages):
+            unreadable += message.errors
+        else:
+            warnings.warn(message, stacklevel=2)
     splits = runs.splits(data)
     report: dict[str, Any] = {
         "dataset": config.dataset,
         "splits": {name: _described(split, data) for name, split in splits.items()},
-        "unreadable": [
-            error for each in told if isinstance(each.message, images.UnreadableImages) for error in each.message.errors
-        ],
+        "unreadable": unreadable,
     }
     pairs = near_duplicates(splits) if len(data.preprocessing.size) == 2 else None
     if pairs is not None:

@@ -170,3 +170,12 @@ def test_an_earlier_report_is_replaced_with_all_its_pictures(dirty, tmp_path):
 def test_a_report_without_data_is_told(capsys):
     assert run("dataset_report", []) == 2
     assert "--dataset=" in capsys.readouterr().err
+
+
+def test_other_warnings_are_still_heard(dirty, tmp_path, monkeypatch):
+    (tmp_path / "no_folder").touch()
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "no_folder"))
+    config = jv.Config(dataset=f"folder(path='{dirty}', image_size=8)", validation_fraction=0.0)
+    with pytest.warns(UserWarning, match="no cache of decoded images"):
+        report = dataset_report(config, folder=tmp_path / "report")
+    assert len(report["unreadable"]) == 1

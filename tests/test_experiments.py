@@ -14,7 +14,8 @@ from conftest import make_photos
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import registry
+from jaxvision import job, registry
+from jaxvision.run import build, open_dataset
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py"))
@@ -91,6 +92,19 @@ def test_the_docstring_states_command_hardware_time_and_score(path):
     is_repeated = re.search(r"\d\.\d+ ± \d+\.\d+", text) is not None
     assert is_repeated or load(path).CONFIG.task == "gan", "the score stands without its deviation over seeds"
     assert "CPU cores" in text and re.search(r"\d+ (s|min)\b", text)
+
+
+RESNETS = [path for path in FILES if load(path).CONFIG.model.startswith("resnet")]
+
+
+@pytest.mark.parametrize("path", RESNETS, ids=lambda p: p.stem)
+def test_its_own_network_takes_a_step(path, tmp_path):
+    """Traced, not compiled: what is frozen, and the rates of layers, are named as this network names them."""
+    config = load(path).CONFIG
+    own = shortened(config.replace(init_from=None), make_photos(tmp_path / "photos"), tmp_path)
+    data = open_dataset(own)
+    prepared = job.prepare(build(own.replace(model=config.model), data), data)
+    assert prepared.run.config.model == config.model and prepared.num_trained > 0
 
 
 def blocks(language):
