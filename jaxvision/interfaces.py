@@ -236,12 +236,17 @@ class Features(Protocol):
     ) -> dict[str, Array]: ...
 
 
+class Adapt(Protocol):
+    def __call__(self, params: Tree, state: Tree, inputs: Array, /) -> tuple[Tree, Tree]: ...
+
+
 class Model(NamedTuple):
     """Pure functions. `init` gives (params, state), `apply` (outputs, state).
 
     `features` gives the named maps and "pooled"; add[name] is added to a map, so that a gradient by it is the gradient
     by the map. `head` is the key of the last layer in params. `parts` are models that a task calls by name.
     `freeze(modules)` gives the model whose modules of those paths keep to their stored statistics in training.
+    `adapt` fits (params, state) to training images before the first step: data-dependent initialisation.
     """
 
     init: Init
@@ -250,6 +255,7 @@ class Model(NamedTuple):
     head: str | None = None
     parts: Mapping[str, Model] | None = None
     freeze: Callable[[frozenset[str]], Model] | None = None
+    adapt: Adapt | None = None
 
 
 class Loss(Protocol):

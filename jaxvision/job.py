@@ -18,6 +18,8 @@ from jaxvision.config import Config
 from jaxvision.evaluate import run_split
 from jaxvision.interfaces import Augment, Dataset, Model, Split, TrainState, Tree
 
+NUM_ADAPTED = 5_000  # training images to which a model is fitted before the first step, where it is
+
 
 class Job(NamedTuple):
     """A run with its data and all that its loop calls.
@@ -99,7 +101,7 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
 
     state = jax.eval_shape(lambda: make_state(None))
     made = jax.jit(make_state, out_shardings=parallel.split_state(state, mesh))
-    start = _start(run, found)
+    start = _start(run, data.train, found)
 
     def begin():
         return made((start.params, start.state)), start.said
@@ -116,7 +118,7 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     return job._replace(on_features=on_features) if config.cache_features else job
 
 
-def _start(run: runs.Run, found: pretrained.Weights | None) -> pretrained.Start:
+def _start(run: runs.Run, images: Split, found: pretrained.Weights | None) -> pretrained.Start:
     """Makes the run's initial parameters and state, with weights in their place where some were found.
 
     A program of its own makes them, on one device: were they split as they are made, their last bits would be others.
@@ -124,6 +126,9 @@ def _start(run: runs.Run, found: pretrained.Weights | None) -> pretrained.Start:
     like = runs.example_inputs(run)
     key, _ = jax.random.split(jax.random.key(run.config.seed))
     params, state = parallel.compile_init(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
+    if run.model.adapt is not None and found is None:
+        few = images.read(np.linspace(0, len(images) - 1, min(NUM_ADAPTED, len(images)), dtype=int))
+        params, state = jax.jit(run.model.adapt)(params, state, few)
     start = pretrained.Start(params, state)
     if found is not None:
         size, classes = run.signature.preprocessing.size, run.signature.classes

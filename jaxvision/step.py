@@ -53,6 +53,10 @@ def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f
         assert model.freeze is not None
         return computing(model.freeze(modules), preprocessing, precision=precision)
 
+    def adapt(params, state, inputs):
+        assert model.adapt is not None
+        return model.adapt(params, state, (as_float(inputs) - mean) / std)
+
     def part(of: Model) -> Model:  # what it takes is no image, and what it gives is in pixels
         def apply_part(params, state, inputs, *, train, key):
             outputs, new = of.apply(_cast(params, inner), state, inputs, train=train, key=key)
@@ -66,6 +70,7 @@ def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f
         parts=None if model.parts is None else {name: part(each) for name, each in model.parts.items()},
         features=features if model.features else None,
         freeze=freeze if model.freeze else None,
+        adapt=adapt if model.adapt else None,
     )
 
 
@@ -171,7 +176,8 @@ def _summed(contribution: Contribution, model_state: Tree, batch: Batch, key: Ar
         *more, model_state = contribution(model_state, *part)
         return (*jax.tree.map(jnp.add, sums, more), model_state), None
 
-    return jax.lax.scan(add, (*zeros, model_state), (parts, keys))[0]
+    is_inlined = jax.default_backend() == "cpu"  # where a convolution in a loop takes up to thirty times as long
+    return jax.lax.scan(add, (*zeros, model_state), (parts, keys), unroll=is_inlined)[0]
 
 
 def _averaged(ema: Tree, new: Tree, step: Array, decay: float) -> Tree:

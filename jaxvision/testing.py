@@ -67,6 +67,11 @@ def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), ou
         assert model.head in params, f"head is {model.head!r}, and params have {', '.join(params)}"
     if model.features is not None:
         _check_features(model, params, state, inputs)
+    if model.adapt is not None:
+        adapted = jax.jit(model.adapt)(params, state, inputs)
+        kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (adapted, (params, state))]
+        assert kinds[0] == kinds[1], "adapting changed shapes or types"
+        assert _finite(adapted), "what is adapted is not finite"
 
 
 def _double(leaf: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from jaxvision import registry
+from jaxvision.models import airbench, layers
 from jaxvision.models.layers import adaptive_average_pool, conv_general, max_pool
 from jaxvision.models.linen import from_linen
 from jaxvision.run import num_parameters
@@ -74,6 +75,42 @@ def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
         for argument in (0, 1):
             one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(9, "VALID"), (9, "SAME"), (2, "SAME")])  # 2: smaller than the window
+def test_convolution_of_many_channels_is_that_of_jax(size, padding, monkeypatch):
+    monkeypatch.setattr(layers, "CACHE_BYTES", 4096)  # so that the kernel's gradient comes in parts
+    options: dict = {"dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))}
+    with jax.enable_x64(True):
+        lhs = jax.random.normal(jax.random.key(0), (6, size, size, 16), jnp.float64)
+        rhs = jax.random.normal(jax.random.key(1), (3, 3, 16, 5), jnp.float64)
+
+        def ours(lhs, rhs):
+            return conv_general(lhs, rhs, (1, 1), padding, **options)
+
+        def theirs(lhs, rhs):
+            return lax.conv_general_dilated(lhs, rhs, (1, 1), padding, **options)
+
+        for argument in (0, 1):
+            one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
+        changes = jax.random.normal(jax.random.key(2), lhs.shape), jax.random.normal(jax.random.key(3), rhs.shape)
+        for one, other in zip(*(jax.jvp(f, (lhs, rhs), changes) for f in (ours, theirs)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-11)
+        if size == 9:
+            count = str(jax.make_jaxpr(jax.grad(lambda rhs: ours(lhs, rhs).sum()))(rhs)).count("conv_general_dilated")
+            assert count > 4  # forward, elsewhere and back, and one back for each part
+
+
+def test_whitened_patches_have_the_identity_as_second_moments():
+    images = jax.random.uniform(jax.random.key(0), (50, 9, 9, 3)) * jnp.array([1.0, 2.0, 0.5]) - 0.3
+    kernel = airbench.whitening(images)
+    assert kernel.shape == (2, 2, 3, 24)
+    np.testing.assert_array_equal(kernel[..., 12:], -kernel[..., :12])
+    whitened = lax.conv_general_dilated(
+        images, kernel[..., :12], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    ).reshape(-1, 12)
+    np.testing.assert_allclose(whitened.T @ whitened / len(whitened), np.eye(12), atol=0.05)
 
 
 def test_grouped_and_dilated_convolutions_are_those_of_jax():

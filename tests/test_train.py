@@ -14,6 +14,7 @@ import pytest
 
 import jaxvision as jv
 from jaxvision import logs, pipeline, registry
+from jaxvision.models import airbench
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=107, num_classes=3, image_size=8)",
@@ -64,6 +65,21 @@ def test_a_run_leaves_what_later_verbs_read(straight):
     ]
     assert straight.history[0]["epoch"] == pytest.approx(4 * 20 / 77)
     assert straight.test["accuracy"] == pytest.approx(np.trace(straight.test["confusion_matrix"]) / 21, abs=1e-6)
+
+
+def test_a_model_is_adapted_to_training_images_once(tmp_path):
+    config = CONFIG.replace(
+        model="airbench94(channels=(4, 4, 4))", dataset="synthetic(num_examples=107, num_classes=3, image_size=9)",
+        optimizer="muon_sgd", steps=2, eval_every=1,
+    )  # fmt: skip
+    result = jv.train(config, workdir=tmp_path / "run")
+    data = jv.run.open_dataset(config)
+    mean, std = np.array(data.preprocessing.mean), np.array(data.preprocessing.std)
+    images = data.train.read(np.arange(len(data.train))).astype(np.float32) / 255
+    expected = airbench.whitening(((images - mean) / std).astype(np.float32))
+    for step in (1, 2):  # training leaves it as it is
+        kernel = np.frombuffer(arrays(result.workdir, step)["['model']['model_state']['whitening']['kernel']"], "f4")
+        np.testing.assert_allclose(np.abs(kernel), np.abs(expected.ravel()), rtol=2e-3, atol=1e-3)
 
 
 def test_training_is_a_function_of_the_seed(straight, tmp_path):

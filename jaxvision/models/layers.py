@@ -1,8 +1,11 @@
 """Blocks that families share, and the form of convolution and pooling that suits the platform.
 
-XLA's convolutions on CPUs are slow and its matrix products are not: there, a convolution is slices, side by side, times
-one matrix; a depthwise one is slices, each times its weights, added (two cores, [16, 56, 56, 144] by 3x3: 4 ms, XLA's
-156; with gradients 118 and 562). GPUs and TPUs keep XLA's own. The results agree to float rounding.
+On CPUs XLA's own convolutions come near the machine's matrix products, forward and back (jaxlib 0.10 and 0.12), but for
+some, which are slices, side by side, times one matrix: those of few input channels (two cores, [128, 32, 32, 3] to 32
+by 3x3: 2.5 ms, XLA's 7.4; the kernel's gradient 4 and 10), those whose windows do not overlap, as 1x1, and those of
+maps smaller than the window ([128, 2, 2, 512] by 3x3: 7 ms, XLA's 833). A depthwise one is slices, each times its
+weights, added ([16, 56, 56, 144] by 3x3: 4 ms, XLA's 156; with gradients 118 and 562). GPUs and TPUs keep XLA's own.
+The results agree to float rounding.
 """
 
 from __future__ import annotations
@@ -13,8 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 NHWC = ("NHWC", "HWIO", "NHWC")
+FEW_CHANNELS = 16  # measured: with 3 slices win, with 32 XLA
+CACHE_BYTES = 2**21  # of what a part of a batch takes: a core's own cache is of this order
+MOST_PARTS = 32  # each compiles its own convolution
 MOST_SLICES = 25  # of a depthwise convolution: ConvNeXt's 49 halve its step and take seven times as long to compile
 
 
@@ -43,13 +50,14 @@ def _blocks(inputs, window):
 
 
 def _matrix_product(lhs, rhs, *, strides, padding):
+    """The barrier keeps what is multiplied as it is: put together anew inside the kernel's gradient, it takes 16 ms."""
     height, width, inputs, outputs = rhs.shape
     if strides == (height, width) and padding == ((0, 0), (0, 0)):  # hundreds of slices for a transformer's patches
         blocks = _blocks(lhs, strides).swapaxes(2, 3)
         patches = blocks.reshape(*blocks.shape[:3], -1)
     else:
         patches = jnp.concatenate(_slices(lhs, (height, width), strides, padding, 0), axis=-1)
-    return patches @ rhs.reshape(height * width * inputs, outputs)
+    return lax.optimization_barrier(patches) @ rhs.reshape(height * width * inputs, outputs)
 
 
 def _sum_of_products(lhs, rhs, *, strides, padding):
@@ -58,26 +66,70 @@ def _sum_of_products(lhs, rhs, *, strides, padding):
     return sum(each * weight for each, weight in zip(slices, weights, strict=True))
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _convolution_on_cpu(lhs, rhs, strides, padding, groups):
+    """XLA's own convolution, whose kernel's gradient is a sum over parts of the batch that stay in the cache.
+
+    Two cores, [128, 32, 32, 64] to 64 by 3x3: 90 ms in 16 parts, 240 in one; [512, 15, 15, 64] to 256: 200 and 770.
+    """
+    return _convolution(lhs, rhs, strides=strides, padding=padding, groups=groups)
+
+
+@partial(_convolution_on_cpu.defjvp, symbolic_zeros=True)
+def _convolution_jvp(strides, padding, groups, primals, tangents):
+    convolution = partial(_convolution, strides=strides, padding=padding, groups=groups)
+    (lhs, rhs), (lhs_tangent, rhs_tangent) = primals, tangents
+    outputs = convolution(lhs, rhs)
+    tangent = jnp.zeros_like(outputs)
+    if not isinstance(rhs_tangent, SymbolicZero):  # what is transposed, to be the gradient; nobody computes it itself
+        count = _num_parts(lhs, rhs, outputs)
+        parts = lhs.reshape(-1, count, *lhs.shape[1:])  # in each some of every device's examples
+        tangents = [convolution(parts[:, part], rhs_tangent) for part in range(count)]
+        tangent += jnp.stack(tangents, axis=1).reshape(outputs.shape)
+    if not isinstance(lhs_tangent, SymbolicZero):
+        tangent += convolution(lhs_tangent, rhs)
+    return outputs, tangent
+
+
+def _num_parts(lhs, rhs, outputs) -> int:
+    """Divides a batch so that a part's maps fill the cache, and outweigh the kernel that each part reads and writes."""
+    wanted = max(CACHE_BYTES, rhs.nbytes // 2)
+    most = min((lhs.nbytes + outputs.nbytes) // wanted, MOST_PARTS)
+    return next((count for count in range(most, 1, -1) if len(lhs) % count == 0), 1)
+
+
+def _by_slices(lhs, rhs, strides, depthwise: bool) -> bool:
+    """Says whether slices are faster than XLA's own convolution on CPUs."""
+    window, channels = rhs.shape[:2], rhs.shape[2]
+    if depthwise:
+        return window[0] * window[1] <= MOST_SLICES
+    if channels != lhs.shape[-1]:  # grouped
+        return False
+    is_map_small = lhs.shape[1] < window[0] or lhs.shape[2] < window[1]
+    return channels < FEW_CHANNELS or tuple(strides) == window or window == (1, 1) or is_map_small
+
+
 def conv_general(
     lhs, rhs, window_strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None,
     feature_group_count=1, precision=None, **rest,
 ):  # fmt: skip
     """Stands for `lax.conv_general_dilated` in `nn.Conv`, in the form that suits the platform. Images are NHWC."""
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
-    depthwise = 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]
-    by_slices = feature_group_count == 1 or (depthwise and rhs.shape[0] * rhs.shape[1] <= MOST_SLICES)
-    if lhs.ndim != 4 or dilated or not by_slices or precision is not None:
+    if lhs.ndim != 4 or dilated or precision is not None:
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
             precision=precision, **rest,
         )  # fmt: skip
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
-    options = {"strides": tuple(window_strides), "padding": tuple(map(tuple, padding))}
-    on_cpu = partial(_sum_of_products if depthwise else _matrix_product, **options)
-    return lax.platform_dependent(
-        lhs, rhs, cpu=on_cpu, default=partial(_convolution, groups=feature_group_count, **options)
-    )
+    strides, padding = tuple(window_strides), tuple(map(tuple, padding))
+    depthwise = 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]
+    if _by_slices(lhs, rhs, strides, depthwise):
+        on_cpu = partial(_sum_of_products if depthwise else _matrix_product, strides=strides, padding=padding)
+    else:
+        on_cpu = partial(_convolution_on_cpu, strides=strides, padding=padding, groups=feature_group_count)
+    elsewhere = partial(_convolution, strides=strides, padding=padding, groups=feature_group_count)
+    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
 
 
 def _largest_of_slices(inputs, *, window, strides, padding):
