@@ -498,6 +498,30 @@ def scaling(argv: Argv) -> None:
     print(model.report(model.Setup(**_given(values, model.FIELDS))))
 
 
+def benchmark(argv: Argv) -> None:
+    """Measures our speed beside PyTorch's and Keras's: jaxvision benchmark [--quick] [--json=FILE]"""
+    from jaxvision.benchmarks import table
+
+    def define(values):
+        flags.DEFINE_bool("quick", False, "two networks and few rounds, minutes in all", flag_values=values)
+        flags.DEFINE_list("only", list(table.SECTIONS), "which sections, by commas", flag_values=values)
+        flags.DEFINE_string("json", None, "file for the rows", flag_values=values)
+        flags.DEFINE_string("markdown", None, "file for the table", flag_values=values)
+
+    values, rest = _parse("benchmark", benchmark.__doc__ or "", define, argv)
+    _no_arguments("benchmark", rest)
+    for name in values.only:
+        if name not in table.SECTIONS:
+            near = registry.nearest(name, table.SECTIONS)
+            raise UsageError(f"unknown section {name!r}{near}; the sections are {', '.join(table.SECTIONS)}")
+    found = table.measure(quick=values.quick, sections=values.only)
+    print("\n".join(found.notes))
+    if values.json:
+        table.write_json(found, values.json)
+    if values.markdown:
+        table.write_markdown(found, values.markdown, command=shlex.join(["jaxvision", "benchmark", *argv]))
+
+
 def _require(value: Any, message: str) -> None:
     if not value:
         raise UsageError(message)
@@ -515,6 +539,7 @@ COMMANDS: dict[str, Callable[[Argv], None]] = {
     "parity": parity,
     "scaling": scaling,
     "torture": torture,
+    "benchmark": benchmark,
 }
 
 
@@ -574,7 +599,7 @@ def run(command: str, argv: Argv) -> int:
 
 
 def main() -> None:
-    """The installed command: jaxvision launch|sweep|evaluate|predict|preview|list|convert|parity|scaling|torture …"""
+    """The installed command: jaxvision launch|sweep|evaluate|predict|preview|list|convert|parity|scaling|benchmark …"""
     command, argv = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("--help", "-h", "help"):
         print("\n".join(f"{(function.__doc__ or '').strip()}" for function in COMMANDS.values()))

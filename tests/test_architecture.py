@@ -26,7 +26,7 @@ MACHINERY = {
 }
 RUN = {"run", "pretrained", "job", "reports", "judge"}
 VERBS = {"train", "evaluate", "predict", "preview", "convert", "ensemble", "dataset_report", "sweep"}
-EDGES = {"cli", "testing", "scaling", "torture", "parity"}
+EDGES = {"cli", "testing", "scaling", "torture", "parity", "benchmarks"}
 
 ALLOWED = {
     **dict.fromkeys(WORDS, WORDS),
@@ -40,7 +40,8 @@ ALLOWED = {
     **dict.fromkeys(VERBS, WORDS | MACHINERY | RUN | {"evaluate"}),
     "sweep": WORDS | MACHINERY | RUN | {"train"},
     **dict.fromkeys(EDGES, WORDS | MACHINERY | VERBS | RUN),
-    "cli": WORDS | MACHINERY | VERBS | RUN | {"scaling", "torture", "parity"},
+    "cli": WORDS | MACHINERY | VERBS | RUN | {"scaling", "torture", "parity", "benchmarks"},
+    "benchmarks": WORDS | MACHINERY | RUN | {"parity", "logs", "cli"},
 }
 KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "absl": {"cli.py"},
@@ -58,7 +59,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it
-    "torch": {"parity.py", "weight_files.py"},
+    "torch": {"parity.py", "weight_files.py", "benchmarks"},
     "torchvision": {"parity.py"},
     "timm": {"parity.py"},
     "safetensors": {"weight_files.py", "parity.py", "convert.py"},

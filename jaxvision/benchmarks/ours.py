@@ -1,0 +1,65 @@
+"""jaxvision's own steps, without the loop around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision import parallel, registry, step, weights
+from jaxvision.benchmarks.works import LEARNING_RATE, Work, batch
+from jaxvision.interfaces import Preprocessing
+
+LIBRARIES = ("jax", "flax")
+VARIANTS = ("",)
+
+
+def _built(work: Work, precision: str):
+    height, width, channels = work.input_size
+    plain = Preprocessing((height, width), channels, (0.0,) * channels, (1.0,) * channels)
+    model = registry.models.build(work.model, output_size=work.num_classes, input_size=work.input_size)
+    return step.computing(model, plain, precision=precision)
+
+
+def write_weights(work: Work, file: Path) -> None:
+    """Writes the network's first parameters and statistics, by our paths, for all contestants to begin with."""
+    inputs = np.zeros((1, *work.input_size), np.float32)
+    params, state = parallel.compile_init(_built(work, "f32").init)(jax.random.key(0), inputs)
+    np.savez(file, **weights.tensors_of(params, state))
+
+
+class Contestant:
+    """The compiled training step and evaluation of the launcher."""
+
+    def __init__(self, work: Work, tensors: dict[str, np.ndarray], *, precision: str, variant: str) -> None:
+        del variant
+        model = _built(work, precision)
+        inputs, targets = batch(work)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), inputs[:1])
+        start = weights.fit(tensors, shapes[0], shapes[1], {})
+        optimizer = registry.optimizers.build("adam", learning_rate=LEARNING_RATE)
+        task = registry.tasks.build("multiclass", num_classes=work.num_classes)
+        state = step.init_state(model, optimizer, jnp.asarray(inputs[:1]), seed=0, start=(start.params, start.state))
+        mesh = parallel.make_mesh("data=1")
+        whole = {"inputs": inputs, "targets": targets, "mask": np.ones(len(targets), np.float32)}
+        train = step.make_train_step(model, task, optimizer, lambda key, batch: batch)
+        self._batch = parallel.put_batch(whole, mesh)
+        self._state = jax.device_put(state, parallel.split_state(state, mesh))
+        self._step = parallel.compile_step(train, self._state, self._batch, mesh)
+        self._answer = jax.jit(lambda params, state, x: model.apply(params, state, x, train=False, key=None)[0])
+
+    def loss(self) -> float:
+        self._state, means, _ = self._step(self._state, self._batch)
+        return float(means["loss"])
+
+    def train(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self._state, means, _ = self._step(self._state, self._batch)
+            jax.block_until_ready(means)
+
+    def answer(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            outputs = self._answer(self._state.params, self._state.model_state, self._batch["inputs"])
+            jax.block_until_ready(outputs)

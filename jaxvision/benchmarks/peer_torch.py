@@ -1,0 +1,94 @@
+"""The same networks in PyTorch, as most write them; torchvision's own ResNets."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from jaxvision import registry, weights
+from jaxvision.benchmarks.works import LEARNING_RATE, Work, batch
+from jaxvision.parity import import_torchvision
+
+LIBRARIES = ("torch", "torchvision")
+VARIANTS = ("plain", "channels_last", "compile")
+
+
+def _cnn(work: Work, tensors: dict[str, np.ndarray]) -> nn.Module:
+    channels = work.input_size[2]
+    sides = 4  # of the map after two pools, 32 -> 30 -> 15 -> 13 -> 6 -> 4
+    network = nn.Sequential(
+        nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(64 * sides * sides, 64), nn.ReLU(), nn.Linear(64, work.num_classes),
+    )  # fmt: skip
+    first = tensors["dense1/kernel"]  # its inputs lie rows, columns, channels here, and channels first there
+    tensors = {
+        **tensors,
+        "dense1/kernel": first.reshape(sides, sides, 64, -1).transpose(2, 0, 1, 3).reshape(first.shape),
+    }
+    named = zip(("conv1", "conv2", "conv3", "dense1", "head"), (0, 3, 6, 9, 11), strict=True)
+    network.load_state_dict(
+        {
+            f"{place}.{theirs}": torch.tensor(weights.to_theirs(tensors[f"{name}/{ours}"]))
+            for name, place in named
+            for ours, theirs in (("kernel", "weight"), ("bias", "bias"))
+        }
+    )
+    return network
+
+
+def _resnet(work: Work, tensors: dict[str, np.ndarray]) -> nn.Module:
+    name = registry.parse(work.model).name
+    network = getattr(import_torchvision().models, name)(num_classes=work.num_classes)
+    if "cifar" in work.model:
+        network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    rules = registry.models.entry(name).facts["names"]["torchvision"]
+    loaded = {weights.their_name(path, rules): torch.tensor(weights.to_theirs(t)) for path, t in tensors.items()}
+    missing, unexpected = network.load_state_dict(loaded, strict=False)
+    assert not unexpected and all(each.endswith("num_batches_tracked") for each in missing), (missing, unexpected)
+    return network
+
+
+class Contestant:
+    """Eager, in channels_last, or compiled in channels_last."""
+
+    def __init__(self, work: Work, tensors: dict[str, np.ndarray], *, precision: str, variant: str) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        layout = torch.contiguous_format if variant == "plain" else torch.channels_last
+        network = (_cnn if work.model == "cnn" else _resnet)(work, tensors).to(device=device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self._network = torch.compile(network) if variant == "compile" else network
+        self._optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+        inputs, targets = batch(work)
+        self._inputs = torch.tensor(inputs.transpose(0, 3, 1, 2)).to(device, memory_format=layout)
+        self._targets = torch.tensor(targets).to(device)
+        self._cast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+        self._device = device
+
+    def _loss(self):
+        with self._cast:
+            return F.cross_entropy(self._network(self._inputs).float(), self._targets)
+
+    def loss(self) -> float:
+        return float(self._loss().detach())
+
+    def train(self, num_steps: int) -> None:
+        self._network.train()
+        for _ in range(num_steps):
+            self._optimizer.zero_grad()
+            self._loss().backward()
+            self._optimizer.step()
+        self._finish()
+
+    def answer(self, num_steps: int) -> None:
+        self._network.eval()
+        with torch.inference_mode(), self._cast:
+            for _ in range(num_steps):
+                self._network(self._inputs)
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()

@@ -1,0 +1,38 @@
+"""The same job as a script in PyTorch, which prints the clock's time in seconds after each step."""
+
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def main(num_steps: int, batch_size: int, num_examples: int) -> None:
+    images = torch.randint(0, 256, (num_examples, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (num_examples,))
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10),
+    ).to(memory_format=torch.channels_last)  # fmt: skip  # pyright: ignore[reportCallIssue]
+    optimizer, criterion = torch.optim.Adam(network.parameters()), nn.CrossEntropyLoss()
+    loader = DataLoader(TensorDataset(images, labels), batch_size, shuffle=True, drop_last=True)
+    step = 0
+    while step < num_steps:
+        for inputs, targets in loader:
+            inputs = (inputs.float() / 255 - 0.5) / 0.25
+            loss = criterion(network(inputs.contiguous(memory_format=torch.channels_last)), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            float(loss)
+            print(time.time(), flush=True)
+            step += 1
+            if step == num_steps:
+                break
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
