@@ -12,7 +12,7 @@ from jaxvision.ensemble import ensemble
 from jaxvision.evaluate import evaluate
 from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, TrainState
 from jaxvision.interrupts import Interrupted
-from jaxvision.predict import Predictions, predict
+from jaxvision.predict import Predictions, predict, warm_up
 from jaxvision.pretrained import create_model
 from jaxvision.preview import preview
 from jaxvision.run import load
@@ -64,6 +64,7 @@ __all__ = [
     "tap",
     "tasks",
     "train",
+    "warm_up",
 ]
 
 _LAZY = {

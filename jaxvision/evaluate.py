@@ -40,7 +40,7 @@ def run_split(
     A batch has batch_size rows, or for a smaller split the next power of two, so that few sizes are compiled.
     Raises Stopped where `stop` says so, which is asked after each batch.
     """
-    size = parallel.round_up(min(batch_size, 1 << (len(split) - 1).bit_length()), run.mesh)
+    size = parallel.bucket(len(split), batch_size, run.mesh)
     rows = parallel.host_rows(size, run.mesh)
     sums: dict[str, float] = {}
     predictions = []

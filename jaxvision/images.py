@@ -139,9 +139,11 @@ def read_images(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), chunk_size):
-            chunk = slice(start, min(start + chunk_size, len(files)))
-            yield chunk, list(pool.map(read, files[chunk]))
+        chunks = [slice(start, min(start + chunk_size, len(files))) for start in range(0, len(files), chunk_size)]
+        pending = pool.map(read, files[chunks[0]]) if chunks else ()
+        for chunk, following in zip(chunks, [*chunks[1:], slice(0)], strict=True):
+            results, pending = list(pending), pool.map(read, files[following])  # while the caller works on these
+            yield chunk, results
             advance(chunk.stop - chunk.start)
 
 

@@ -25,12 +25,14 @@ class Job(NamedTuple):
     """A run with its data and all that its loop calls.
 
     `make_state` gives the state before the first step, and in words the weights that it begins with ("" for new ones).
+    `source` is what batches are read from: the training split, or its positions where the devices hold the inputs.
     `num_trained` counts the numbers that training changes.
     `on_features(params, model_state)` gives the job on features in the place of images; None where the run has images.
     """
 
     run: runs.Run
     data: Dataset
+    source: Split
     num_steps: int
     num_trained: int
     schedule: Callable[[int], Any]
@@ -106,11 +108,11 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     def begin():
         return made((start.params, start.state)), start.said
 
-    train_step = _compile_step(run, optimizer, state, like, frozen)
+    source, train_step = _compile_step(run, data.train, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh)
     marks = transfer.trained(shapes[0], frozen)
     num_trained = sum(leaf.size for leaf, own in zip(*map(jax.tree.leaves, (shapes[0], marks)), strict=True) if own)
-    job = Job(run, data, num_steps, num_trained, schedule, begin, train_step, eval_step)
+    job = Job(run, data, source, num_steps, num_trained, schedule, begin, train_step, eval_step)
 
     def on_features(params, model_state):
         return _on_features(job, optimizer, state, frozen, params, model_state)
@@ -187,8 +189,21 @@ def _transferring(
     return optimizers.only(optimizer, transfer.trained(params, frozen)) if frozen else optimizer
 
 
-def _compile_step(run: runs.Run, optimizer, state: TrainState, inputs: jax.ShapeDtypeStruct, frozen: frozenset[str]):
-    """Compiles the run's training step for its mesh. What cannot be trained shows here, at no cost."""
+def _held(run: runs.Run, images: Split, inputs: jax.ShapeDtypeStruct) -> jax.Array | None:
+    """Puts all inputs of a split on the devices where they are to stay there."""
+    size = len(images) * inputs.dtype.itemsize * int(np.prod(inputs.shape[1:]))
+    if runs.device_axis(run.config) or not parallel.fits(size, run.mesh):
+        return None
+    return parallel.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)
+
+
+def _compile_step(
+    run: runs.Run, images: Split, optimizer, state: TrainState, inputs: jax.ShapeDtypeStruct, frozen: frozenset[str]
+) -> tuple[Split, Callable[..., Any]]:
+    """Compiles the run's training step for its mesh: (what its batches are read from, the step).
+
+    What cannot be trained shows here, at no cost.
+    """
     config, axis_name = run.config, runs.device_axis(run.config)
     augment = make_augment(config, num_classes=len(run.signature.classes))
     if axis_name and config.augment:
@@ -208,7 +223,9 @@ def _compile_step(run: runs.Run, optimizer, state: TrainState, inputs: jax.Shape
         axis_name=axis_name,
     )
     batch = runs.example_batch(run, inputs, config.step_size)
-    return parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name)
+    held = _held(run, images, inputs)
+    source = images if held is None else dataclasses.replace(images, read=lambda chosen: chosen.astype(np.int32))
+    return source, parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name, held=held)
 
 
 def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images: Split, features: Split) -> None:
@@ -256,6 +273,6 @@ def _on_features(
     alone = transfer.head_alone(run.model, params, dtype=dtype)
     _check_alike(run, alone, params, model_state, job.data.train, train)
     run = run._replace(model=alone)
-    train_step = _compile_step(run, optimizer, state, like, frozen)
+    source, train_step = _compile_step(run, train, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), run.mesh)
-    return job._replace(run=run, data=data, train_step=train_step, eval_step=eval_step, on_features=None)
+    return job._replace(run=run, data=data, source=source, train_step=train_step, eval_step=eval_step, on_features=None)

@@ -68,6 +68,18 @@ def round_up(batch_size: int, mesh: Mesh) -> int:
     return -(-batch_size // mesh.size) * mesh.size
 
 
+def bucket(num_examples: int, most: int, mesh: Mesh) -> int:
+    """Gives the batch size for a number of examples: the next power of two, but `most` at most, split evenly.
+
+    So few sizes are ever compiled, whatever the numbers are.
+
+    >>> mesh = make_mesh("data=1")
+    >>> [bucket(n, 100, mesh) for n in (1, 3, 65, 1000)]
+    [1, 4, 100, 100]
+    """
+    return round_up(min(most, 1 << (max(num_examples, 1) - 1).bit_length()), mesh)
+
+
 # ── shardings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -119,6 +131,23 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     return {name: jax.make_array_from_process_local_data(sharding, np.asarray(rows)) for name, rows in batch.items()}
 
 
+HELD_SHARE = 0.25  # of a device's memory that data may take
+
+
+def fits(num_bytes: int, mesh: Mesh) -> bool:
+    """Says whether data of a size are to stay on each of the devices.
+
+    A device that does not tell its memory, as a CPU, which has them in its reach anyway, holds none.
+    """
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in mesh.local_devices]
+    return num_bytes <= HELD_SHARE * min(limits)
+
+
+def hold(array: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Puts an array on every device, whole."""
+    return jax.make_array_from_callback(array.shape, replicated(mesh), lambda index: array[index])
+
+
 # ── the step ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -168,16 +197,20 @@ def compile_step(
     mesh: Mesh,
     *,
     axis_name: str | None = None,
+    held: jax.Array | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, Any], Any]]:
     """Compiles a training step for the mesh: (state, this host's rows, vote) -> (state, means, largest vote).
 
     The state given is used up. The largest of the hosts' votes is the same on all, so that they act on it together.
     With axis_name, `jax.pmap` compiles it, else `jax.jit`. Raises at once what the step raises on those shapes.
+    `held` has all inputs, on the devices: what comes as a batch's inputs then are positions in it.
     """
 
     step = jax.jit(step, inline=True)  # so that it is traced once
 
-    def train_step(state, batch, votes):
+    def train_step(state, batch, votes, held):
+        if held is not None:
+            batch = {**batch, "inputs": held[batch["inputs"]]}
         return *step(state, batch), votes.max()
 
     if axis_name is not None:
@@ -190,7 +223,7 @@ def compile_step(
     def run(state, batch, vote=0):
         votes = np.full(num_own, vote, np.int32)
         placed = put_batch({**batch, "votes": votes}, mesh)
-        return compiled(state, placed, placed.pop("votes"))
+        return compiled(state, placed, placed.pop("votes"), held)
 
     return run
 

@@ -69,7 +69,8 @@ def predict(
 ) -> Predictions:
     """Predicts the classes of image files, folders or glob patterns, or of arrays [H, W, C] or [N, H, W, C].
 
-    Arrays are uint8, or floats in 0..1. The preprocessing is that of training, and every batch has one compiled shape.
+    Arrays are uint8, or floats in 0..1. The preprocessing is that of training. Batches have few sizes, so that of a run
+    loaded once, by `load`, nothing is compiled again (see `warm_up`).
     Raises ValueError for a file that is no image; on_bad_image="skip" lists it among the errors instead. For a run of
     `series`, predicts the value that follows each: tables with its column, or arrays of levels, [steps] or [N, steps].
     """
@@ -83,11 +84,11 @@ def predict(
         inputs = np.asarray(inputs)
         arrays = _batched(inputs)
         names = [str(index) for index in range(len(arrays))]
-        size = _batch_size(run, batch_size, len(names))
+        size = parallel.bucket(len(names), batch_size or run.config.eval_batch_size, run.mesh)
         chunks = _fitted(arrays, preprocessing, size)
     else:
         names = images.find_images([str(inputs)] if isinstance(inputs, str | Path) else [str(i) for i in inputs])
-        size = _batch_size(run, batch_size, len(names))
+        size = parallel.bucket(len(names), batch_size or run.config.eval_batch_size, run.mesh)
         chunks = images.read_images(names, preprocessing, chunk_size=size)
     found = _predict(trained, names, chunks, size)
     if found.errors and on_bad_image == "error":
@@ -108,9 +109,10 @@ def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> 
         raise ValueError(f"predict takes images and series, and this run reads neither: it was trained on {dataset!r}")
     names, series, after = _series(inputs, lambda path: facts["read"](path, arguments["column"]))
     target = arguments.get("target", registry.datasets.default(dataset, "target"))
-    (window,) = trained.run.signature.preprocessing.size
+    run = trained.run
+    (window,) = run.signature.preprocessing.size
     last = [facts["last_window"](each, window, target, name=name) for name, each in zip(names, series, strict=True)]
-    size = _batch_size(trained.run, batch_size, len(names))
+    size = parallel.bucket(len(names), batch_size or run.config.eval_batch_size, run.mesh)
     chunks = [slice(start, start + size) for start in range(0, len(names), size)]
     found = _predict(trained, names, ((chunk, [each for each, _ in last[chunk]]) for chunk in chunks), size)
     values = found.predictions + np.array([offset for _, offset in last])
@@ -136,9 +138,21 @@ def _levels(inputs: np.ndarray) -> np.ndarray:
     return np.atleast_2d(inputs)
 
 
-def _batch_size(run: runs.Run, wanted: int | None, num_inputs: int) -> int:
-    """The one batch size that is compiled: no larger than there are inputs, and shared evenly by the devices."""
-    return parallel.round_up(min(wanted or run.config.eval_batch_size, max(num_inputs, 1)), run.mesh)
+def warm_up(trained: runs.Trained, batch_size: int) -> None:
+    """Compiles a loaded run for all sizes that up to batch_size inputs at once bring, so that no request waits for it.
+
+    Each size is run once. Raises ValueError for a size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; wanted the most inputs that come at once, 1 or more")
+    run, size = trained.run, 0
+    while size < parallel.bucket(batch_size, run.config.eval_batch_size, run.mesh):
+        size = parallel.bucket(size + 1, run.config.eval_batch_size, run.mesh)
+        like = runs.example_inputs(run, size)
+        outputs = trained.predict_step(
+            trained.params, trained.model_state, {"inputs": np.zeros(like.shape, like.dtype)}
+        )
+        jax.block_until_ready(outputs)
 
 
 def _fitted(arrays: np.ndarray, preprocessing: Preprocessing, size: int) -> Chunks:
@@ -151,11 +165,6 @@ def _fitted(arrays: np.ndarray, preprocessing: Preprocessing, size: int) -> Chun
 def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int) -> Predictions:
     """Runs chunks of up to `size` images, errors among them, through the model as they come."""
     run = trained.run
-
-    def predict_step(params, state, batch):
-        return run.task.predict(run.model, params, state, batch["inputs"])
-
-    step = parallel.compile_eval(predict_step, run.mesh)
     read: list[str] = []
     found: list[np.ndarray] = []
     errors: dict[str, str] = {}
@@ -166,8 +175,9 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
             good = [(name, result) for name, result in named if not isinstance(result, Exception)]
             if good:
                 inputs = [image for _, image in good]
-                padded = np.stack(inputs + inputs[:1] * (size - len(inputs)))
-                outputs = step(trained.params, trained.model_state, {"inputs": padded})
+                filled = parallel.bucket(len(inputs), size, run.mesh)
+                padded = np.stack(inputs + inputs[:1] * (filled - len(inputs)))
+                outputs = trained.predict_step(trained.params, trained.model_state, {"inputs": padded})
                 found.append(jax.device_get(outputs)[: len(inputs)])
             read += [name for name, _ in good]
             bar.update(len(results))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from jaxvision import parallel, registry, step
 from jaxvision import workdir as workdirs
 from jaxvision.config import FIELDS, Config
 from jaxvision.datasets.cache import cache_folder
-from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Targets, Task, Tree
+from jaxvision.interfaces import Batch, Dataset, Model, Preprocessing, Split, Targets, Task, Tree
 from jaxvision.workdir import Signature
 
 IN_MEMORY = "in_memory"  # what the config says where the data were handed over as arrays
@@ -34,13 +34,17 @@ class Run(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A run with the parameters of one checkpoint: their averages, where the config wants some."""
+    """A run with the parameters of one checkpoint: their averages, where the config wants some.
+
+    `predict_step(params, model_state, batch)` gives predictions; it is compiled once for each batch size in use.
+    """
 
     run: Run
     workdir: Path
     step: int
     params: Tree
     model_state: Tree
+    predict_step: Callable[[Tree, Tree, Batch], Any]
 
     def __repr__(self) -> str:
         size = f"{num_parameters(self.params):,} parameters"
@@ -301,7 +305,12 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
     finally:
         checkpoints.close()
     task = build_task(config, signature, thresholds=workdirs.thresholds_of(path, chosen, config.views))
-    return Trained(run._replace(task=task), path, chosen, params, model_state)
+
+    def predict_step(params, model_state, batch):
+        return task.predict(run.model, params, model_state, batch["inputs"])
+
+    compiled = parallel.compile_eval(predict_step, run.mesh)
+    return Trained(run._replace(task=task), path, chosen, params, model_state, compiled)
 
 
 def num_parameters(params: Any) -> int:

@@ -266,7 +266,7 @@ def _fit(job: Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Conf
         batches = held.enter_context(
             contextlib.closing(
                 pipeline.train_batches(
-                    job.data.train,
+                    job.source,
                     config.step_size,
                     seed=config.seed,
                     start=start,

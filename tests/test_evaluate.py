@@ -1,7 +1,9 @@
 """Reports, pictures and predictions of a trained run."""
 
 import json
+import logging
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,6 +118,21 @@ def test_predictions_do_not_depend_on_the_batch_or_the_way_in(run, photos):
     )
     one = jv.predict(run.workdir, arrays[0])
     np.testing.assert_allclose(one.probabilities, all_at_once.probabilities[:1], atol=1e-6)
+
+
+def test_nothing_is_compiled_again_once_warm(run, caplog):
+    trained = jv.load(run.workdir)
+    images = np.random.default_rng(0).integers(0, 256, (21, 16, 16, 3), np.uint8)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        jv.warm_up(trained, 21)
+        compiled = [r.message for r in caplog.records if "Finished XLA compilation of jit(predict_step)" in r.message]
+        assert len(compiled) == 4  # for 4, 8, 16 and 32, on four devices
+        caplog.clear()
+        found = [jv.predict(trained, images[:count]).probabilities for count in (1, 2, 3, 5, 16, 17, 21)]
+    assert not [record.message for record in caplog.records if "XLA compilation" in record.message]
+    np.testing.assert_allclose(found[2], found[-1][:3], atol=1e-6)
+    with pytest.raises(ValueError, match="wanted the most inputs that come at once"):
+        jv.warm_up(trained, 0)
 
 
 def test_what_is_no_image_is_named(run, photos, tmp_path):

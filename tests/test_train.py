@@ -90,6 +90,18 @@ def test_training_is_a_function_of_the_seed(straight, tmp_path):
     assert arrays(other.workdir) != arrays(straight.workdir)
 
 
+@pytest.mark.parametrize("mesh", ["", "data=1"])
+def test_data_that_stay_on_the_devices_train_alike(straight, tmp_path, monkeypatch, mesh):
+    """As on GPUs and TPUs, whose memory says whether they fit."""
+    config, calls = CONFIG.replace(mesh=mesh), []
+    apart = straight if not mesh else jv.train(config, workdir=tmp_path / "apart")
+    parallel = jv.train.__globals__["parallel"]
+    monkeypatch.setattr(parallel, "fits", lambda num_bytes, mesh: calls.append(num_bytes) or True)
+    together = jv.train(config, workdir=tmp_path / "held")
+    assert calls == [77 * 8 * 8 * 3]
+    assert rows(together.workdir) == rows(apart.workdir) and arrays(together.workdir) == arrays(apart.workdir)
+
+
 @pytest.mark.parametrize("stop_at", [1, 4, 7, 9])
 def test_interrupted_and_resumed_equals_straight(straight, tmp_path, monkeypatch, stop_at):
     put, calls = jv.train.__globals__["parallel"].put_batch, []
