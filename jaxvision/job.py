@@ -101,7 +101,7 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
         inputs = jnp.zeros(like.shape, like.dtype)
         return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None, start=start)
 
-    state = jax.eval_shape(lambda: make_state(None))
+    state = jax.eval_shape(make_state, shapes)
     made = jax.jit(make_state, out_shardings=parallel.split_state(state, mesh))
     start = _start(run, data.train, found)
 

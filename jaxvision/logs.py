@@ -109,7 +109,7 @@ class Log:
         if self._is_first:
             drop_rows(path, after=start)
         self._file = path.open("a")
-        self._tensorboard = _tensorboard(workdir / "tensorboard", start=start) if self._is_first else None
+        self._tensorboard: _TensorBoard | None = None  # from the first report on: its library takes seconds to import
         self._num_steps, self._batch_size = num_steps, batch_size
         self._start, self._began = start, time.perf_counter()
         self._bar = progress(num_steps * batch_size, "train", initial=start * batch_size, leave=True)
@@ -121,6 +121,8 @@ class Log:
 
     def report(self, *rows: Row, num_images: int) -> None:
         """Writes rows of one step, one for each split, and one line for people. num_images were trained on for it."""
+        if self._is_first and self._tensorboard is None:
+            self._tensorboard = _tensorboard(self.folder / "tensorboard", start=self._start)
         for row in rows:
             self._file.write(json.dumps(row) + "\n")
             if self._tensorboard:

@@ -215,8 +215,10 @@ def compile_step(
 
     if axis_name is not None:
         return _compile_by_pmap(step, state, batch, mesh, axis_name)
-    jax.eval_shape(step, state, batch)
+    by_rows = NamedSharding(mesh, PartitionSpec(AXES))
     shardings = (split_state(state, mesh), replicated(mesh), replicated(mesh))
+    # Typed as what it will be called with, so that this is the one time that it is traced.
+    jax.eval_shape(step, abstract(state, shardings[0]), abstract(batch, dict.fromkeys(batch, by_rows)))
     compiled = jax.jit(train_step, donate_argnums=0, out_shardings=shardings)
     num_own = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
 

@@ -19,9 +19,13 @@ NAMES = {"train": "train", "validation": "validation", "val": "validation", "val
 def statistics(images: np.ndarray, *, num_images: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel in 0..1, over images [N, H, W, C] evenly spread up to a number."""
     chosen = np.asarray(images[:: max(1, len(images) // num_images)])
-    scale = 255.0 if chosen.dtype == np.uint8 else 1.0
-    mean = chosen.mean(axis=(0, 1, 2), dtype=np.float64) / scale
-    std = chosen.std(axis=(0, 1, 2), dtype=np.float64) / scale
+    if chosen.dtype == np.uint8:  # from their histograms, which takes a tenth of the time
+        shares = np.stack([np.bincount(each.ravel(), minlength=256) / each.size for each in np.moveaxis(chosen, -1, 0)])
+        values = np.arange(256) / 255
+        mean = shares @ values
+        std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
+    else:
+        mean, std = (f(chosen, axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))
     return tuple(float(m) for m in mean.round(4)), tuple(float(max(s, 1e-3)) for s in std.round(4))
 
 
