@@ -46,6 +46,7 @@ ALLOWED = {
 KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "absl": {"cli.py"},
     "orbax": {"checkpoint.py"},
+    "grain": {"pipeline.py"},
     "flax": {"models"},
     "tensorflow_datasets": {"datasets"},
     "matplotlib": {"pictures.py"},
