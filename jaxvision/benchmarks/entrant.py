@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LIBRARIES = {"PyTorch": ("torch", "torchvision"), "Keras": ("keras",)}  # what peers whose names begin so import
@@ -25,7 +25,7 @@ class Entrant:
         self._words = words
 
     def __enter__(self) -> Entrant:
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
+        self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", *self._words],
             stdin=subprocess.PIPE,
@@ -77,7 +77,7 @@ def absent(name: str) -> str:
     return f"{', '.join(missing)} not installed: pip install 'jaxvision[bench]'" if missing else ""
 
 
-def entered(stack: contextlib.ExitStack, words: dict[str, Sequence[str]]) -> list[Entrant]:
+def entered(stack: contextlib.ExitStack, words: Mapping[str, Sequence[str]]) -> list[Entrant]:
     """Starts all contestants, by name, until the stack ends, and waits for them. What they need is installed."""
     entrants = [stack.enter_context(Entrant(name, each)) for name, each in words.items()]
     for each in entrants:

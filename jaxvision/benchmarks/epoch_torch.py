@@ -70,7 +70,8 @@ def main(options: str) -> None:
             optimizer.step()
             total += float(loss)
             count += len(targets)
-        answer({"images": count, "seconds": time.perf_counter() - begun, "waited": waited})
+        seconds = time.perf_counter() - begun
+        answer({"images": count, "seconds": seconds, "waiting": waited / seconds})
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Contestant:
             if parts:
                 layer.set_weights([tensors[f"{path}/{part}"] for part in parts if f"{path}/{part}" in tensors])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._network.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON), loss, jit_compile=True)
+        self._network.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON), loss, jit_compile=True)  # pyright: ignore[reportArgumentType]
         self._batch = jax.device_put(batch(work))
         self._answer = jax.jit(
             lambda trained, others, x: self._network.stateless_call(trained, others, x, training=False)[0]
@@ -109,7 +109,7 @@ class Contestant:
 
     def _fit(self, num_steps: int) -> Any:
         batches = (self._batch for _ in range(num_steps))
-        history = self._network.fit(batches, steps_per_epoch=num_steps, epochs=1, verbose=0)
+        history = self._network.fit(batches, steps_per_epoch=num_steps, epochs=1, verbose=0)  # pyright: ignore[reportArgumentType]
         jax.block_until_ready(self._variables())
         return history
 

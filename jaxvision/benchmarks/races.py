@@ -71,9 +71,12 @@ def race(
 
 
 def take_turns(
-    entrants: Sequence[Entrant], do: str, batch_size: int, num_rounds: int, seconds: float
+    entrants: Sequence[Entrant], do: str, batch_size: int, num_rounds: int, seconds: float, *, before: str = ""
 ) -> dict[str, list[float]]:
-    """Lets contestants take so many steps as last so many seconds, in turn: images/s in each round, by name."""
+    """Lets contestants take so many steps as last so many seconds, in turn: images/s in each round, by name.
+
+    What `before` names is asked for ahead of each of them, and not counted.
+    """
     counts = {}
     for each in entrants:
         each.ask(do, num_steps=1)  # compiles
@@ -82,6 +85,8 @@ def take_turns(
     rates: dict[str, list[float]] = {each.name: [] for each in entrants}
     for _ in range(num_rounds):
         for each in entrants:
+            if before:
+                each.ask(before)
             took = each.ask(do, num_steps=counts[each.name])
             if took:
                 rates[each.name].append(counts[each.name] * batch_size / took)

@@ -18,7 +18,7 @@ SKIPPED = 2 * pipeline.PREFETCH  # batches that were read before they were asked
 
 
 class Contestant:
-    """Training batches, cropped, flipped and normalised on the device; or a pool of threads over the split's `decode`."""
+    """Training batches, cropped, flipped and normalised on the device; or its `decode` alone, by a pool of threads."""
 
     def __init__(self, folder: str, *, batch_size: int, is_decoding: bool) -> None:
         dataset = registry.datasets.build(f"folder(path={folder!r}, image_size={SIDE}, random_crop={SHARES})")

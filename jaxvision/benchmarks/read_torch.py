@@ -48,6 +48,7 @@ class Contestant:
     def read(self, num_steps: int) -> None:
         for _ in range(num_steps):
             inputs, targets = next(self._batches)
-            inputs.to(self._device), targets.to(self._device)
+            on_device = inputs.to(self._device, non_blocking=True), targets.to(self._device, non_blocking=True)
+            del on_device
         if self._device == "cuda":
             torch.cuda.synchronize()
