@@ -519,6 +519,7 @@ def benchmark(argv: Argv) -> None:
         if name not in SECTIONS:
             near = registry.nearest(name, SECTIONS)
             raise UsageError(f"unknown section {name!r}{near}; the sections are {', '.join(SECTIONS)}")
+    table.check_files(values.json, values.markdown)
     options = {"data_dir": values.data_dir, "images": values.images}
     found = measure(quick=values.quick, sections=values.only, **options)
     print("\n".join(found.notes))

@@ -22,8 +22,8 @@ TF32_TOLERANCE = 3e-2  # of losses where float32 is multiplied as TF32, as GPUs 
 class Plan(NamedTuple):
     """How much is measured.
 
-    `epoch_peers` are the variants of PyTorch that train epochs of CIFAR-10, `per_class` the images of each class in one;
-    None for all.
+    `epoch_peers` are the variants of PyTorch that train epochs of CIFAR-10, `per_class` the images of each class in
+    such an epoch; None for all.
     """
 
     networks: tuple[str, ...]

@@ -59,6 +59,16 @@ def _lines(file: str) -> list[str]:
     return Path(file).read_text().splitlines() if Path(file).is_file() else []
 
 
+def check_files(*files: str | None) -> None:
+    """Raises before anything is measured: FileNotFoundError for a folder that is not, ValueError for half the marks."""
+    for path in map(Path, filter(None, files)):
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
+        marks = [mark in path.read_text() for mark in MARKS] if path.is_file() else []
+        if any(marks) and not all(marks):
+            raise ValueError(f"{str(path)!r} has one of the marks {' and '.join(MARKS)} and not the other")
+
+
 def write_json(found: Measured, file: str) -> None:
     """Writes the rows for machines."""
     Path(file).write_text(json.dumps([row._asdict() for row in found.rows], indent=1) + "\n")
