@@ -53,7 +53,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tqdm": {"logs.py", "datasets"},
     "sklearn": {"metrics.py", "datasets"},
     "scipy": {"metrics.py"},
-    "PIL": {"images.py", "dataset_report.py", "datasets"},
+    "PIL": {"images.py", "dataset_report.py", "datasets", "benchmarks"},
     "optax": {"optimizers.py", "schedules.py", "step.py", "job.py", "tasks"},
     "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"logs.py"},

@@ -17,6 +17,7 @@ from jaxvision.benchmarks.table import Measured, Row
 from jaxvision.benchmarks.works import Work, batch
 
 TINY = Work("cnn(channels=(2,), dense=(4,))", (8, 8, 3), 3, 4)
+CNN, RESNET = Work("cnn", (32, 32, 3), 10, 4), Work("resnet18(stem='cifar')", (32, 32, 3), 10, 4)
 ROW = Row("train cnn", 200.0, "PyTorch", 100.0, 2.0, "images/s", 0.1, 0.25)
 
 
@@ -111,23 +112,14 @@ def test_ours_gives_the_outputs_and_the_loss_of_the_model_and_learns(tiny):
 @pytest.mark.parametrize(
     ("name", "options"), [("peer_torch", {"variant": v}) for v in ("plain", "channels_last")] + [("peer_keras", {})]
 )
-@pytest.mark.parametrize(
-    "work",
-    [
-        Work("cnn", (32, 32, 3), 10, 4),
-        pytest.param(Work("resnet18(stem='cifar')", (32, 32, 3), 10, 4), marks=pytest.mark.slow),
-    ],
-    ids=lambda work: work.model[:8],
-)
+@pytest.mark.parametrize("work", [CNN, pytest.param(RESNET, marks=pytest.mark.slow)], ids=["cnn", "resnet18"])
 def test_peers_compute_and_learn_the_same_from_the_same_weights(name, options, work, tmp_path):
-    module = {"peer_torch": "torch", "peer_keras": "keras"}[name]
-    pytest.importorskip(module)
+    missing = entrant.absent({"peer_torch": "PyTorch", "peer_keras": "Keras"}[name])
+    if missing:
+        pytest.skip(missing)
     file = tmp_path / "weights.npz"
     ours.write_weights(work, file)
-    words = {
-        "ours": ["jaxvision.benchmarks.contestant", "ours", told(work, file)],
-        "theirs": ["jaxvision.benchmarks.contestant", name, told(work, file, **options)],
-    }
+    words = {"ours": words_of("ours", work, file), "theirs": words_of(name, work, file, **options)}
     with ExitStack() as stack:
         entrants = entered(stack, words)
         found = {}
@@ -145,8 +137,9 @@ def test_peers_compute_and_learn_the_same_from_the_same_weights(name, options, w
         assert losses["ours"] != pytest.approx(found["ours"][1], rel=0.1)
 
 
-def told(work, file, **options):
-    return json.dumps({"work": list(work), "weights": str(file), "precision": "f32", **options})
+def words_of(module, work, file, **options):
+    told = {"work": list(work), "weights": str(file), "precision": "f32", **options}
+    return ["jaxvision.benchmarks.contestant", module, json.dumps(told)]
 
 
 def test_a_race_gives_rates_of_all_rounds_and_plausible_memory(tiny):
@@ -160,7 +153,6 @@ def test_a_race_gives_rates_of_all_rounds_and_plausible_memory(tiny):
 
 
 def test_reading_ours_gives_batches_and_decodes_alone(photos):
-    pytest.importorskip("jax")
     from jaxvision.benchmarks import read_ours
 
     for is_decoding in (False, True):
@@ -174,18 +166,14 @@ def test_reading_ours_gives_batches_and_decodes_alone(photos):
 
 def test_a_contestant_that_dies_is_told_by_its_last_line(tmp_path):
     with ExitStack() as stack:
-        (dead,) = entered(
-            stack, {"PyTorch": ["jaxvision.benchmarks.contestant", "ours", told(TINY, tmp_path / "no.npz")]}
-        )
+        (dead,) = entered(stack, {"PyTorch": words_of("ours", TINY, tmp_path / "no.npz")})
         assert "FileNotFoundError" in dead.failed and "no.npz" in dead.failed
         assert dead.ask("train", num_steps=1) is None
 
 
 def test_one_that_dies_in_the_middle_keeps_the_others_going(tiny):
     with ExitStack() as stack:
-        dying, going = entered(
-            stack, dict.fromkeys(("a", "b"), ["jaxvision.benchmarks.contestant", "ours", told(TINY, tiny)])
-        )
+        dying, going = entered(stack, {name: words_of("ours", TINY, tiny) for name in ("a", "b")})
         assert dying.ask("sing") is None and "sing" in dying.failed
         rates = races.take_turns([dying, going], "train", 4, 1, 0.01)
         assert rates["a"] == [] and len(rates["b"]) == 1
@@ -218,7 +206,7 @@ def is_running(number: int) -> bool:
 
 
 def test_a_start_that_fails_is_told_by_its_last_line(monkeypatch):
-    with pytest.raises(ValueError, match="no_such_script failed: .*No module named"):
+    with pytest.raises(ValueError, match=r"no_such_script failed: .*No module named"):
         starts._timed(["no_such_script"], 1, {})
 
 
@@ -232,7 +220,7 @@ def test_a_start_that_fails_is_told_by_its_last_line(monkeypatch):
         (["--json=absent/rows.json"], "no folder 'absent'"),
         (
             ["--only=epoch", "--data_dir=absent"],
-            "nothing could be compared: epoch of CIFAR-10: no prepared cifar10 in absent",
+            "compared: epoch of CIFAR-10: no prepared cifar10 in absent",
         ),
         (["--only=epoch", "--images=absent"], "no folder 'absent'; --images=… names one"),
         (["much"], "takes flags alone"),
@@ -255,6 +243,7 @@ def test_without_peers_the_extra_is_named_and_nothing_is_started(monkeypatch, ca
     assert not said.out
 
 
+@pytest.mark.slow
 def test_an_epoch_of_prepared_data_is_compared_with_a_script(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     from jaxvision.interfaces import Dataset, Preprocessing, Split

@@ -44,7 +44,7 @@ def plan(*, quick: bool, platform: str) -> Plan:
         sizes["resnet50"] = 256
     peers = ("channels_last", "compile")
     if quick:
-        return Plan(("cnn", "resnet18"), ("f32",), {**sizes, "resnet18": 16}, 3, 1.0, 2, 60, peers[:1], 500)
+        return Plan(("cnn", "resnet18"), ("f32",), {**sizes, "resnet18": 8}, 3, 0.7, 2, 60, peers[:1], 500)
     return Plan(tuple(WORKS), ("f32", "bf16"), sizes, 5, 5.0, 5, 200, peers, None)
 
 
