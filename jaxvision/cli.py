@@ -499,22 +499,29 @@ def scaling(argv: Argv) -> None:
 
 
 def benchmark(argv: Argv) -> None:
-    """Measures our speed beside PyTorch's and Keras's: jaxvision benchmark [--quick] [--json=FILE]"""
+    """Measures our speed beside PyTorch's and Keras's: jaxvision benchmark [--quick] [--only=train,epoch]"""
     from jaxvision.benchmarks import table
+    from jaxvision.benchmarks.measure import SECTIONS, measure
 
     def define(values):
         flags.DEFINE_bool("quick", False, "two networks and few rounds, minutes in all", flag_values=values)
-        flags.DEFINE_list("only", list(table.SECTIONS), "which sections, by commas", flag_values=values)
+        flags.DEFINE_list("only", list(SECTIONS), "which sections, by commas", flag_values=values)
         flags.DEFINE_string("json", None, "file for the rows", flag_values=values)
-        flags.DEFINE_string("markdown", None, "file for the table", flag_values=values)
+        help = "file that gets the table, between its marks where it has them"
+        flags.DEFINE_string("markdown", None, help, flag_values=values)
+        help = "where TensorFlow Datasets has prepared cifar10 (default: its own)"
+        flags.DEFINE_string("data_dir", None, help, flag_values=values)
+        flags.DEFINE_string("images", None, "folder of photographs, train/<class>/…, to read", flag_values=values)
 
     values, rest = _parse("benchmark", benchmark.__doc__ or "", define, argv)
     _no_arguments("benchmark", rest)
     for name in values.only:
-        if name not in table.SECTIONS:
-            near = registry.nearest(name, table.SECTIONS)
-            raise UsageError(f"unknown section {name!r}{near}; the sections are {', '.join(table.SECTIONS)}")
-    found = table.measure(quick=values.quick, sections=values.only)
+        if name not in SECTIONS:
+            near = registry.nearest(name, SECTIONS)
+            raise UsageError(f"unknown section {name!r}{near}; the sections are {', '.join(SECTIONS)}")
+    table.check_files(values.json, values.markdown)
+    options = {"data_dir": values.data_dir, "images": values.images}
+    found = measure(quick=values.quick, sections=values.only, **options)
     print("\n".join(found.notes))
     if values.json:
         table.write_json(found, values.json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 
 from jaxvision.interfaces import Interpolation, Preprocessing
 
+Box = tuple[float, float, float, float]  # left, top, right and bottom, in pixels
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 # Mean and deviation of ImageNet's training pixels in 0..1, as torchvision publishes them with its weights.
@@ -43,18 +45,27 @@ def asked(
     return Preprocessing(size, channels, mean, std, share, interpolation or usual.interpolation)
 
 
-def read_image(file: str | Path, preprocessing: Preprocessing) -> np.ndarray:
+def read_image(
+    file: str | Path, preprocessing: Preprocessing, *, part: Callable[[int, int], Box] | None = None
+) -> np.ndarray:
     """Decodes one file to uint8 [H, W, C]: turned as its EXIF says, transparent parts white, cropped and resized.
 
+    `part(width, height)` gives the box of the upright picture that is kept, in place of the preprocessing's crop.
     Raises ValueError naming the file where it is no image or is damaged, FileNotFoundError where it is missing.
     """
     from PIL import Image
 
     try:
         with Image.open(file) as image:
+            box = part(*_upright(image)) if part else None
             if preprocessing.interpolation != "nearest":
-                image.draft("RGB" if preprocessing.channels == 3 else "L", _draft_size(image.size, preprocessing))
-            return fit(image, preprocessing)
+                width = image.width
+                wanted = _draft_size(image.size, preprocessing, box)
+                drafted = image.draft("RGB" if preprocessing.channels == 3 else "L", wanted)
+                if drafted and box:  # the decoder scales by 1, 1/2, 1/4 or 1/8
+                    left, top, right, bottom = (side * drafted[1][2] / width for side in box)
+                    box = left, top, right, bottom
+            return fit(image, preprocessing, box=box)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {os.fspath(file)!r}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -64,35 +75,67 @@ def read_image(file: str | Path, preprocessing: Preprocessing) -> np.ndarray:
         raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
 
 
-def _draft_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+def _upright(image) -> tuple[int, int]:
+    """The (width, height) of a picture once it is turned as its EXIF says."""
+    from PIL import ExifTags
+
+    is_lying = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return image.size[::-1] if is_lying else image.size
+
+
+def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, box: Box | None) -> tuple[int, int]:
     """The least size (width, height) to which a JPEG decoder may scale down by itself, averaging as we would."""
     share = preprocessing.crop or 1.0
-    wanted = 2 * max(preprocessing.size) / share  # twice, so that the final resampling still has pixels to average
-    scale = wanted / min(size)
+    kept = min(size) * share if box is None else min(box[2] - box[0], box[3] - box[1])
+    scale = 2 * max(preprocessing.size) / kept  # twice, so that the final resampling still has pixels to average
     return (round(size[0] * scale) + 1, round(size[1] * scale) + 1)
 
 
-def fit(image, preprocessing: Preprocessing) -> np.ndarray:
-    """Brings a Pillow image to uint8 [H, W, C] of the wanted size and channels."""
+def random_part(width: int, height: int, *, share: tuple[float, float], rng: np.random.Generator) -> Box:
+    """Draws a part of a picture: a share of its area between two, of an aspect ratio from 3/4 to 4/3.
+
+    Where ten draws do not fit into the picture, it is the largest central part of such an aspect ratio (C. Szegedy et
+    al., Going Deeper with Convolutions, CVPR 2015, section 6).
+
+    >>> random_part(30, 9, share=(1.0, 1.0), rng=np.random.default_rng(0))
+    (9.0, 0.0, 21.0, 9.0)
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*share)
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        part_width, part_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        if part_width <= width and part_height <= height:
+            left, top = rng.uniform(0, width - part_width), rng.uniform(0, height - part_height)
+            return left, top, min(left + part_width, width), min(top + part_height, height)
+    part_width, part_height = min(width, height * 4 / 3), min(height, width * 4 / 3)
+    left, top = (width - part_width) / 2, (height - part_height) / 2
+    return left, top, width - left, height - top
+
+
+def _central(size: tuple[int, int], preprocessing: Preprocessing) -> Box:
+    """The box that the preprocessing keeps of a picture."""
+    width, height = size
+    if preprocessing.crop is None:
+        return 0, 0, width, height
+    scale = min(width / preprocessing.size[1], height / preprocessing.size[0]) * preprocessing.crop
+    kept_width, kept_height = preprocessing.size[1] * scale, preprocessing.size[0] * scale
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    return max(left, 0), max(top, 0), min(left + kept_width, width), min(top + kept_height, height)
+
+
+def fit(image, preprocessing: Preprocessing, *, box: Box | None = None) -> np.ndarray:
+    """Brings a Pillow image, which it may turn, to uint8 [H, W, C] of the wanted size and channels.
+
+    What is kept is the box of the upright image, or else what the preprocessing says.
+    """
     from PIL import Image, ImageOps
 
-    file_format = image.format
-    image = ImageOps.exif_transpose(image)
-    image.format = file_format  # which turning forgets
+    ImageOps.exif_transpose(image, in_place=True)
     image = _convert(image, "L" if preprocessing.channels == 1 else "RGB")
-    height, width = preprocessing.size
-    box = None
-    if preprocessing.crop is not None:
-        scale = min(image.width / width, image.height / height) * preprocessing.crop
-        left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
-        box = (
-            max(left, 0),
-            max(top, 0),
-            min(left + width * scale, image.width),
-            min(top + height * scale, image.height),
-        )
-    if (image.width, image.height) != (width, height) or preprocessing.crop not in (None, 1.0):
-        image = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()], box=box)
+    box = box or _central(image.size, preprocessing)
+    size = preprocessing.size[1], preprocessing.size[0]
+    if box != (0, 0, *image.size) or image.size != size:
+        image = image.resize(size, Image.Resampling[preprocessing.interpolation.upper()], box=box)
     array = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
 
@@ -108,7 +151,7 @@ def _convert(image, mode: str):
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def from_array(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

@@ -54,10 +54,15 @@ class Preprocessing:
         return replace(self, mean=mean, std=std)
 
 
+Decode = Callable[[int, np.random.Generator | None], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of a dataset. `read(indices)` gives inputs: images [n, H, W, C], uint8 or float32 in 0..1, or rows.
 
+    `decode(index, rng)` gives one input [H, W, C] anew, of which training streams; with a generator, it may be a random
+    part of the picture. None where inputs are at hand.
     `targets` is int [N], the class of each example; or float32 [N, T], 1 for each tag that it has; or float32 [N],
     numbers. `names` says where each input comes from (a file, an id); empty when they have no names of their own.
     Examples of one of the `groups` (int [N]) are never parted. In an `ordered` split the later ones are held out.
@@ -71,12 +76,14 @@ class Split:
     ordered: bool = False
     offsets: np.ndarray | None = None
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    decode: Decode | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def take(self, indices: np.ndarray) -> Split:
         """Gives the split of those examples alone, in that order."""
+        decode = self.decode
         return replace(
             self,
             read=lambda chosen: self.read(indices[chosen]),
@@ -85,6 +92,7 @@ class Split:
             groups=None if self.groups is None else self.groups[indices],
             offsets=None if self.offsets is None else self.offsets[indices],
             baselines={name: values[indices] for name, values in self.baselines.items()},
+            decode=None if decode is None else lambda chosen, rng: decode(int(indices[chosen]), rng),
         )
 
     def cut(self, fraction: float, *, seed: int) -> tuple[Split, Split]:
@@ -153,6 +161,10 @@ class Split:
             parts = [part.read(places) for part, places in ((self, own), (other, others)) if len(places)]
             return np.concatenate(parts)[np.argsort(order)]
 
+        def decode(chosen: int, rng: np.random.Generator | None) -> np.ndarray:
+            part, place = (self, chosen) if chosen < size else (other, chosen - size)
+            return part.read(np.array([place]))[0] if part.decode is None else part.decode(place, rng)
+
         def both(one: np.ndarray | None, two: np.ndarray | None) -> np.ndarray | None:
             return None if one is None or two is None else np.concatenate([one, two])
 
@@ -164,6 +176,7 @@ class Split:
             groups=both(self.groups, other.groups),
             offsets=both(self.offsets, other.offsets),
             baselines={name: np.concatenate([each, other.baselines[name]]) for name, each in self.baselines.items()},
+            decode=None if self.decode is None and other.decode is None else decode,
         )
 
     def judged(self, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -262,7 +262,7 @@ def _on_features(
         if split is None:
             return None
         _, pooled = run_split(run, step, params, model_state, split, run.config.eval_batch_size, doing="features")
-        return dataclasses.replace(split, read=lambda chosen: pooled[chosen])
+        return dataclasses.replace(split, read=lambda chosen: pooled[chosen], decode=None)
 
     train = features(job.data.train)
     assert train is not None

@@ -76,7 +76,7 @@ def _clock(seconds: float) -> str:
 
 def format_values(row: Row) -> str:
     """Writes the figures of a row that people look at: loss and the like, without where and when."""
-    shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "split", "seconds", "learning_rate")}
+    shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "split", "seconds", "waiting", "learning_rate")}
     return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
@@ -120,7 +120,10 @@ class Log:
         self._bar.update(self._batch_size)
 
     def report(self, *rows: Row, num_images: int) -> None:
-        """Writes rows of one step, one for each split, and one line for people. num_images were trained on for it."""
+        """Writes rows of one step, train's and those of other splits, and one line for people.
+
+        num_images were trained on for it.
+        """
         if self._is_first and self._tensorboard is None:
             self._tensorboard = _tensorboard(self.folder / "tensorboard", start=self._start)
         for row in rows:
@@ -129,11 +132,11 @@ class Log:
                 self._tensorboard.report(row)
         self._file.flush()
         step = rows[0]["step"]
-        speed = num_images / rows[0]["seconds"]
+        speed = f"{num_images / rows[0]['seconds']:,.0f} images/s, {rows[0]['waiting']:.0%} waiting"
         left = (self._num_steps - step) * (time.perf_counter() - self._began) / (step - self._start)
         place = f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f}"
         figures = (f"{row['split']} {format_values(row)}" for row in rows)
-        self.say(" | ".join([place, *figures, f"{speed:,.0f} images/s, {_clock(left)} left"]))
+        self.say(" | ".join([place, *figures, f"{speed}, {_clock(left)} left"]))
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""

@@ -63,7 +63,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
 @_plainly
 def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> None:
     """Draws each value of the rows of metrics.jsonl over epochs, a panel a value; a line marks the chosen step."""
-    skipped = {"step", "epoch", "split", "seconds"}
+    skipped = {"step", "epoch", "split", "seconds", "waiting"}
     names = list(dict.fromkeys(name for row in rows for name in row if name not in skipped))
     if not names:
         return

@@ -6,14 +6,19 @@ all epochs, which are functions of (seed, epoch). So resuming is a start number,
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from jaxvision.interfaces import Batch, Split
+from jaxvision.interfaces import Batch, Decode, Split
 
-PREFETCH = 2
+PREFETCH = 2  # batches
+PART_SIZE = 8  # examples that are decoded one after the other: Grain's own work for each thing it reads is felt
 
 
 class Order:
@@ -27,15 +32,10 @@ class Order:
         self.num_examples = num_examples
         self.seed = seed
         self.targets = targets
-        self._permutations: dict[int, np.ndarray] = {}
+        self._permutation = functools.lru_cache(maxsize=2)(self._drawn)  # two epochs are in use, by several threads
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if epoch not in self._permutations:
-            self._permutations = {k: v for k, v in self._permutations.items() if k >= epoch - 1}  # two are in use
-            self._permutations[epoch] = self._drawn(np.random.default_rng((self.seed, epoch)))
-        return self._permutations[epoch]
-
-    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+    def _drawn(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch))
         if self.targets is None:
             return rng.permutation(self.num_examples)
         classes = rng.permutation(np.unique(self.targets))  # where it does not come out even, the first get one more
@@ -66,26 +66,29 @@ def check_batch_size(batch_size: int, split: Split) -> None:
 
 
 def train_batches(
-    split: Split, batch_size: int, *, seed: int, start: int = 0, rows: slice = slice(None), balanced: bool = False
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    rows: slice = slice(None),
+    balanced: bool = False,
+    num_threads: int | None = None,
 ) -> Generator[Batch]:
     """Gives those rows of the batches from number `start` on, without end; reads ahead in a thread.
 
-    With `balanced`, classes come equally often.
+    With `balanced`, classes come equally often. A split that decodes its inputs anew is read by as many threads as
+    there are cores, or num_threads, and each example by a generator of its own, of (seed, epoch, index).
     """
     order = Order(len(split), seed=seed, targets=split.targets if balanced else None)
-    mask = np.ones(batch_size, np.float32)[rows]
+    if split.decode is not None:
+        options = {"start": start, "rows": rows, "num_threads": num_threads or os.cpu_count() or 1}
+        yield from _decoded(split, split.decode, order, batch_size, **options)
 
     def read(number: int) -> Batch:
-        start = number * batch_size
-        indices = order.indices(start, start + batch_size)[rows]
-        epochs = (start + np.arange(batch_size)[rows]) // len(split)
-        return {
-            "inputs": np.asarray(split.read(indices)),
-            "targets": split.targets[indices],
-            "mask": mask,
-            "index": indices.astype(np.int32),
-            "epoch": epochs.astype(np.int32),
-        }
+        positions = (number * batch_size + np.arange(batch_size))[rows]
+        indices = order.indices(number * batch_size, (number + 1) * batch_size)[rows]
+        return _batch(split, np.asarray(split.read(indices)), indices, positions)
 
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(read, start + ahead) for ahead in range(PREFETCH)]
@@ -97,6 +100,47 @@ def train_batches(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _decoded(
+    split: Split, decode: Decode, order: Order, batch_size: int, *, start: int, rows: slice, num_threads: int
+) -> Generator[Batch]:
+    """Gives those rows of the batches from number `start` on, without end, decoded in parallel by Grain."""
+    import grain
+
+    places = np.arange(batch_size)[rows]
+    parts = np.array_split(places, -(-len(places) // PART_SIZE))
+
+    def read(number: int) -> Batch:
+        batch, part = divmod(number, len(parts))
+        positions = batch * batch_size + parts[part]
+        indices = order.indices(batch * batch_size, (batch + 1) * batch_size)[parts[part]]
+        rngs = (
+            np.random.default_rng((order.seed, p // len(split), i)) for p, i in zip(positions, indices, strict=True)
+        )
+        inputs = np.stack([decode(int(index), rng) for index, rng in zip(indices, rngs, strict=True)])
+        return _batch(split, inputs, indices, positions)
+
+    numbers = grain.MapDataset.range(start * len(parts), sys.maxsize)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(PREFETCH * len(parts), num_threads))
+    joined = numbers.map(read).to_iter_dataset(options).batch(len(parts), batch_fn=_joined)
+    with contextlib.closing(iter(joined)) as batches:
+        yield from batches
+
+
+def _batch(split: Split, inputs: np.ndarray, indices: np.ndarray, positions: np.ndarray) -> Batch:
+    """Makes the training batch of inputs, which are those indices of a split and stand at those positions."""
+    return {
+        "inputs": inputs,
+        "targets": split.targets[indices],
+        "mask": np.ones(len(indices), np.float32),
+        "index": indices.astype(np.int32),
+        "epoch": (positions // len(split)).astype(np.int32),
+    }
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def eval_batches(split: Split, batch_size: int, *, rows: slice = slice(None)) -> Iterator[Batch]:

@@ -38,7 +38,11 @@ TICK = 0.005  # seconds between two looks
 PAUSE = 0.05  # seconds, at most, from seeing a phase to the kill, so that it is not always the phase's first moment
 
 
-TIMED = {"['report']['sums']['seconds']", "['report']['digest']"}  # of a checkpoint: no two runs have the same
+TIMED = {  # of a checkpoint: no two runs have the same
+    "['report']['sums']['seconds']",
+    "['report']['sums']['waiting']",
+    "['report']['digest']",
+}
 
 
 class Failure(Exception):
@@ -156,7 +160,10 @@ class Watched:
 def difference(one: Path, other: Path) -> str | None:
     """Says in one line what differs first between two workdirs, times left out; None where all is equal."""
     rows = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in logs.read_rows(each / "metrics.jsonl")]
+        [
+            {k: v for k, v in row.items() if k not in ("seconds", "waiting")}
+            for row in logs.read_rows(each / "metrics.jsonl")
+        ]
         for each in (one, other)
     ]
     for index, (left, right) in enumerate(itertools.zip_longest(*rows), start=1):

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,13 @@ from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config
 from jaxvision.evaluate import evaluate, run_split
-from jaxvision.interfaces import Dataset, Preprocessing, TrainState
+from jaxvision.interfaces import Batch, Dataset, Preprocessing, TrainState
 from jaxvision.interrupts import Interrupted, Stopped, signals
 from jaxvision.job import Job, check_specs, make_optimizer, prepare
 
-Sums = dict[str, float]  # of each value over the steps since the last report, their "count", and "seconds"
+Sums = dict[
+    str, float
+]  # of each value over the steps since the last report, their "count", "seconds", and of these "waiting"
 PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
 
 
@@ -60,7 +62,7 @@ def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: li
     """
     config, number = job.run.config, int(state.step)
     place = {"step": number, "epoch": number * config.step_size / len(job.data.train)}
-    counts = {name: sums.get(name, 0.0) for name in ("count", "num_skipped", "seconds")}
+    counts = {name: sums.get(name, 0.0) for name in ("count", "num_skipped", "seconds", "waiting")}
     if not counts["count"]:
         raise FloatingPointError(
             f"all {counts['num_skipped']:.0f} steps up to step {number} were skipped, as their loss or gradient is not "
@@ -70,7 +72,8 @@ def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: li
     if counts["num_skipped"]:
         train["num_skipped"] = counts["num_skipped"]
     rate = float(job.schedule(number - 1))
-    rows = [{**place, "split": "train", **train, "learning_rate": rate, "seconds": counts["seconds"]}]
+    times = {"seconds": counts["seconds"], "waiting": counts["waiting"] / counts["seconds"]}
+    rows = [{**place, "split": "train", **train, "learning_rate": rate, **times}]
     values = {}
     if job.data.validation is not None:
         params, model_state = state.ema or (state.params, state.model_state)
@@ -112,14 +115,23 @@ def _add(sums: Sums, number: int, means: dict[str, Any], log: logs.Log, on_nonfi
 
 
 class _Clock:
-    """Counts the seconds since it was last asked into the sums."""
+    """Counts the seconds since it was last asked into the sums, and those of them that were spent on input."""
 
     def __init__(self) -> None:
-        self._began = time.perf_counter()
+        self._began, self._waiting = time.perf_counter(), 0.0
+
+    def next(self, batches: Iterator[Batch]) -> Batch:
+        """Waits for the next batch."""
+        began = time.perf_counter()
+        batch = next(batches)
+        self._waiting += time.perf_counter() - began
+        return batch
 
     def added(self, sums: Sums) -> Sums:
-        began, self._began = self._began, time.perf_counter()
-        return {**sums, "seconds": sums.get("seconds", 0.0) + self._began - began}
+        now = time.perf_counter()
+        counted = {"seconds": now - self._began, "waiting": self._waiting}
+        self._began, self._waiting = now, 0.0
+        return {**sums, **{name: sums.get(name, 0.0) + each for name, each in counted.items()}}
 
     def skip(self) -> None:
         """Leaves out what has passed since."""
@@ -147,7 +159,7 @@ def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: 
     clock, pending, votes = _Clock(), None, 0
     for number in range(first, job.num_steps + 1):
         profiler.before_step(number - first)
-        state, means, vote = job.train_step(state, next(batches), received[0] if received else 0)
+        state, means, vote = job.train_step(state, clock.next(batches), received[0] if received else 0)
         if pending is not None:  # the step before: waiting for it bounds how far dispatch runs ahead
             sums, votes = _add(sums, number - 1, pending[0], log, config.on_nonfinite), pending[1]
         pending = means, vote

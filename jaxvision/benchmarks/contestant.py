@@ -12,35 +12,42 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 
-from jaxvision.benchmarks.works import Work
+def speaking() -> Callable[[Any], None]:
+    """Gives the function that answers; what libraries print is no answer from now on."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return lambda value: print(json.dumps(value), file=answers)
+
+
+def versions(libraries: Sequence[str]) -> dict[str, str]:
+    """The first answer of each contestant, when it is ready."""
+    return {name: importlib.metadata.version(name) for name in libraries}
 
 
 def _answered(contestant: Any, request: dict[str, Any]) -> Any:
-    if request["do"] == "loss":
+    do = request.pop("do")
+    if do == "loss":
         return contestant.loss()
-    if request["do"] == "memory":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if do == "outputs":
+        return contestant.outputs().tolist()
+    if do == "memory":
+        return contestant.device_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     begun = time.perf_counter()
-    getattr(contestant, request["do"])(request["num_steps"])
+    getattr(contestant, do)(**request)
     return time.perf_counter() - begun
 
 
 def main(module: str, options: str) -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
-    given = json.loads(options)
-    with np.load(given.pop("weights")) as file:
-        tensors = dict(file)
+    answer = speaking()
     peer = importlib.import_module(f"jaxvision.benchmarks.{module}")
-    contestant = peer.Contestant(Work(*given.pop("work")), tensors, **given)
-    versions = {name: importlib.metadata.version(name) for name in peer.LIBRARIES}
-    print(json.dumps(versions), file=answers)
+    contestant = peer.Contestant(**json.loads(options))
+    answer(versions(peer.LIBRARIES))
     for line in sys.stdin:
-        print(json.dumps(_answered(contestant, json.loads(line))), file=answers)
+        answer(_answered(contestant, json.loads(line)))
 
 
 if __name__ == "__main__":

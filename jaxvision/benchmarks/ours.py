@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import parallel, registry, step, weights
-from jaxvision.benchmarks.works import LEARNING_RATE, Work, batch
+from jaxvision import parallel, registry, step
+from jaxvision.benchmarks.works import EPSILON, LEARNING_RATE, Work, batch, read_weights
 from jaxvision.interfaces import Preprocessing
+from jaxvision.weights import fit, tensors_of
 
 LIBRARIES = ("jax", "flax")
-VARIANTS = ("",)
 
 
 def _built(work: Work, precision: str):
@@ -27,19 +29,19 @@ def write_weights(work: Work, file: Path) -> None:
     """Writes the network's first parameters and statistics, by our paths, for all contestants to begin with."""
     inputs = np.zeros((1, *work.input_size), np.float32)
     params, state = parallel.compile_init(_built(work, "f32").init)(jax.random.key(0), inputs)
-    np.savez(file, **weights.tensors_of(params, state))
+    np.savez(file, **tensors_of(params, state))
 
 
 class Contestant:
     """The compiled training step and evaluation of the launcher."""
 
-    def __init__(self, work: Work, tensors: dict[str, np.ndarray], *, precision: str, variant: str) -> None:
-        del variant
+    def __init__(self, work: Sequence[Any], weights: str, *, precision: str) -> None:
+        work = Work(*work)
         model = _built(work, precision)
         inputs, targets = batch(work)
         shapes = jax.eval_shape(model.init, jax.random.key(0), inputs[:1])
-        start = weights.fit(tensors, shapes[0], shapes[1], {})
-        optimizer = registry.optimizers.build("adam", learning_rate=LEARNING_RATE)
+        start = fit(read_weights(weights), shapes[0], shapes[1], {})
+        optimizer = registry.optimizers.build("adam", learning_rate=LEARNING_RATE, eps=EPSILON)
         task = registry.tasks.build("multiclass", num_classes=work.num_classes)
         state = step.init_state(model, optimizer, jnp.asarray(inputs[:1]), seed=0, start=(start.params, start.state))
         mesh = parallel.make_mesh("data=1")
@@ -54,12 +56,25 @@ class Contestant:
         self._state, means, _ = self._step(self._state, self._batch)
         return float(means["loss"])
 
+    def outputs(self) -> np.ndarray:
+        return np.asarray(self._answered(), np.float32)
+
     def train(self, num_steps: int) -> None:
+        before = None
         for _ in range(num_steps):
             self._state, means, _ = self._step(self._state, self._batch)
-            jax.block_until_ready(means)
+            jax.block_until_ready(before)  # the step before, as the launcher's loop does
+            before = means
+        jax.block_until_ready(self._state)
 
     def answer(self, num_steps: int) -> None:
+        before = None
         for _ in range(num_steps):
-            outputs = self._answer(self._state.params, self._state.model_state, self._batch["inputs"])
-            jax.block_until_ready(outputs)
+            before, _ = self._answered(), jax.block_until_ready(before)
+        jax.block_until_ready(before)
+
+    def _answered(self) -> jax.Array:
+        return self._answer(self._state.params, self._state.model_state, self._batch["inputs"])
+
+    def device_memory(self) -> int | None:
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

@@ -1,112 +1,104 @@
-"""Contestants, each in a process of its own, take turns at the same work: medians, spreads and ratios."""
+"""Contestants, each in a process of its own, take turns at the same work: images/s in each round."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from jaxvision.benchmarks.entrant import Entrant, absent, entered
 from jaxvision.benchmarks.works import Work
 
-PEERS = {  # name: module, variant
-    "ours": ("ours", ""),
-    "PyTorch": ("peer_torch", "plain"),
-    "PyTorch channels_last": ("peer_torch", "channels_last"),
-    "PyTorch compile": ("peer_torch", "compile"),
-    "Keras on JAX": ("peer_keras", ""),
+CONTESTANTS = {  # name: module, and what else than the work it is told
+    "ours": ("ours", {}),
+    "PyTorch": ("peer_torch", {"variant": "plain"}),
+    "PyTorch channels_last": ("peer_torch", {"variant": "channels_last"}),
+    "PyTorch compile": ("peer_torch", {"variant": "compile"}),
+    "Keras on JAX": ("peer_keras", {}),
 }
+KINDS = ("train", "answer")
+TOLERANCES = {"f32": 1e-4, "bf16": 3e-2}  # of losses and outputs of the same weights, in parts of the largest of ours
+NUM_WARMING = 3  # steps before those that count
 
 
-class Entrant:
-    """A contestant's process. `failed` says in a line why it is out, where it is."""
+class Raced(NamedTuple):
+    """What contestants reached, by name: images/s in each round, by kind of work, and bytes of memory at most.
 
-    def __init__(self, name: str, work: Work, weights: Path, precision: str) -> None:
-        module, variant = PEERS[name]
-        options = {"work": list(work), "weights": str(weights), "precision": precision, "variant": variant}
-        command = [sys.executable, "-m", "jaxvision.benchmarks.contestant", module, json.dumps(options)]
-        self.name, self.failed = name, ""
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
-        )
-        self.versions = self._read() or {}
+    `failed` says of those that are out why, in a line.
+    """
 
-    def ask(self, do: str, **options: Any) -> Any:
-        """Asks for "loss", "memory" in bytes, or "train" or "answer" for num_steps in seconds; None where it failed."""
-        if self.failed:
-            return None
-        assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # what ended it is told by the reader
-            print(json.dumps({"do": do, **options}), file=self._process.stdin, flush=True)
-        return self._read()
-
-    def _read(self) -> Any:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self._errors.seek(0)
-        told = [line for line in self._errors.read().splitlines() if line.strip()]
-        self.failed = told[-1][:200] if told else f"ended with status {self._process.wait()}"
-        return None
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._errors.close()
-
-
-class Result(NamedTuple):
-    """Images/s of a contestant in each round, bytes of memory at most, and why it is out, if it is."""
-
-    name: str
-    rates: list[float]
-    memory: float | None
-    failed: str = ""
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rates)
+    rates: dict[str, dict[str, list[float]]]
+    memory: dict[str, float]
+    failed: dict[str, str]
+    versions: dict[str, str]
 
 
 def race(
-    work: Work, names: Sequence[str], *, do: str, precision: str, num_rounds: int, seconds: float, weights: Path
-) -> tuple[list[Result], dict[str, str]]:
-    """Lets contestants take turns: each round, each of them works for about so many seconds. Gives versions too.
+    work: Work,
+    names: Sequence[str],
+    *,
+    kinds: Sequence[str],
+    weights: Path,
+    precision: str,
+    num_rounds: int,
+    seconds: float,
+    tolerance: float | None = None,
+) -> Raced:
+    """Lets contestants take turns: each round, each of them works for about so many seconds, first at one kind of work.
 
-    Raises RuntimeError where they do not compute the same loss from the same weights.
+    Raises ValueError where they do not compute the same from the same weights.
     """
-    entrants = [Entrant(name, work, weights, precision) for name in names]
-    try:
-        losses = {each.name: each.ask("loss") for each in entrants}
-        _check(losses, tolerance=1e-4 if precision == "f32" else 3e-2)
-        counts = {}
-        for each in entrants:
-            each.ask(do, num_steps=1)  # compiles
-            took = each.ask(do, num_steps=2)
-            counts[each.name] = max(1, round(seconds / (took / 2))) if took else 1
-        rates: dict[str, list[float]] = {each.name: [] for each in entrants}
-        for _ in range(num_rounds):
-            for each in entrants:
-                took = each.ask(do, num_steps=counts[each.name])
-                if took:
-                    rates[each.name].append(counts[each.name] * work.batch_size / took)
-        found = [Result(e.name, rates[e.name], e.ask("memory"), e.failed) for e in entrants]
-        versions = {name: version for each in entrants for name, version in each.versions.items()}
-        return found, versions
-    finally:
-        for each in entrants:
-            each.close()
+    failed = {name: absent(name) for name in names if absent(name)}
+    told = {"work": list(work), "weights": str(weights), "precision": precision}
+    words = {
+        name: ["jaxvision.benchmarks.contestant", CONTESTANTS[name][0], json.dumps({**told, **CONTESTANTS[name][1]})]
+        for name in names
+        if name not in failed
+    }
+    with contextlib.ExitStack() as stack:
+        entrants = entered(stack, words)
+        for what in ("outputs", "loss"):
+            check({e.name: e.ask(what) for e in entrants}, what, tolerance=tolerance or TOLERANCES[precision])
+        rates = {do: take_turns(entrants, do, work.batch_size, num_rounds, seconds) for do in kinds}
+        memory = {e.name: e.ask("memory") for e in entrants}
+        failed |= {e.name: e.failed for e in entrants if e.failed}
+        versions = {name: version for e in entrants for name, version in e.versions.items()}
+    return Raced(rates, {name: value for name, value in memory.items() if value}, failed, versions)
 
 
-def _check(losses: dict[str, float | None], *, tolerance: float) -> None:
-    ours = losses["ours"]
-    for name, loss in losses.items():
-        if ours is not None and loss is not None and abs(loss - ours) > tolerance * abs(ours):
-            raise RuntimeError(f"{name} computes the loss {loss} where ours is {ours}: they do not do the same work")
+def take_turns(
+    entrants: Sequence[Entrant], do: str, batch_size: int, num_rounds: int, seconds: float, *, before: str = ""
+) -> dict[str, list[float]]:
+    """Lets contestants take so many steps as last so many seconds, in turn: images/s in each round, by name.
+
+    What `before` names is asked for ahead of each of them, and not counted.
+    """
+    counts = {}
+    for each in entrants:
+        each.ask(do, num_steps=1)  # compiles
+        took = each.ask(do, num_steps=NUM_WARMING - 1)
+        counts[each.name] = max(1, round(seconds / (took / (NUM_WARMING - 1)))) if took else 1
+    rates: dict[str, list[float]] = {each.name: [] for each in entrants}
+    for _ in range(num_rounds):
+        for each in entrants:
+            if before:
+                each.ask(before)
+            took = each.ask(do, num_steps=counts[each.name])
+            if took:
+                rates[each.name].append(counts[each.name] * batch_size / took)
+    return rates
+
+
+def check(found: dict[str, Any], what: str, *, tolerance: float) -> None:
+    """Raises ValueError where a contestant's numbers are not ours; None stands for those of one that is out."""
+    if found.get("ours") is None:
+        return
+    ours = np.asarray(found["ours"])
+    for name, values in found.items():
+        away = 0.0 if values is None else float(np.abs(np.asarray(values) - ours).max() / np.abs(ours).max())
+        if not away <= tolerance:  # so that what is no number is told as well
+            raise ValueError(f"{name} does not do the same work as ours: its {what} is {away:.1e} of ours away from it")

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-NUM_STEPS, BATCH_SIZE, NUM_EXAMPLES = 200, 128, 12_800
+from jaxvision.benchmarks.entrant import ENVIRONMENT
+
+BATCH_SIZE, NUM_EXAMPLES = 128, 12_800
 WARMING = 20  # steps that are not counted in the rate of the loop
 
 
@@ -22,27 +24,29 @@ class Start(NamedTuple):
     rate: float
 
 
-def ours(caches: Path) -> Start:
+def ours(caches: Path, *, num_steps: int) -> Start:
     """Launches the introductory network on random images. What it keeps between runs is kept in a folder given."""
     with tempfile.TemporaryDirectory() as folder:
         dataset = f"synthetic(num_examples={NUM_EXAMPLES * 5 // 4}, test_fraction=0.2)"
-        flags = ["--model=cnn", f"--dataset={dataset}", f"--steps={NUM_STEPS}", f"--batch_size={BATCH_SIZE}"]
-        flags += [f"--eval_every={NUM_STEPS}", "--validation_fraction=0.0", f"--workdir={folder}/run"]
-        return _timed(["jaxvision.benchmarks.start_ours", *flags], {"JAXVISION_CACHE": str(caches)})
+        flags = ["--model=cnn", f"--dataset={dataset}", f"--steps={num_steps}", f"--batch_size={BATCH_SIZE}"]
+        flags += [f"--eval_every={num_steps}", "--validation_fraction=0.0", f"--workdir={folder}/run"]
+        return _timed(["jaxvision.benchmarks.start_ours", *flags], num_steps, {"JAXVISION_CACHE": str(caches)})
 
 
-def torch() -> Start:
+def torch(*, num_steps: int) -> Start:
     """Runs the script in PyTorch."""
-    return _timed(["jaxvision.benchmarks.start_torch", *map(str, (NUM_STEPS, BATCH_SIZE, NUM_EXAMPLES))], {})
+    sizes = map(str, (num_steps, BATCH_SIZE, NUM_EXAMPLES))
+    return _timed(["jaxvision.benchmarks.start_torch", *sizes], num_steps, {})
 
 
-def _timed(words: list[str], environment: dict[str, str]) -> Start:
-    begun = time.time()
+def _timed(words: list[str], num_steps: int, environment: dict[str, str]) -> Start:
+    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}  # cold is cold
+    command, begun = [sys.executable, "-m", *words], time.time()
     done = subprocess.run(
-        [sys.executable, "-m", *words], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        command, env={**kept, **ENVIRONMENT, **environment}, capture_output=True, text=True, check=False
     )
-    times = [float(line) for line in done.stdout.splitlines()]
-    if done.returncode or len(times) != NUM_STEPS:
-        raise RuntimeError(f"{words[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
-    rate = (NUM_STEPS - WARMING) * BATCH_SIZE / (times[-1] - times[WARMING - 1])
+    times = [float(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
+    if len(times) != num_steps:
+        raise ValueError(f"{words[0]} failed: {(done.stderr.strip().splitlines() or [done.returncode])[-1]}")
+    rate = (num_steps - WARMING) * BATCH_SIZE / (times[-1] - times[WARMING - 1])
     return Start(times[0] - begun, times[-1] - begun, rate)

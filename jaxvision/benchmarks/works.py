@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-LEARNING_RATE = 1e-3  # of Adam, which all contestants use, with its usual values
+LEARNING_RATE, EPSILON = 1e-3, 1e-8  # of Adam, which all contestants use; Keras' own epsilon is 1e-7
+SIDE, SHARES = 128, (0.08, 1.0)  # in pixels, of the images that are but read; of their area that is kept
 
 
 class Work(NamedTuple):
@@ -32,7 +33,11 @@ class Contestant(Protocol):
     """
 
     def loss(self) -> float:
-        """The mean loss of the batch in training mode, before any step."""
+        """The mean loss of the batch in training mode, where the parameters stand; it may take a step."""
+        ...
+
+    def outputs(self) -> np.ndarray:
+        """The outputs of the batch [B, num_classes] in evaluation mode."""
         ...
 
     def train(self, num_steps: int) -> None:
@@ -42,6 +47,16 @@ class Contestant(Protocol):
     def answer(self, num_steps: int) -> None:
         """Computes the outputs of the batch in evaluation mode, so many times."""
         ...
+
+    def device_memory(self) -> int | None:
+        """The most bytes of the accelerator's memory that were in use; None where the processor computes."""
+        ...
+
+
+def read_weights(file: str) -> dict[str, np.ndarray]:
+    """Reads the tensors, under our paths, that all contestants begin with."""
+    with np.load(file) as tensors:
+        return dict(tensors)
 
 
 def batch(work: Work) -> tuple[np.ndarray, np.ndarray]:

@@ -57,7 +57,12 @@ def resized(dataset: Dataset, wanted: Preprocessing) -> Dataset:
     def of(split: Split | None) -> Split | None:
         if split is None:
             return None
-        return replace(split, read=lambda chosen: np.stack([from_array(i, shape) for i in split.read(chosen)]))
+        decode = split.decode
+        return replace(
+            split,
+            read=lambda chosen: np.stack([from_array(i, shape) for i in split.read(chosen)]),
+            decode=None if decode is None else lambda index, rng: from_array(decode(index, rng), shape),
+        )
 
     train = of(dataset.train)
     assert train is not None

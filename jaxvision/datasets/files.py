@@ -1,47 +1,93 @@
-"""Image files with their targets -> a split: decoded once, kept in the cache; what several datasets share."""
+"""Image files with their targets -> a split: decoded once into the cache, or anew at each use; what datasets share."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision.datasets.cache import cached
-from jaxvision.images import UnreadableImages, read_images
-from jaxvision.interfaces import Preprocessing, Split
+from jaxvision.images import UnreadableImages, random_part, read_image, read_images
+from jaxvision.interfaces import Decode, Preprocessing, Split
 
 
-def _decode(files: list[Path], preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Gives the images [N, H, W, C], which of them could be read, and why the others could not."""
-    shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
+def _stamps(files: Sequence[Path]) -> str:
+    """Says which files they are, and in which state."""
     stats = [p.stat() for p in files]
-    key = "\n".join([str(shape), *(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(files, stats, strict=True))])
+    return "\n".join(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(files, stats, strict=True))
+
+
+def _read_all(
+    files: Sequence[Path], preprocessing: Preprocessing, *, doing: str, keep: Callable[[int, np.ndarray], None]
+) -> np.ndarray:
+    """Decodes all files and hands each with its index to `keep`; says of each why it could not be read, or ""."""
+    from tqdm import tqdm
+
+    errors = np.zeros(len(files), object)
+    with tqdm(total=len(files), desc=doing, unit="img", disable=not sys.stderr.isatty()) as bar:
+        for chunk, results in read_images(files, preprocessing, advance=bar.update):
+            for index, result in enumerate(results, chunk.start):
+                if isinstance(result, OSError):  # not the file's own fault, so nothing to remember of it
+                    raise result
+                if isinstance(result, Exception):
+                    errors[index] = str(result)
+                else:
+                    keep(index, result)
+    return np.array([e or "" for e in errors], np.str_)
+
+
+def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the images [N, H, W, C], and of each why it could not be read, or ""."""
+    shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
 
     def make(folder: Path) -> None:
-        from tqdm import tqdm
-
         size = (len(files), *preprocessing.size, preprocessing.channels)
         images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
-        errors = np.zeros(len(files), object)
-        with tqdm(total=size[0], desc=f"decoding {name}", unit="img", disable=not sys.stderr.isatty()) as bar:
-            for chunk, results in read_images(files, preprocessing, advance=bar.update):
-                for index, result in enumerate(results, chunk.start):
-                    if isinstance(result, OSError):  # not the file's own fault, so nothing to remember of it
-                        raise result
-                    if isinstance(result, Exception):
-                        errors[index] = str(result)
-                    else:
-                        images[index] = result
+        errors = _read_all(files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__)
         images.flush()
-        np.save(folder / "errors.npy", np.array([e or "" for e in errors], np.str_))
+        np.save(folder / "errors.npy", errors)
 
-    arrays = cached("folder", key, make)
-    good = arrays["errors"] == ""
-    return arrays["images"], good, [str(e) for e in arrays["errors"][~good]]
+    arrays = cached("folder", f"{shape}\n{_stamps(files)}", make)
+    return arrays["images"], arrays["errors"]
+
+
+def _checked(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> np.ndarray:
+    """Says of each file why it cannot be read, or "", so that none is found out in the middle of training."""
+
+    def make(folder: Path) -> None:
+        errors = _read_all(files, preprocessing, doing=f"checking {name}", keep=lambda index, image: None)
+        np.save(folder / "errors.npy", errors)
+
+    return cached("checked", _stamps(files), make)["errors"]
+
+
+def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.ndarray) -> np.ndarray:
+    """Decodes the chosen files. Raises what one of them raises."""
+    images = np.empty((len(chosen), *preprocessing.size, preprocessing.channels), np.uint8)
+    for chunk, results in read_images([files[int(i)] for i in chosen], preprocessing):
+        for index, result in enumerate(results, chunk.start):
+            if isinstance(result, Exception):
+                raise result
+            images[index] = result
+    return images
+
+
+def _make_decode(
+    files: Sequence[Path], preprocessing: Preprocessing, random_crop: tuple[float, float] | None
+) -> Decode:
+    """Makes what decodes one file; with a generator, a random part of it where random_crop says how large."""
+
+    def decode(index: int, rng: np.random.Generator | None) -> np.ndarray:
+        if rng is None or random_crop is None:
+            return read_image(files[index], preprocessing)
+        return read_image(files[index], preprocessing, part=functools.partial(random_part, share=random_crop, rng=rng))
+
+    return decode
 
 
 def read_files(
@@ -52,13 +98,25 @@ def read_files(
     name: str,
     on_bad_image: str,
     groups: np.ndarray | None = None,
+    stream: bool = False,
+    random_crop: tuple[float, float] | None = None,
 ) -> Split:
-    """Reads files into the split of a name. Raises ValueError for one that is unreadable, or warns and skips it."""
-    images, good, errors = _decode(list(files), preprocessing, name)
+    """Reads files into the split of a name. Raises ValueError for one that is unreadable, or warns and skips it.
+
+    With `stream` they are decoded at each use, and but checked now. With `random_crop`, training decodes them at each
+    use and takes parts of them, of a share of the area between the two.
+    """
+    if stream:
+        found, read = _checked(files, preprocessing, name), functools.partial(_read_anew, files, preprocessing)
+    else:
+        images, found = _decoded(files, preprocessing, name)
+        read = images.__getitem__
+    errors = [str(each) for each in found[found != ""]]
     if errors and on_bad_image == "error":
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise ValueError(f"{errors[0]}{more}; mend or remove it, or --on_bad_image=skip")
     if errors:
         warnings.warn(UnreadableImages(name, errors), stacklevel=2)
-    split = Split(lambda chosen: images[chosen], targets, [str(file) for file in files], groups)
-    return split.take(np.flatnonzero(good)) if errors else split
+    decode = _make_decode(files, preprocessing, random_crop) if stream or random_crop else None
+    split = Split(read, targets, [str(file) for file in files], groups, decode=decode)
+    return split.take(np.flatnonzero(found == "")) if errors else split

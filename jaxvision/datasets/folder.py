@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from jaxvision.interfaces import Dataset, Interpolation, Preprocessing
 TRAIN = ("train", "training", "train_set", "training_set")
 VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
 HELD_OUT = (*VALIDATION, "test", "testing", "test_set", "holdout", "eval")
+MAX_CACHED = 8 * 2**30  # bytes of decoded images; more are streamed where nothing else is said
 
 
 def _folders(path: Path) -> list[Path]:
@@ -70,6 +72,19 @@ def list_files(path: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
     return files, np.array(targets, np.int32)
 
 
+def _check_crop(random_crop: tuple[float, float] | None, stream: bool | None) -> None:
+    """Raises ValueError for a share of the area that cannot be, and where no part can be cut."""
+    if random_crop is not None and not 0 < random_crop[0] <= random_crop[1] <= 1:
+        raise ValueError(
+            f"random_crop={random_crop}; wanted the least and the largest share of a picture's area, as (0.08, 1.0)"
+        )
+    if random_crop is not None and stream is False:
+        raise ValueError(
+            f"random_crop={random_crop} is cut from the files anew at each use, and stream=False decodes them once; "
+            "leave one of them out"
+        )
+
+
 @register("folder")
 def folder(
     *,
@@ -78,6 +93,8 @@ def folder(
     channels: int = 3,
     crop: float | Literal["squash"] | None = None,
     interpolation: Interpolation | None = None,
+    random_crop: tuple[float, float] | None = None,
+    stream: bool | None = None,
     per_class: int | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -88,19 +105,35 @@ def folder(
 
     image_size is the side in pixels, or (height, width); crop is the share of the largest centred rectangle that is
     kept, "squash" keeps all of the picture. By default both are those of the weights that training begins with, or else
-    64 and 1.0, bilinear. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
+    64 and 1.0, bilinear. random_crop=(0.08, 1.0) trains on random parts of the pictures, cut anew at each use and then
+    resized: shares of the area between the two, aspect ratios from 3/4 to 4/3. stream=True decodes images at each use,
+    False once into the cache; by default they are streamed where they take more than 8 GiB, and those that random_crop
+    cuts always. One held-out folder, whatever its name, is test; without one, test_fraction is cut off.
     per_class keeps so many training images of each class, drawn by split_seed, of which the run may cut validation off;
     by default all.
     """
+    _check_crop(random_crop, stream)
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {path!r}; name the one that holds the classes: folder(path='…')")
     shape = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
     folders = split_folders(root)
     classes = list_classes(folders["train"])
+    listed = {name: list_files(place, classes) for name, place in folders.items()}
+    if stream is None:
+        num_decoded = sum(len(files) for name, (files, _) in listed.items() if not (random_crop and name == "train"))
+        stream = num_decoded * math.prod(shape.size) * shape.channels > MAX_CACHED
     splits = {
-        name: read_files(*list_files(place, classes), shape, name=name, on_bad_image=on_bad_image)
-        for name, place in folders.items()
+        name: read_files(
+            files,
+            targets,
+            shape,
+            name=name,
+            on_bad_image=on_bad_image,
+            stream=stream or (random_crop is not None and name == "train"),
+            random_crop=None if name == "test" else random_crop,  # a fold may train on validation
+        )
+        for name, (files, targets) in listed.items()
     }
     empty = [name for index, name in enumerate(classes) if not (splits["train"].targets == index).any()]
     if empty:

@@ -1,0 +1,29 @@
+"""`jaxvision launch`, which stops after each epoch until it is asked for the next."""
+
+from __future__ import annotations
+
+import sys
+
+from jaxvision.benchmarks.contestant import speaking, versions
+
+
+def main() -> int:
+    answer = speaking()
+    from jaxvision import cli, logs
+
+    report = logs.Log.report
+
+    def reporting(self, *rows, num_images):
+        report(self, *rows, num_images=num_images)
+        answer({"images": num_images, "seconds": rows[0]["seconds"], "waiting": rows[0]["waiting"]})
+        if not sys.stdin.readline():
+            raise SystemExit(0)
+
+    logs.Log.report = reporting
+    answer(versions(("jax", "flax")))
+    sys.stdin.readline()
+    return cli.run("launch", sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
