@@ -15,6 +15,7 @@ Tree = Any  # a nest of dicts, tuples and arrays
 # "index", the example's place in the split, and "epoch", how often it has been seen before.
 Batch = dict[str, Any]
 Augment = Callable[[Array, Batch], Batch]  # (key, batch) -> batch; inputs are float32 in 0..1
+Decode = Callable[[int, np.random.Generator | None], np.ndarray]
 Kind = Literal["classes", "tags", "numbers"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
@@ -54,15 +55,12 @@ class Preprocessing:
         return replace(self, mean=mean, std=std)
 
 
-Decode = Callable[[int, np.random.Generator | None], np.ndarray]
-
-
 @dataclass(frozen=True)
 class Split:
     """One part of a dataset. `read(indices)` gives inputs: images [n, H, W, C], uint8 or float32 in 0..1, or rows.
 
-    `decode(index, rng)` gives one input [H, W, C] anew, of which training streams; with a generator, it may be a random
-    part of the picture. None where inputs are at hand.
+    `decode(index, rng)` makes one input [H, W, C] anew, as training takes it; with a generator, it may be a random part
+    of the picture. None where inputs are at hand.
     `targets` is int [N], the class of each example; or float32 [N, T], 1 for each tag that it has; or float32 [N],
     numbers. `names` says where each input comes from (a file, an id); empty when they have no names of their own.
     Examples of one of the `groups` (int [N]) are never parted. In an `ordered` split the later ones are held out.

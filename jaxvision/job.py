@@ -192,7 +192,7 @@ def _transferring(
 def _held(run: runs.Run, images: Split, inputs: jax.ShapeDtypeStruct) -> jax.Array | None:
     """Puts all inputs of a split on the devices where they are to stay there."""
     size = len(images) * inputs.dtype.itemsize * int(np.prod(inputs.shape[1:]))
-    if runs.device_axis(run.config) or not parallel.fits(size, run.mesh):
+    if images.decode is not None or runs.device_axis(run.config) or not parallel.fits(size, run.mesh):
         return None
     return parallel.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxvision.interfaces import Batch, Decode, Split
 
 PREFETCH = 2  # batches
-PART_SIZE = 8  # examples that are decoded one after the other: Grain's own work for each thing it reads is felt
+PART_SIZE = 8  # examples that are decoded one after the other, beside which Grain's own work is small
 
 
 class Order:
@@ -84,6 +84,7 @@ def train_batches(
     if split.decode is not None:
         options = {"start": start, "rows": rows, "num_threads": num_threads or os.cpu_count() or 1}
         yield from _decoded(split, split.decode, order, batch_size, **options)
+        return
 
     def read(number: int) -> Batch:
         positions = (number * batch_size + np.arange(batch_size))[rows]

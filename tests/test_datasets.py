@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxvision import registry
-from jaxvision.datasets import cache
+from jaxvision.datasets import cache, files, folder
 from jaxvision.datasets.arrays import from_arrays
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.interfaces import Split
@@ -160,10 +160,65 @@ def test_unreadable_images_are_named_or_skipped(photos):
         assert everything(split)[0].mean() == pytest.approx(first, abs=25)
 
 
+def test_a_streamed_folder_is_the_cached_one(photos):
+    spec = f"folder(path='{photos}', image_size=(8, 10), per_class=9"
+    cached, streamed = build(f"{spec})"), build(f"{spec}, stream=True)")
+    cropped = build(f"{spec}, random_crop=(0.1, 0.5))")
+    check_dataset(f"{spec}, random_crop=(0.1, 0.5))", split_seed=0, on_bad_image="error")
+    assert cached.train.decode is None and everything(streamed.train).shape == (18, 8, 10, 3)
+    for name in ("train", "test"):
+        for other in (streamed, cropped):
+            split, ours = getattr(cached, name), getattr(other, name)
+            assert [*split.names] == [*ours.names]
+            np.testing.assert_array_equal(everything(split), everything(ours))
+            np.testing.assert_array_equal(everything(split)[5], ours.decode(5, None))
+    np.testing.assert_array_equal(everything(cached.train)[3], streamed.train.decode(3, np.random.default_rng(0)))
+    parts = [cropped.train.decode(3, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(parts[0], parts[1])
+    assert parts[0].shape == (8, 10, 3) and not np.array_equal(parts[0], parts[2])
+
+
+def test_what_is_streamed_where_nothing_is_said(photos, tmp_path, monkeypatch):
+    root = moved(photos, tmp_path, "train", "val", "test")
+
+    def streamed(arguments):
+        dataset = build(f"folder(path='{root}', image_size=8{arguments})")
+        return [split.decode is not None for split in (dataset.train, dataset.validation, dataset.test)]
+
+    assert streamed("") == [False, False, False]
+    assert streamed(", random_crop=(0.5, 1.0)") == [True, True, False]  # a fold may train on validation
+    monkeypatch.setattr(folder, "MAX_CACHED", 30 * 8 * 8 * 3 - 1)
+    assert streamed("") == [True, True, True]
+    assert streamed(", stream=False") == [False, False, False]
+
+
+def test_streaming_and_cutting_what_cannot_be(photos):
+    for crop in ("(0.5, 0.1)", "(0.0, 1.0)", "(0.5, 1.5)"):
+        with pytest.raises(ValueError, match=r"random_crop=.*; wanted the least and the largest share of .* area"):
+            build(f"folder(path='{photos}', random_crop={crop})")
+    with pytest.raises(ValueError, match=r"random_crop=.* and stream=False decodes them once; leave one of them out"):
+        build(f"folder(path='{photos}', random_crop=(0.1, 1.0), stream=False)")
+
+
+@pytest.mark.parametrize("arguments", ["stream=True", "random_crop=(0.1, 1.0)"])
+def test_bad_images_of_a_streamed_folder_are_told_at_the_start(photos, arguments, monkeypatch):
+    (photos / "dark" / "7.png").write_bytes((photos / "dark" / "7.png").read_bytes()[:200])
+    spec = f"folder(path='{photos}', image_size=8, {arguments})"
+    with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; mend or remove it"):
+        build(spec)
+    monkeypatch.setattr(files, "_read_all", None)  # what was found is remembered
+    with pytest.warns(UserWarning, match=r"train: 1 unreadable images skipped, the first: .*dark/7\.png"):
+        dataset = build(spec, on_bad_image="skip")
+    names = [*dataset.train.names, *dataset.test.names]
+    assert len(names) == 39 and not any(name.endswith("dark/7.png") for name in names)
+    for place, name in enumerate(dataset.train.names):
+        first = np.asarray(Image.open(name).convert("RGB")).mean()
+        assert dataset.train.decode(place, None).mean() == pytest.approx(first, abs=25)
+
+
 def test_a_second_start_reads_the_cache_until_a_file_changes(photos, monkeypatch):
     spec = f"folder(path='{photos}', image_size=8)"
     first = everything(build(spec).train)
-    from jaxvision.datasets import files
 
     def refuse(*arguments, **options):
         raise AssertionError("an image is decoded again")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.images import find_images, from_array, read_image, read_images
+from jaxvision.images import find_images, from_array, random_part, read_image, read_images
 from jaxvision.interfaces import Preprocessing
 
 
@@ -121,3 +121,41 @@ def test_arrays_are_fitted():
     assert from_array(grey, asked((6, 6), 3)).shape == (6, 6, 3)
     assert from_array(colour, asked((6, 8))) is colour
     assert from_array(colour, asked((4, 4), 1)).shape == (4, 4, 1)
+
+
+def test_random_parts_are_shares_of_the_area_that_lie_within_the_picture():
+    rng, shares, aspects = np.random.default_rng(0), [], []
+    for _ in range(500):
+        left, top, right, bottom = random_part(60, 40, share=(0.1, 0.5), rng=rng)
+        assert 0 <= left < right <= 60 and 0 <= top < bottom <= 40
+        shares.append((right - left) * (bottom - top) / 2400)
+        aspects.append((right - left) / (bottom - top))
+    assert 0.1 <= min(shares) < 0.12 and 0.48 < max(shares) <= 0.5
+    assert 3 / 4 - 1e-9 <= min(aspects) < 0.77 and 1.3 < max(aspects) <= 4 / 3 + 1e-9
+    assert abs(np.mean(np.log(aspects))) < 0.02  # as often high as wide
+    assert random_part(1, 1000, share=(1.0, 1.0), rng=rng) == pytest.approx((0, 499.333333, 1, 500.666667))
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_part_of_a_picture_is_of_the_upright_one(name, turned, tmp_path):
+    upright = gradient(640, 480)
+    image = Image.fromarray(np.rot90(upright, 1) if turned else upright)
+    exif = image.getexif()
+    exif[0x0112] = 6 if turned else 1
+    image.save(tmp_path / name, exif=exif, quality=100, subsampling=0)
+    read = read_image(tmp_path / name, asked((24, 32)), part=lambda width, height: (320, 120, 320 + 256, 120 + 192))
+    assert read.shape == (24, 32, 3)
+    expected = upright[120:312, 320:576].reshape(24, 8, 32, 8, 3).mean(axis=(1, 3))  # JPEG is decoded at a quarter
+    np.testing.assert_allclose(read[1:-1, 1:-1, :2], expected[1:-1, 1:-1, :2], atol=1.5)
+    assert (read_image(tmp_path / name, asked((8, 8)), part=lambda width, height: (0, 0, width, height)) != 0).any()
+
+
+def test_a_part_of_a_transparent_or_deep_picture_is_as_the_whole(tmp_path):
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:8, :, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    read = read_image(tmp_path / "half.png", asked((4, 4)), part=lambda width, height: (4, 4, 12, 12))
+    assert (read[0] == 0).all() and (read[3] == 255).all()
+    Image.fromarray(np.full((8, 8), 257 * 40, np.uint16)).save(tmp_path / "deep.png")
+    assert (read_image(tmp_path / "deep.png", asked((2, 2), 1), part=lambda width, height: (1, 1, 5, 5)) == 40).all()

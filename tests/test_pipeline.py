@@ -1,6 +1,8 @@
 """Batches are functions of their number; evaluation covers each example once."""
 
 import itertools
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,3 +86,85 @@ def test_a_failing_reader_raises_in_the_loop():
 
     with pytest.raises(OSError, match="the disk is gone"):
         next(pipeline.train_batches(Split(read, SPLIT.targets), 4, seed=0))
+
+
+def streamed(num_examples=10):
+    """A split whose examples show their index and what their generator draws; some take longer than others."""
+
+    def decode(index, rng):
+        time.sleep(0.002 * (index % 3))
+        return np.array([[[index, 0 if rng is None else rng.integers(256)]]], np.uint8)
+
+    def read(chosen):
+        return np.stack([decode(int(index), None) for index in chosen])
+
+    return Split(read, np.arange(num_examples, dtype=np.int32), decode=decode)
+
+
+def stream(count, *, split=None, batch_size=4, **options):
+    batches = pipeline.train_batches(split or streamed(), batch_size, **{"seed": 3, **options})
+    taken = list(itertools.islice(batches, count))
+    batches.close()
+    return {name: np.stack([batch[name] for batch in taken]) for name in taken[0]}
+
+
+def test_decoding_gives_the_batches_of_reading_by_any_number_of_threads():
+    one, read = stream(10, num_threads=1), stream(10, split=SPLIT)
+    for num_threads in (2, 7, None):
+        many = stream(10, num_threads=num_threads)
+        for name, array in one.items():
+            assert many[name].dtype == array.dtype
+            np.testing.assert_array_equal(many[name], array)
+    for name in ("targets", "index", "epoch", "mask"):
+        assert one[name].dtype == read[name].dtype
+        np.testing.assert_array_equal(one[name], read[name])
+    np.testing.assert_array_equal(one["inputs"][..., 0, 0, 0], one["targets"])
+
+
+def test_each_example_has_a_generator_of_its_seed_epoch_and_index():
+    found = stream(10)
+    for index, epoch, value in zip(
+        *(found[n].ravel() for n in ("index", "epoch")), found["inputs"][..., 1].ravel(), strict=True
+    ):
+        assert value == np.random.default_rng((3, epoch, index)).integers(256)
+    assert len({*found["inputs"][found["index"] == 0][..., 1].ravel().tolist()}) == 4  # one for each epoch
+
+
+def test_a_stream_starts_at_any_batch_without_reading_what_came_before():
+    whole, read = stream(10), []
+    split = streamed()
+    decode = split.decode
+    split = replace(split, decode=lambda index, rng: (read.append(index), decode(index, rng))[1])
+    later = stream(2, split=split, start=7)
+    for name, array in later.items():
+        np.testing.assert_array_equal(array, whole[name][7:9])
+    assert read[0] in later["index"] and len(read) <= 4 * 6  # two batches, and what is read ahead
+
+
+def test_rows_of_hosts_are_together_the_batch():
+    whole = stream(5, split=streamed(40), batch_size=20)
+    hosts = [stream(5, split=streamed(40), batch_size=20, rows=slice(*rows)) for rows in ((0, 9), (9, 20))]
+    for name, array in whole.items():
+        np.testing.assert_array_equal(np.concatenate([host[name] for host in hosts], axis=1), array)
+
+
+def test_a_balanced_stream_is_the_balanced_order():
+    unequal = replace(streamed(), targets=np.array([0] * 8 + [1] * 2, np.int32))
+    np.testing.assert_array_equal(np.bincount(stream(5, split=unequal, balanced=True)["targets"].ravel()), [10, 10])
+
+
+def test_a_failing_decoder_raises_in_the_loop():
+    def decode(index, rng):
+        raise ValueError("cannot read the image")
+
+    batches = pipeline.train_batches(replace(SPLIT, decode=decode), 4, seed=0)
+    with pytest.raises(ValueError, match="cannot read the image"):
+        next(batches)
+
+
+def test_parts_and_unions_of_streamed_splits_decode_their_own():
+    part = streamed().take(np.array([7, 2, 5]))
+    joined = part.joined(Split.of(np.full((2, 1, 1, 2), 9, np.uint8), np.zeros(2, np.int32)))
+    assert [int(part.decode(place, None).ravel()[0]) for place in range(3)] == [7, 2, 5]
+    assert [int(joined.decode(place, None).ravel()[0]) for place in range(5)] == [7, 2, 5, 9, 9]
+    assert SPLIT.take(np.arange(2)).decode is None and SPLIT.joined(SPLIT).decode is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -123,6 +124,76 @@ def test_interrupted_and_resumed_equals_straight(straight, tmp_path, monkeypatch
     assert len(resumed.history) == 2 and resumed.history[-1]["loss"] == straight.history[-1]["loss"]
     whole = jv.train(CONFIG.replace(eval_every=20), workdir=tmp_path / "whole")
     assert rows(resumed.workdir) == rows(whole.workdir)  # the sums of the report under way are saved too
+
+
+@pytest.mark.parametrize("crop", ["", ", random_crop=(0.3, 1.0)"])
+def test_a_streamed_folder_interrupted_and_resumed_equals_straight(photos, tmp_path, monkeypatch, crop):
+    config = CONFIG.replace(dataset=f"folder(path='{photos}', image_size=8, stream=True{crop})", batch_size=12, steps=8)
+    put, calls = jv.train.__globals__["parallel"].put_batch, []
+
+    def interrupting(batch, mesh):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return put(batch, mesh)
+
+    whole = jv.train(config, workdir=tmp_path / "whole")
+    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    with pytest.raises(jv.Interrupted):
+        jv.train(config, workdir=tmp_path / "run")
+    monkeypatch.undo()
+    resumed = jv.train(config, workdir=tmp_path / "run")
+    assert arrays(resumed.workdir) == arrays(whole.workdir) and rows(resumed.workdir) == rows(whole.workdir)
+    assert resumed.test == whole.test
+
+
+def test_a_fold_of_a_streamed_folder_trains(photos, tmp_path):
+    dataset = f"folder(path='{photos}', image_size=8, random_crop=(0.3, 1.0))"
+    config = CONFIG.replace(dataset=dataset, fold="1/2", steps=2, eval_every=1, batch_size=8, model="mlp(hidden=(4,))")
+    result = jv.train(config, workdir=tmp_path / "run", choosing=True)
+    assert np.isfinite(result.history[-1]["loss"])
+
+
+def test_rows_and_the_line_for_people_say_how_long_input_was_waited_for(tmp_path, monkeypatch, capsys):
+    read = pipeline.train_batches
+
+    def slow(*arguments, **options):
+        for batch in read(*arguments, **options):
+            time.sleep(0.1)
+            yield batch
+
+    monkeypatch.setattr("jaxvision.pipeline.train_batches", slow)
+    config = CONFIG.replace(model="mlp(hidden=(4,))", augment="", eval_every=2)
+    run = jv.train(config, workdir=tmp_path / "run")
+    shares = [row["waiting"] for row in run.history if row["split"] == "train"]
+    assert len(shares) == 5 and all(0 < share <= 1 for share in shares) and max(shares) > 0.5
+    assert re.search(r"images/s, \d+% waiting, 0:\d\d left", capsys.readouterr().out)
+    assert not any("waiting" in row for row in run.history if row["split"] != "train")
+
+
+def test_waiting_is_of_all_steps_of_a_report_though_it_was_interrupted(tmp_path, monkeypatch):
+    put, calls = jv.train.__globals__["parallel"].put_batch, []
+
+    def interrupting(batch, mesh):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return put(batch, mesh)
+
+    read = pipeline.train_batches
+
+    def slow(*arguments, **options):
+        for batch in read(*arguments, **options):
+            time.sleep(0.1)
+            yield batch
+
+    monkeypatch.setattr("jaxvision.pipeline.train_batches", slow)
+    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    config = CONFIG.replace(eval_every=6, steps=6, model="mlp(hidden=(4,))")
+    with pytest.raises(jv.Interrupted, match="step 3 of 6"):
+        jv.train(config, workdir=tmp_path / "run")
+    (row, _) = jv.train(config, workdir=tmp_path / "run").history
+    assert 0.6 <= row["waiting"] * row["seconds"] <= row["seconds"]
 
 
 LAUNCH = [
