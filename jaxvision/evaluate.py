@@ -72,6 +72,18 @@ def evaluate(
     data are not those of the run.
     """
     trained, data = opened(workdir, data_dir=data_dir, dataset=dataset, plugins=plugins)
+    return evaluate_on(trained, data, split=split, judge=judge, plugins=plugins)
+
+
+def evaluate_on(
+    trained: runs.Trained,
+    data: Dataset,
+    *,
+    split: str = "test",
+    judge: str | Path | None = None,
+    plugins: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Judges a loaded run on a split of the data that it was trained on, cut as they were then; as `evaluate`."""
     chosen, config = split_of(data, split), trained.run.config
     trained = with_thresholds(trained, data)
     task, measure = trained.run.task, make_measure(trained)

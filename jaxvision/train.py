@@ -17,7 +17,7 @@ from jaxvision import checkpoint, hosts, logs, parallel, pipeline, pretrained, r
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config
-from jaxvision.evaluate import evaluate, run_split
+from jaxvision.evaluate import evaluate_on, run_split
 from jaxvision.interfaces import Batch, Dataset, Preprocessing, TrainState
 from jaxvision.interrupts import Interrupted, Stopped, signals
 from jaxvision.job import Job, check_specs, make_optimizer, prepare
@@ -347,5 +347,5 @@ def train(
         ) as checkpoints:
             _fit(job, path, checkpoints, before, profile=profile)
         is_tested = data.test is not None and not choosing
-        test = evaluate(path, dataset=data, plugins=plugins) if is_tested else None
+        test = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_tested else None
     return Result(logs.read_rows(path / "metrics.jsonl"), test, path)

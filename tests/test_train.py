@@ -150,8 +150,9 @@ def test_a_streamed_folder_interrupted_and_resumed_equals_straight(photos, tmp_p
 def test_a_fold_of_a_streamed_folder_trains(photos, tmp_path):
     dataset = f"folder(path='{photos}', image_size=8, random_crop=(0.3, 1.0))"
     config = CONFIG.replace(dataset=dataset, fold="1/2", steps=2, eval_every=1, batch_size=8, model="mlp(hidden=(4,))")
-    result = jv.train(config, workdir=tmp_path / "run", choosing=True)
+    result = jv.train(config, workdir=tmp_path / "run")
     assert np.isfinite(result.history[-1]["loss"])
+    assert result.test is not None
 
 
 def test_rows_and_the_line_for_people_say_how_long_input_was_waited_for(tmp_path, monkeypatch, capsys):

@@ -25,7 +25,7 @@ def statistics(images: np.ndarray, *, num_images: int = 10_000) -> tuple[tuple[f
         mean = shares @ values
         std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
     else:
-        mean, std = (f(chosen, axis=(0, 1, 2), dtype=np.float64) for f in (np.mean, np.std))
+        mean, std = chosen.mean(axis=(0, 1, 2), dtype=np.float64), chosen.std(axis=(0, 1, 2), dtype=np.float64)
     return tuple(float(m) for m in mean.round(4)), tuple(float(max(s, 1e-3)) for s in std.round(4))
 
 
