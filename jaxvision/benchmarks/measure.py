@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import sys
@@ -75,6 +76,14 @@ class _Session:
     def says(self, what: str) -> None:
         print(f"jaxvision: measuring {what} …", file=sys.stderr, flush=True)
 
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Notes what ends a part, whose rows so far stay, and goes on with the next."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.keep((), [str(error)])
+
     def keep(self, rows: Iterable[Row], notes: Iterable[str] = (), versions: dict[str, str] | None = None) -> None:
         for row in rows:
             self.found.rows.append(row)
@@ -98,12 +107,15 @@ def measure(
         platform = _platform()
         session = _Session(plan(quick=quick, platform=platform), Path(folder), platform)
         kinds = [kind for kind in races.KINDS if kind in sections]
-        if kinds:
-            _races(session, kinds)
-        if {"start", "loop"} & set(sections):
-            _starts(session, sections)
-        if "epoch" in sections:
-            _epochs(session, data_dir, images)
+        with session.noting():
+            if kinds:
+                _races(session, kinds)
+        with session.noting():
+            if {"start", "loop"} & set(sections):
+                _starts(session, sections)
+        with session.noting():
+            if "epoch" in sections:
+                _epochs(session, data_dir, images)
     if not session.found.rows:
         raise ValueError(f"nothing could be compared: {'; '.join(session.found.notes)}")
     return session.found
@@ -164,13 +176,15 @@ def _starts(session: _Session, sections: Sequence[str]) -> None:
         return
     session.says(f"launch, to the end of {steps} steps")
     caches = [session.folder / f"cold{index}" for index in range(3 if session.plan.num_starts > 2 else 1)]
-    cold = [starts.ours(each, num_steps=steps) for each in caches]
+    images = session.folder / "images.npz"
+    starts.write_images(images)
+    cold = [starts.ours(images, each, num_steps=steps) for each in caches]
     if is_compared:
-        starts.torch(num_steps=steps)  # so that its files have been read once, as ours have
+        starts.torch(images, num_steps=steps)  # so that its files have been read once, as ours have
     warm, theirs = [], []
     for _ in range(session.plan.num_starts):
-        warm.append(starts.ours(caches[0], num_steps=steps))
-        theirs += [starts.torch(num_steps=steps)] if is_compared else []
+        warm.append(starts.ours(images, caches[0], num_steps=steps))
+        theirs += [starts.torch(images, num_steps=steps)] if is_compared else []
     for field, what in (("first", "first step"), ("last", f"end of {steps} steps")) if is_compared else ():
         for name, own in (("cold", cold), ("warm", warm)):
             times = {"ours": [getattr(s, field) for s in own], "PyTorch": [getattr(s, field) for s in theirs]}

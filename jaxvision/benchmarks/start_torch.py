@@ -3,14 +3,15 @@
 import sys
 import time
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 
-def main(num_steps: int, batch_size: int, num_examples: int) -> None:
-    images = torch.randint(0, 256, (num_examples, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.randint(0, 10, (num_examples,))
+def main(file: str, num_steps: int, batch_size: int) -> None:
+    arrays = np.load(file)
+    images, labels = torch.tensor(arrays["x_train"]).permute(0, 3, 1, 2), torch.tensor(arrays["y_train"])
     network = nn.Sequential(
         nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
@@ -35,4 +36,4 @@ def main(num_steps: int, batch_size: int, num_examples: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxvision.benchmarks.entrant import ENVIRONMENT
 
 BATCH_SIZE, NUM_EXAMPLES = 128, 12_800
@@ -24,19 +26,30 @@ class Start(NamedTuple):
     rate: float
 
 
-def ours(caches: Path, *, num_steps: int) -> Start:
-    """Launches the introductory network on random images. What it keeps between runs is kept in a folder given."""
+def write_images(file: Path) -> None:
+    """Writes random images as arrays, for all to train on."""
+    rng = np.random.default_rng(0)
+    sizes = {"train": NUM_EXAMPLES, "test": BATCH_SIZE}
+    images = {f"x_{name}": rng.integers(0, 256, (size, 32, 32, 3), np.uint8) for name, size in sizes.items()}
+    np.savez(file, **images, **{f"y_{name}": np.arange(size) % 10 for name, size in sizes.items()})
+
+
+def ours(images: Path, caches: Path, *, num_steps: int) -> Start:
+    """Launches the introductory network on a file of images. What it keeps between runs is kept in a folder given."""
     with tempfile.TemporaryDirectory() as folder:
-        dataset = f"synthetic(num_examples={NUM_EXAMPLES * 5 // 4}, test_fraction=0.2)"
-        flags = ["--model=cnn", f"--dataset={dataset}", f"--steps={num_steps}", f"--batch_size={BATCH_SIZE}"]
+        flags = [
+            "--model=cnn",
+            f"--dataset=arrays(path={str(images)!r})",
+            f"--steps={num_steps}",
+            f"--batch_size={BATCH_SIZE}",
+        ]
         flags += [f"--eval_every={num_steps}", "--validation_fraction=0.0", f"--workdir={folder}/run"]
         return _timed(["jaxvision.benchmarks.start_ours", *flags], num_steps, {"JAXVISION_CACHE": str(caches)})
 
 
-def torch(*, num_steps: int) -> Start:
-    """Runs the script in PyTorch."""
-    sizes = map(str, (num_steps, BATCH_SIZE, NUM_EXAMPLES))
-    return _timed(["jaxvision.benchmarks.start_torch", *sizes], num_steps, {})
+def torch(images: Path, *, num_steps: int) -> Start:
+    """Runs the script in PyTorch on the same images."""
+    return _timed(["jaxvision.benchmarks.start_torch", str(images), str(num_steps), str(BATCH_SIZE)], num_steps, {})
 
 
 def _timed(words: list[str], num_steps: int, environment: dict[str, str]) -> Start:
