@@ -93,14 +93,20 @@ def _written(folder: Path, place: Path, per_class: int | None, batch_size: int) 
     return {"file": file, "mean": shape.mean, "std": shape.std, "batch_size": batch_size}
 
 
+def require_folder(folder: str) -> Path:
+    """Gives a folder's place. Raises FileNotFoundError where there is none."""
+    place = Path(folder).expanduser().resolve()
+    if not place.is_dir():
+        raise FileNotFoundError(f"no folder {folder!r}; --images=… names one that has train/<class>/ with photographs")
+    return place
+
+
 def images(folder: str, *, num_rounds: int, seconds: float) -> Found:
     """Reads random parts of the photographs of a folder: ours, decoding alone, and a DataLoader, without a network.
 
     Raises FileNotFoundError or ValueError where the folder is none of classes.
     """
-    place = Path(folder).expanduser().resolve()
-    if not place.is_dir():
-        raise FileNotFoundError(f"no folder {folder!r}; --images=… names one that has train/<class>/ with photographs")
+    place = require_folder(folder)
     ours = {"folder": str(place), "batch_size": READ_SIZE}
     words = {
         "ours": ["read_ours", {**ours, "is_decoding": False}],

@@ -101,8 +101,10 @@ def measure(
 ) -> Measured:
     """Measures what the sections name, saying each row as it is known. `images` is a folder of photographs, to read.
 
-    Raises ValueError where nothing could be compared.
+    Raises ValueError where nothing could be compared, FileNotFoundError where there is no such folder.
     """
+    if images is not None and "epoch" in sections:
+        epochs.require_folder(images)
     with tempfile.TemporaryDirectory() as folder:
         platform = _platform()
         session = _Session(plan(quick=quick, platform=platform), Path(folder), platform)

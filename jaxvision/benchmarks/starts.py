@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,11 @@ def write_images(file: Path) -> None:
     """Writes random images as arrays, for all to train on."""
     rng = np.random.default_rng(0)
     sizes = {"train": NUM_EXAMPLES, "test": BATCH_SIZE}
-    images = {f"x_{name}": rng.integers(0, 256, (size, 32, 32, 3), np.uint8) for name, size in sizes.items()}
-    np.savez(file, **images, **{f"y_{name}": np.arange(size) % 10 for name, size in sizes.items()})
+    arrays: dict[str, Any] = {}
+    for name, size in sizes.items():
+        arrays[f"x_{name}"] = rng.integers(0, 256, (size, 32, 32, 3), np.uint8)
+        arrays[f"y_{name}"] = np.arange(size) % 10
+    np.savez(file, **arrays)
 
 
 def ours(images: Path, caches: Path, *, num_steps: int) -> Start:
