@@ -77,8 +77,11 @@ def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
 
 
-@pytest.mark.parametrize(("size", "padding"), [(9, "VALID"), (9, "SAME"), (2, "SAME")])  # 2: smaller than the window
-def test_convolution_of_many_channels_is_that_of_jax(size, padding, monkeypatch):
+@pytest.mark.parametrize(
+    ("size", "padding", "strides"),
+    [(9, "VALID", (1, 1)), (11, "VALID", (2, 2)), (11, "SAME", (1, 1)), (12, "SAME", (2, 2)), (2, "SAME", (1, 1))],
+)  # from 10 rows on there may be one more; 2 is smaller than the window
+def test_convolution_of_many_channels_is_that_of_jax(size, padding, strides, monkeypatch):
     monkeypatch.setattr(layers, "CACHE_BYTES", 4096)  # so that the kernel's gradient comes in parts
     options: dict = {"dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))}
     with jax.enable_x64(True):
@@ -86,18 +89,19 @@ def test_convolution_of_many_channels_is_that_of_jax(size, padding, monkeypatch)
         rhs = jax.random.normal(jax.random.key(1), (3, 3, 16, 5), jnp.float64)
 
         def ours(lhs, rhs):
-            return conv_general(lhs, rhs, (1, 1), padding, **options)
+            return conv_general(lhs, rhs, strides, padding, **options)
 
         def theirs(lhs, rhs):
-            return lax.conv_general_dilated(lhs, rhs, (1, 1), padding, **options)
+            return lax.conv_general_dilated(lhs, rhs, strides, padding, **options)
 
+        np.testing.assert_allclose(ours(lhs, rhs), theirs(lhs, rhs), atol=1e-12)
         for argument in (0, 1):
             one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
         changes = jax.random.normal(jax.random.key(2), lhs.shape), jax.random.normal(jax.random.key(3), rhs.shape)
         for one, other in zip(*(jax.jvp(f, (lhs, rhs), changes) for f in (ours, theirs)), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-11)
-        if size == 9:
+        if size > 2:
             count = str(jax.make_jaxpr(jax.grad(lambda rhs: ours(lhs, rhs).sum()))(rhs)).count("conv_general_dilated")
             assert count > 4  # forward, elsewhere and back, and one back for each part
 
