@@ -1,6 +1,11 @@
 """CIFAR-10 to 94 % in 8 epochs, 1,971,352 parameters: the recipe of the speed records.
 
 jaxvision launch --experiment=cifar10_speedrun --workdir=runs/cifar10_speedrun
+
+Test accuracy 0.9400 (seed 0) on two CPU cores (x86-64, JAX 0.10.2, float32): 77 minutes from the command to the test,
+as other work ran beside most of it; 200 images/s and so 34 minutes of training where none did. K. Jordan's
+airbench94_muon, whose recipe this is, reports 0.9401 (mean of 200 runs) in 2.59 s on an A100, compilation excluded.
+Here the bias of the first layer is trained to the end, not for three epochs.
 """
 
 from jaxvision import Config

@@ -94,7 +94,7 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     optimizer, schedule = make_optimizer(config, num_steps)
     like = runs.example_inputs(run)
     shapes = jax.eval_shape(run.model.init, jax.random.key(0), like)
-    frozen = _frozen(run, shapes)
+    frozen = _frozen(run, data.train, shapes)
     optimizer = _transferring(run, shapes[0], optimizer, frozen)
 
     def make_state(start):
@@ -144,7 +144,7 @@ def _start(run: runs.Run, images: Split, found: pretrained.Weights | None) -> pr
     return start._replace(params=jax.device_get(start.params), state=jax.device_get(start.state))
 
 
-def _frozen(run: runs.Run, shapes: tuple[Tree, Tree]) -> frozenset[str]:
+def _frozen(run: runs.Run, images: Split, shapes: tuple[Tree, Tree]) -> frozenset[str]:
     """Names the parameters that the config freezes. Raises ValueError where it cannot be done as it says."""
     config, (params, state) = run.config, shapes
     if not config.freeze:
@@ -159,7 +159,19 @@ def _frozen(run: runs.Run, shapes: tuple[Tree, Tree]) -> frozenset[str]:
         _check_pooled(run, params, state)
         model = transfer.freeze(run.model, params, state, frozen)
         transfer.check_repeatable(model, params, state, runs.example_inputs(run))
+        _check_whole(images)
     return frozen
+
+
+def _check_whole(images: Split) -> None:
+    """Raises ValueError where training takes random parts of images."""
+    if images.decode is not None:
+        part, whole = images.decode(0, np.random.default_rng(0)), images.decode(0, None)
+        if not np.array_equal(part, whole):
+            raise ValueError(
+                "cache_features=True keeps the features of whole images, and these are cut at random: leave "
+                "random_crop out of the data set's spec"
+            )
 
 
 def _check_pooled(run: runs.Run, params: Tree, state: Tree) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -91,12 +92,17 @@ def train_batches(
         indices = order.indices(number * batch_size, (number + 1) * batch_size)[rows]
         return _batch(split, np.asarray(split.read(indices)), indices, positions)
 
+    yield from _read_ahead(read, itertools.count(start))
+
+
+def _read_ahead(read: Callable[[int], Batch], numbers: Iterable[int]) -> Generator[Batch]:
+    """Gives the batches of those numbers; a thread reads two ahead."""
+    numbers = iter(numbers)
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(read, start + ahead) for ahead in range(PREFETCH)]
+        waiting = [pool.submit(read, number) for number in itertools.islice(numbers, PREFETCH)]
         try:
-            while True:
-                start += 1
-                waiting.append(pool.submit(read, start + PREFETCH - 1))
+            while waiting:
+                waiting += [pool.submit(read, number) for number in itertools.islice(numbers, 1)]
                 yield waiting.pop(0).result()
         finally:
             for future in waiting:
@@ -146,8 +152,11 @@ def _joined(parts: Sequence[Batch]) -> Batch:
 
 def eval_batches(split: Split, batch_size: int, *, rows: slice = slice(None)) -> Iterator[Batch]:
     """Gives those rows of the batches of a split, in order, once; the last is filled with its first example, masked."""
-    for start in range(0, len(split), batch_size):
+
+    def read(start: int) -> Batch:
         indices = np.arange(start, min(start + batch_size, len(split)))
         padded = np.pad(indices, (0, batch_size - len(indices)), constant_values=start)[rows]
         mask = (np.arange(batch_size) < len(indices)).astype(np.float32)[rows]
-        yield {"inputs": np.asarray(split.read(padded)), "targets": split.targets[padded], "mask": mask}
+        return {"inputs": np.asarray(split.read(padded)), "targets": split.targets[padded], "mask": mask}
+
+    yield from _read_ahead(read, range(0, len(split), batch_size))

@@ -295,6 +295,13 @@ def test_features_that_are_not_the_same_each_time_are_not_cached(tmp_path, chang
     assert not list(tmp_path.iterdir())
 
 
+def test_features_of_images_cut_at_random_are_not_cached(photos, tmp_path):
+    dataset = f"folder(path='{photos}', image_size=16, random_crop=(0.2, 0.5))"
+    config = jv.Config(**{**vars(CONFIG), "freeze": "backbone", "cache_features": True, "dataset": dataset})
+    with pytest.raises(ValueError, match="leave random_crop out of the data set's spec"):
+        jv.train(config, workdir=tmp_path / "run")
+
+
 def seconds_of(config, *, num_steps):
     """The median time of a training step, and the bytes of the optimizer's state."""
     data = runs.open_dataset(config)
