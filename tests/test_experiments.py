@@ -74,6 +74,7 @@ def shortened(config, photos, table):
         size, _, channels = facts["input_size"]
         dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={facts['num_classes']})"
     model = "cnn(batch_norm=True)" if config.model.startswith("resnet") else config.model
+    model = "airbench94(channels=(4, 4, 4))" if model == "airbench94" else model
     return config.replace(dataset=dataset, model=model, steps=2, eval_every=2, batch_size=8)
 
 
@@ -90,7 +91,8 @@ def test_the_docstring_states_command_hardware_time_and_score(path):
     text = load(path).__doc__
     assert f"jaxvision launch --experiment={path.stem}" in text
     is_repeated = re.search(r"\d\.\d+ ± \d+\.\d+", text) is not None
-    assert is_repeated or load(path).CONFIG.task == "gan", "the score stands without its deviation over seeds"
+    is_one_long_run = "(seed 0)" in text and int(re.findall(r"(\d+) min", text)[0]) >= 60  # and says that it is one
+    assert is_repeated or is_one_long_run or load(path).CONFIG.task == "gan", "the score has no deviation over seeds"
     assert "CPU cores" in text and re.search(r"\d+ (s|min)\b", text)
 
 

@@ -477,7 +477,7 @@ def test_a_file_of_its_own_says_nothing_of_preprocessing(folder, tmp_path):
     dataset = (np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 3)
     found = pretrained.open_weights(config.model, config.init_from)
     data = runs.open_dataset(config, dataset=dataset)
-    start = job._start(runs.build(config, data), found)
+    start = job._start(runs.build(config, data), data.train, found)
     assert "nothing states their preprocessing, so it is torchvision's for ImageNet" in start.said
 
 
