@@ -1,11 +1,10 @@
 """Blocks that families share, and the form of convolution and pooling that suits the platform.
 
-On CPUs XLA's own convolutions come near the machine's matrix products, forward and back (jaxlib 0.10 and 0.12), but for
-some, which are slices, side by side, times one matrix: those of few input channels (two cores, [128, 32, 32, 3] to 32
-by 3x3: 2.5 ms, XLA's 7.4; the kernel's gradient 4 and 10), those whose windows do not overlap, as 1x1, and those of
-maps smaller than the window ([128, 2, 2, 512] by 3x3: 7 ms, XLA's 833). A depthwise one is slices, each times its
-weights, added ([16, 56, 56, 144] by 3x3: 4 ms, XLA's 156; with gradients 118 and 562). GPUs and TPUs keep XLA's own.
-The results agree to float rounding.
+On CPUs XLA's own convolutions come near the machine's matrix products (jaxlib 0.10 and 0.12), but for some, which are
+slices, side by side, times one matrix: those of few input channels (two cores, [128, 32, 32, 3] to 32 by 3x3: 2 ms,
+XLA's 8), those whose windows do not overlap, as 1x1, and those of maps smaller than the window ([128, 2, 2, 512] by
+3x3: 7 ms, XLA's 833). A depthwise one is slices, each times its weights, added ([16, 56, 56, 144] by 3x3: 4 ms, XLA's
+156; with gradients 118 and 562). GPUs and TPUs keep XLA's own. The results agree to float rounding.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS = 16  # measured: with 3 slices win, with 32 XLA
+FEW_COLUMNS = 32  # of the matrix of slices: with 27 they win, with 147, a ResNet's 7x7, XLA (125 and 44 ms)
 CACHE_BYTES = 2**21  # of what a part of a batch takes: a core's own cache is of this order
 MOST_PARTS = 32  # each compiles its own convolution
 FEW_ROWS = 10  # of a map, to which another row would be much
@@ -28,7 +28,7 @@ FEW_OUTPUTS = 64
 MOST_SLICES = 25  # of a depthwise convolution: ConvNeXt's 49 halve its step and take seven times as long to compile
 
 
-def _convolution(lhs, rhs, *, strides, padding, groups):
+def _convolution(lhs, rhs, *, strides, padding, groups=1):
     return lax.conv_general_dilated(lhs, rhs, strides, padding, dimension_numbers=NHWC, feature_group_count=groups)
 
 
@@ -71,26 +71,29 @@ def _sum_of_products(lhs, rhs, *, strides, padding):
     return sum(each * weight for each, weight in zip(slices, weights, strict=True))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _convolution_on_cpu(lhs, rhs, strides, padding, groups):
-    """XLA's own convolution, whose kernel's gradient is a sum over parts of the batch that stay in the cache.
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _convolution_on_cpu(lhs, rhs, strides, padding):
+    """The fastest form of a convolution, whose kernel's gradient is a sum over parts of the batch that fit the cache.
 
     Two cores, [128, 32, 32, 64] to 64 by 3x3: 90 ms in 16 parts, 240 in one; [512, 15, 15, 64] to 256: 200 and 770.
     """
-    is_unpadded, is_narrow = padding == ((0, 0), (0, 0)), rhs.shape[-1] <= FEW_OUTPUTS
-    if lhs.shape[1] < FEW_ROWS or not (is_unpadded or is_narrow):
-        return _convolution(lhs, rhs, strides=strides, padding=padding, groups=groups)
-    # What is padded unevenly XLA leaves to Eigen. That is faster for few outputs, [32, 32, 32, 64] to 64 8 ms and 12,
-    # and without padding, [128, 14, 14, 128] to 128 17 ms and 70. So the map gets another row.
-    padding = ((padding[0][0], padding[0][1] + strides[0]), padding[1])
-    return _convolution(lhs, rhs, strides=strides, padding=padding, groups=groups)[:, :-1]
+    channels = rhs.shape[2]
+    if channels < FEW_CHANNELS and rhs.size // rhs.shape[-1] <= FEW_COLUMNS:
+        return _matrix_product(lhs, rhs, strides=strides, padding=padding)
+    is_uneven_better = padding == ((0, 0), (0, 0)) or rhs.shape[-1] <= FEW_OUTPUTS
+    if strides != (1, 1) or channels < FEW_CHANNELS or lhs.shape[1] < FEW_ROWS or not is_uneven_better:
+        return _convolution(lhs, rhs, strides=strides, padding=padding)
+    # XLA has another plan for what is padded unevenly, which is faster for few outputs, [32, 32, 32, 64] to 64 8 ms and
+    # 12, and without padding, [128, 14, 14, 128] to 128 17 ms and 70. So the map gets another row.
+    padding = ((padding[0][0], padding[0][1] + 1), padding[1])
+    return _convolution(lhs, rhs, strides=strides, padding=padding)[:, :-1]
 
 
 @partial(_convolution_on_cpu.defjvp, symbolic_zeros=True)
-def _convolution_jvp(strides, padding, groups, primals, tangents):
-    convolution = partial(_convolution, strides=strides, padding=padding, groups=groups)
+def _convolution_jvp(strides, padding, primals, tangents):
+    convolution = partial(_convolution, strides=strides, padding=padding)
     (lhs, rhs), (lhs_tangent, rhs_tangent) = primals, tangents
-    outputs = _convolution_on_cpu(lhs, rhs, strides, padding, groups)
+    outputs = _convolution_on_cpu(lhs, rhs, strides, padding)
     tangent = jnp.zeros_like(outputs)
     if not isinstance(rhs_tangent, SymbolicZero):  # what is transposed, to be the gradient; nobody computes it itself
         count = _num_parts(lhs, rhs, outputs)
@@ -104,20 +107,27 @@ def _convolution_jvp(strides, padding, groups, primals, tangents):
 
 def _num_parts(lhs, rhs, outputs) -> int:
     """Divides a batch so that a part's maps fill the cache, and outweigh the kernel that each part reads and writes."""
+    if rhs.dtype.itemsize < 4:  # sums of roundings
+        return 1
     wanted = max(min(3 * rhs.nbytes, CACHE_BYTES), CACHE_BYTES // 4, rhs.nbytes // 2)
+    if rhs.shape[2] < FEW_CHANNELS:
+        wanted = 2 * CACHE_BYTES
     most = min((lhs.nbytes + outputs.nbytes) // wanted, MOST_PARTS)
     return next((count for count in range(most, 1, -1) if len(lhs) % count == 0), 1)
 
 
-def _by_slices(lhs, rhs, strides, depthwise: bool) -> bool:
-    """Says whether slices are faster than XLA's own convolution on CPUs."""
-    window, channels = rhs.shape[:2], rhs.shape[2]
-    if depthwise:
-        return window[0] * window[1] <= MOST_SLICES
-    if channels != lhs.shape[-1]:  # grouped
-        return False
+def _on_cpu(lhs, rhs, strides, padding, groups: int):
+    """Chooses the form of a convolution on CPUs."""
+    window, channels = rhs.shape[:2], lhs.shape[-1]
+    options = {"strides": strides, "padding": padding}
+    if 1 < groups == channels == rhs.shape[-1] and window[0] * window[1] <= MOST_SLICES:
+        return partial(_sum_of_products, **options)
+    if groups > 1:
+        return partial(_convolution, groups=groups, **options)
     is_map_small = lhs.shape[1] < window[0] or lhs.shape[2] < window[1]
-    return channels < FEW_CHANNELS or tuple(strides) == window or window == (1, 1) or is_map_small
+    if strides == window or window == (1, 1) or is_map_small:
+        return partial(_matrix_product, **options)
+    return partial(_convolution_on_cpu, **options)
 
 
 def conv_general(
@@ -134,11 +144,7 @@ def conv_general(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
     strides, padding = tuple(window_strides), tuple(map(tuple, padding))
-    depthwise = 1 < feature_group_count == lhs.shape[-1] == rhs.shape[-1]
-    if _by_slices(lhs, rhs, strides, depthwise):
-        on_cpu = partial(_sum_of_products if depthwise else _matrix_product, strides=strides, padding=padding)
-    else:
-        on_cpu = partial(_convolution_on_cpu, strides=strides, padding=padding, groups=feature_group_count)
+    on_cpu = _on_cpu(lhs, rhs, strides, padding, feature_group_count)
     elsewhere = partial(_convolution, strides=strides, padding=padding, groups=feature_group_count)
     return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
 
