@@ -137,15 +137,18 @@ HELD_SHARE = 0.25  # of a device's memory that data may take
 def fits(num_bytes: int, mesh: Mesh) -> bool:
     """Says whether data of a size are to stay on each of the devices.
 
-    A device that does not tell its memory, as a CPU, which has them in its reach anyway, holds none.
+    A device that does not tell its memory, as a CPU, which has them in its reach anyway, holds none. Of several hosts,
+    whose devices might say different things, each reads its own rows.
     """
+    if jax.process_count() > 1:
+        return False
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in mesh.local_devices]
     return num_bytes <= HELD_SHARE * min(limits)
 
 
 def hold(array: np.ndarray, mesh: Mesh) -> jax.Array:
     """Puts an array on every device, whole."""
-    return jax.make_array_from_callback(array.shape, replicated(mesh), lambda index: array[index])
+    return jax.device_put(array, replicated(mesh))
 
 
 # ── the step ──────────────────────────────────────────────────────────────────────────────────────────────────────────

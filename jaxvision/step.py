@@ -55,7 +55,8 @@ def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f
 
     def adapt(params, state, inputs):
         assert model.adapt is not None
-        return model.adapt(params, state, (as_float(inputs) - mean) / std)
+        adapted = model.adapt(params, state, (as_float(inputs) - mean) / std)
+        return jax.tree.map(lambda old, new: new.astype(old.dtype), (params, state), adapted)
 
     def part(of: Model) -> Model:  # what it takes is no image, and what it gives is in pixels
         def apply_part(params, state, inputs, *, train, key):

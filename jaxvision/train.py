@@ -22,9 +22,8 @@ from jaxvision.interfaces import Batch, Dataset, Preprocessing, TrainState
 from jaxvision.interrupts import Interrupted, Stopped, signals
 from jaxvision.job import Job, check_specs, make_optimizer, prepare
 
-Sums = dict[
-    str, float
-]  # of each value over the steps since the last report, their "count", "seconds", and of these "waiting"
+# Of each value over the steps since the last report, their "count", their "seconds" and of these the "waiting" ones.
+Sums = dict[str, float]
 PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
 
 

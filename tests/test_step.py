@@ -10,6 +10,7 @@ from jaxvision import run as runs
 from jaxvision.augments import chain
 from jaxvision.config import Config
 from jaxvision.evaluate import run_split
+from jaxvision.interfaces import Preprocessing
 
 CONFIG = Config(dataset="synthetic(num_examples=75, num_classes=3, image_size=8)", batch_size=12)
 MODEL = "cnn(channels=(4, 4), dense=(8,), padding='SAME', batch_norm=True, dropout=0.2)"
@@ -87,3 +88,14 @@ def test_pixels_and_floats_are_normalised_alike():
     inner = registry.models.build("mlp(hidden=())", output_size=3)
     by_hand = inner.apply(params, state, jnp.array((pixels / 255 - mean) / std, jnp.float32), train=False, key=None)[0]
     np.testing.assert_allclose(one, by_hand, atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("f64", jnp.float64), ("bf16", jnp.float32)])
+def test_what_a_model_adapts_keeps_its_type(precision, dtype):
+    inner = registry.models.build("airbench94(channels=(4, 4, 4))", output_size=3, input_size=(9, 9, 3))
+    images = np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), np.uint8)
+    with jax.enable_x64(precision == "f64"):
+        model = step.computing(inner, Preprocessing((9, 9), 3, (0.5,) * 3, (0.25,) * 3), precision=precision)
+        params, state = model.init(jax.random.key(0), images[:1])
+        _, adapted = model.adapt(params, state, images)
+    assert adapted["whitening"]["kernel"].dtype == state["whitening"]["kernel"].dtype == dtype

@@ -1,19 +1,19 @@
 """`jaxvision launch`, which prints the clock's time in seconds after each step."""
 
-import os
 import sys
 import time
 
+from jaxvision.benchmarks.contestant import speaking
+
 
 def main() -> int:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    answer = speaking()
     from jaxvision import cli, logs
 
     step = logs.Log.step
 
     def timed(self, means):
-        print(time.time(), file=answers)
+        answer(time.time())
         step(self, means)
 
     logs.Log.step = timed
