@@ -27,7 +27,11 @@ def _passing_on(key, shape, dtype=jnp.float32):
     bound = (height * width * num_inputs) ** -0.5  # of PyTorch's convolutions
     kernel = jax.random.uniform(key, shape, dtype, -bound, bound)
     num = min(num_inputs, num_outputs)
-    same = jnp.zeros((height, width, num_inputs, num), dtype).at[height // 2, width // 2].set(jnp.eye(num_inputs, num))
+    same = (
+        jnp.zeros((height, width, num_inputs, num), dtype)
+        .at[height // 2, width // 2]
+        .set(jnp.eye(num_inputs, num, dtype=dtype))
+    )
     return kernel.at[..., :num].set(same)
 
 
