@@ -54,27 +54,32 @@ def test_registered_facts_are_true(name):
     assert count(name, facts["input_size"], output_size) == facts["num_parameters"]
 
 
+NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+
+def ours_and_jaxs(strides, padding, **options):
+    """The same convolution twice: as our layers compute it and as lax does."""
+    chosen = {"window_strides": strides, "padding": padding, "dimension_numbers": NHWC, **options}
+    return partial(conv_general, **chosen), partial(lax.conv_general_dilated, **chosen)
+
+
+def assert_same_with_gradients(ours, theirs, lhs, rhs):
+    np.testing.assert_allclose(ours(lhs, rhs), theirs(lhs, rhs), atol=1e-12)
+    for argument in (0, 1):
+        one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
+
+
 @pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 3), (7, 5)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (1, 1)), ((0, 2), (1, 0))])
 @pytest.mark.parametrize(("shape", "groups"), [((3, 4), 1), ((1, 3), 3)])  # 3 groups of one channel: depthwise
 def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
-    options: dict = {"dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))}
-    options["feature_group_count"] = groups
+    ours, theirs = ours_and_jaxs(strides, padding, feature_group_count=groups)
     with jax.enable_x64(True):
         lhs = jax.random.normal(jax.random.key(0), (2, 11, 12, 3), jnp.float64)
         rhs = jax.random.normal(jax.random.key(1), (*window, *shape), jnp.float64)
-
-        def ours(lhs, rhs):
-            return conv_general(lhs, rhs, strides, padding, **options)
-
-        def theirs(lhs, rhs):
-            return lax.conv_general_dilated(lhs, rhs, strides, padding, **options)
-
-        np.testing.assert_allclose(ours(lhs, rhs), theirs(lhs, rhs), atol=1e-12)
-        for argument in (0, 1):
-            one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
-            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
+        assert_same_with_gradients(ours, theirs, lhs, rhs)
 
 
 @pytest.mark.parametrize(
@@ -83,27 +88,30 @@ def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
 )  # from 10 rows on there may be one more; 2 is smaller than the window
 def test_convolution_of_many_channels_is_that_of_jax(size, padding, strides, monkeypatch):
     monkeypatch.setattr(layers, "CACHE_BYTES", 4096)  # so that the kernel's gradient comes in parts
-    options: dict = {"dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))}
+    ours, theirs = ours_and_jaxs(strides, padding)
     with jax.enable_x64(True):
-        lhs = jax.random.normal(jax.random.key(0), (6, size, size, 16), jnp.float64)
+        lhs = jax.nn.relu(jax.random.normal(jax.random.key(0), (6, size, size, 16), jnp.float64))
         rhs = jax.random.normal(jax.random.key(1), (3, 3, 16, 5), jnp.float64)
-
-        def ours(lhs, rhs):
-            return conv_general(lhs, rhs, strides, padding, **options)
-
-        def theirs(lhs, rhs):
-            return lax.conv_general_dilated(lhs, rhs, strides, padding, **options)
-
-        np.testing.assert_allclose(ours(lhs, rhs), theirs(lhs, rhs), atol=1e-12)
-        for argument in (0, 1):
-            one, other = (jax.grad(lambda *a, f=f: (f(*a) ** 2).sum(), argument)(lhs, rhs) for f in (ours, theirs))
-            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-10)
+        assert_same_with_gradients(ours, theirs, lhs, rhs)
         changes = jax.random.normal(jax.random.key(2), lhs.shape), jax.random.normal(jax.random.key(3), rhs.shape)
         for one, other in zip(*(jax.jvp(f, (lhs, rhs), changes) for f in (ours, theirs)), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-11)
         if size > 2:
             count = str(jax.make_jaxpr(jax.grad(lambda rhs: ours(lhs, rhs).sum()))(rhs)).count("conv_general_dilated")
             assert count > 4  # forward, elsewhere and back, and one back for each part
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+def test_a_penalty_on_a_convolutions_gradient_has_the_gradient_of_jax(argument):
+    def penalty(convolution, lhs, rhs):
+        return (jax.grad(lambda *a: (convolution(*a) ** 3).sum())(lhs, rhs) ** 2).sum()
+
+    ours, theirs = ours_and_jaxs((1, 1), "SAME")
+    with jax.enable_x64(True):
+        lhs = jax.nn.relu(jax.random.normal(jax.random.key(0), (2, 11, 11, 16), jnp.float64))  # half of it 0
+        rhs = jax.random.normal(jax.random.key(1), (3, 3, 16, 5), jnp.float64)
+        one, other = (jax.grad(partial(penalty, each), argument)(lhs, rhs) for each in (ours, theirs))
+    np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_whitened_patches_have_the_identity_as_second_moments():
@@ -120,10 +128,8 @@ def test_whitened_patches_have_the_identity_as_second_moments():
 def test_grouped_and_dilated_convolutions_are_those_of_jax():
     lhs = jax.random.normal(jax.random.key(0), (2, 9, 9, 4))
     rhs = jax.random.normal(jax.random.key(1), (3, 3, 2, 6))
-    numbers = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-    options = {"rhs_dilation": (2, 2), "dimension_numbers": numbers, "feature_group_count": 2}
-    expected = lax.conv_general_dilated(lhs, rhs, (1, 1), "SAME", **options)
-    np.testing.assert_array_equal(conv_general(lhs, rhs, (1, 1), "SAME", **options), expected)
+    ours, theirs = ours_and_jaxs((1, 1), "SAME", rhs_dilation=(2, 2), feature_group_count=2)
+    np.testing.assert_array_equal(ours(lhs, rhs), theirs(lhs, rhs))
 
 
 @pytest.mark.parametrize("options", [{}, {"window": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}])

@@ -9,6 +9,7 @@ XLA's 8), those whose windows do not overlap, as 1x1, and those of maps smaller 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import flax.linen as nn
@@ -71,6 +72,19 @@ def _sum_of_products(lhs, rhs, *, strides, padding):
     return sum(each * weight for each, weight in zip(slices, weights, strict=True))
 
 
+@jax.custom_jvp
+def _kept(inputs):
+    """The inputs as they are, written to memory once.
+
+    XLA computes what is cheap and has one large operand, as a batch norm with its ReLU, anew wherever it is read, and
+    slowly where it is transposed for a kernel's gradient. This has two.
+    """
+    return lax.max(inputs, -lax.abs(inputs))
+
+
+_kept.defjvps(lambda tangent, kept, inputs: tangent)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _convolution_on_cpu(lhs, rhs, strides, padding):
     """The fastest form of a convolution, whose gradients are computed in parts of the batch that fit the cache.
@@ -94,6 +108,7 @@ def _convolution_on_cpu(lhs, rhs, strides, padding):
 def _convolution_jvp(strides, padding, primals, tangents):
     convolution = partial(_convolution, strides=strides, padding=padding)
     (lhs, rhs), (lhs_tangent, rhs_tangent) = primals, tangents
+    lhs = _kept(lhs)
     outputs = _convolution_on_cpu(lhs, rhs, strides, padding)
     num_bytes, tangent = lhs.nbytes + outputs.nbytes, jnp.zeros_like(outputs)
     # Both are transposed, to be the gradients; nobody computes them themselves. Parts in bfloat16 would not add up.
@@ -108,9 +123,11 @@ def _convolution_jvp(strides, padding, primals, tangents):
 
 def _in_parts(function, batch, count: int):
     """Computes what a function gives of a batch part by part; in each are some of every device's examples."""
-    parts = batch.reshape(-1, count, *batch.shape[1:])
-    found = jnp.stack([function(parts[:, part]) for part in range(count)], axis=1)
-    return found.reshape(len(batch), *found.shape[2:])
+    num_devices = math.gcd(jax.device_count(), len(batch) // count)
+    parts = batch.reshape(num_devices, count, -1, *batch.shape[1:])
+    found = [function(parts[:, index].reshape(-1, *batch.shape[1:])) for index in range(count)]
+    found = jnp.stack([each.reshape(num_devices, -1, *each.shape[1:]) for each in found], axis=1)
+    return found.reshape(len(batch), *found.shape[3:])
 
 
 def _bytes_by_kernel(rhs) -> int:
