@@ -17,6 +17,7 @@ from jaxvision.benchmarks.table import Measured, Row, line
 from jaxvision.benchmarks.works import SIDE, WORKS, Work
 
 SECTIONS = ("train", "answer", "start", "loop", "epoch")
+LOOP_ROUNDS, LOOP_SECONDS = 8, 0.4  # many for one of the others, and short: what is to be seen are hundredths
 TF32_TOLERANCE = 3e-2  # of losses where float32 is multiplied as TF32, as GPUs do, which keeps ten bits
 
 
@@ -46,7 +47,7 @@ def plan(*, quick: bool, platform: str) -> Plan:
     peers = ("channels_last", "compile")
     if quick:
         return Plan(("cnn", "resnet18"), ("f32",), {**sizes, "resnet18": 8}, 3, 0.7, 2, 60, peers[:1], 500)
-    return Plan(tuple(WORKS), ("f32", "bf16"), sizes, 5, 5.0, 5, 200, peers, None)
+    return Plan(tuple(WORKS), ("f32", "bf16"), sizes, 9, 2.5, 5, 200, peers, None)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -54,7 +55,10 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def compared(work: str, unit: str, found: dict[str, list[float]], *, more_is_better: bool) -> Iterator[Row]:
-    """A row for each other contestant beside ours, and one more for the best of several that are PyTorch."""
+    """A row for each other contestant beside ours, and one more for the best of several that are PyTorch.
+
+    The ratio is the median of those of the rounds, in which both worked one soon after the other.
+    """
     others = {name: values for name, values in found.items() if name != "ours" and values}
     several = [name for name in others if name.startswith("PyTorch")]
     if len(several) > 1:
@@ -62,9 +66,9 @@ def compared(work: str, unit: str, found: dict[str, list[float]], *, more_is_bet
         others["best PyTorch"] = others[best]
     mine = found["ours"]
     for peer, values in others.items() if mine else ():
-        one, other = statistics.median(mine), statistics.median(values)
-        ratio = one / other if more_is_better else other / one
-        yield Row(work, one, peer, other, ratio, unit, _spread(mine), _spread(values))
+        ratios = [one / other if more_is_better else other / one for one, other in zip(mine, values, strict=False)]
+        medians = [statistics.median(each) for each in (mine, values, ratios)]
+        yield Row(work, medians[0], peer, medians[1], medians[2], unit, _spread(mine), _spread(values))
 
 
 class _Session:
@@ -83,6 +87,20 @@ class _Session:
             yield
         except (ValueError, OSError) as error:
             self.keep((), [str(error)])
+
+    def weights(self, work: Work) -> Path:
+        """Writes what all networks of a work begin with."""
+        from jaxvision.benchmarks import ours
+
+        file = self.folder / "weights.npz"
+        ours.write_weights(work, file)
+        return file
+
+    def images(self) -> Path:
+        """Writes random images to train on."""
+        file = self.folder / "images.npz"
+        starts.write_images(file)
+        return file
 
     def keep(self, rows: Iterable[Row], notes: Iterable[str] = (), versions: dict[str, str] | None = None) -> None:
         for row in rows:
@@ -113,8 +131,11 @@ def measure(
             if kinds:
                 _races(session, kinds)
         with session.noting():
-            if {"start", "loop"} & set(sections):
-                _starts(session, sections)
+            if "start" in sections:
+                _starts(session)
+        with session.noting():
+            if "loop" in sections:
+                _loop(session)
         with session.noting():
             if "epoch" in sections:
                 _epochs(session, data_dir, images)
@@ -144,15 +165,11 @@ def _races(session: _Session, kinds: Sequence[str]) -> None:
 
 
 def _raced(session: _Session, work: Work, names: Sequence[str], kinds: Sequence[str], precision: str) -> races.Raced:
-    from jaxvision.benchmarks import ours
-
-    file = session.folder / "weights.npz"
-    ours.write_weights(work, file)
     return races.race(
         work,
         names,
         kinds=kinds,
-        weights=file,
+        weights=session.weights(work),
         precision=precision,
         num_rounds=session.plan.num_rounds,
         seconds=session.plan.seconds,
@@ -170,39 +187,35 @@ def _keep_race(session: _Session, what: str, kinds: Sequence[str], raced: races.
     session.keep((), (f"{name} is out of {what}: {why}" for name, why in raced.failed.items()), raced.versions)
 
 
-def _starts(session: _Session, sections: Sequence[str]) -> None:
+def _starts(session: _Session) -> None:
     steps, missing = session.plan.num_steps, absent("PyTorch")
-    is_compared = "start" in sections and not missing
-    session.keep((), [f"PyTorch is out of start: {missing}"] if "start" in sections and missing else ())
-    if not is_compared and "loop" not in sections:
+    if missing:
+        session.keep((), [f"PyTorch is out of start: {missing}"])
         return
     session.says(f"launch, to the end of {steps} steps")
     caches = [session.folder / f"cold{index}" for index in range(3 if session.plan.num_starts > 2 else 1)]
-    images = session.folder / "images.npz"
-    starts.write_images(images)
+    images = session.images()
     cold = [starts.ours(images, each, num_steps=steps) for each in caches]
-    if is_compared:
-        starts.torch(images, num_steps=steps)  # so that its files have been read once, as ours have
+    starts.torch(images, num_steps=steps)  # so that its files have been read once, as ours have
     warm, theirs = [], []
     for _ in range(session.plan.num_starts):
         warm.append(starts.ours(images, caches[0], num_steps=steps))
-        theirs += [starts.torch(images, num_steps=steps)] if is_compared else []
-    for field, what in (("first", "first step"), ("last", f"end of {steps} steps")) if is_compared else ():
+        theirs.append(starts.torch(images, num_steps=steps))
+    for field, what in (("first", "first step"), ("last", f"end of {steps} steps")):
         for name, own in (("cold", cold), ("warm", warm)):
             times = {"ours": [getattr(s, field) for s in own], "PyTorch": [getattr(s, field) for s in theirs]}
             session.keep(compared(f"command to {what}, {name} caches", "s", times, more_is_better=False))
-    if "loop" in sections:
-        _loop(session, [start.rate for start in warm])
 
 
-def _loop(session: _Session, rates: list[float]) -> None:
-    """The loop with its input, log and progress beside the bare compiled step."""
-    session.says("the bare step beside the loop")
-    work = WORKS["cnn"]._replace(batch_size=starts.BATCH_SIZE)
-    raced = _raced(session, work, ["ours"], ["train"], "f32")
-    found = {"ours": rates, "our bare step": raced.rates["train"]["ours"]}
-    notes = [f"our bare step is out: {why}" for why in raced.failed.values()]
-    session.keep(compared("loop: train cnn, batch 128, f32", "images/s", found, more_is_better=True), notes)
+def _loop(session: _Session) -> None:
+    session.says("the loop beside its bare step")
+    rates, notes = starts.loop(
+        session.images(),
+        session.weights(WORKS["cnn"]),
+        num_rounds=LOOP_ROUNDS * session.plan.num_rounds,
+        seconds=LOOP_SECONDS,
+    )
+    session.keep(compared("loop: train cnn, batch 128, f32", "images/s", rates, more_is_better=True), notes)
 
 
 def _epochs(session: _Session, data_dir: str | None, images: str | None) -> None:

@@ -1,7 +1,9 @@
-"""From command to first step, to the last of some, and the time of a step within the loop; each in a new process."""
+"""From command to first step and to the last of some, each in a new process; and the loop beside its bare step."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,18 +14,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.benchmarks.entrant import ENVIRONMENT
+from jaxvision.benchmarks.entrant import ENVIRONMENT, entered
+from jaxvision.benchmarks.races import take_turns
+from jaxvision.benchmarks.works import WORKS
 
 BATCH_SIZE, NUM_EXAMPLES = 128, 12_800
-WARMING = 20  # steps that are not counted in the rate of the loop
 
 
 class Start(NamedTuple):
-    """Seconds from command to the end of the first step and of the last, and images/s after the first steps."""
+    """Seconds from command to the end of the first step and of the last."""
 
     first: float
     last: float
-    rate: float
 
 
 def write_images(file: Path) -> None:
@@ -37,17 +39,18 @@ def write_images(file: Path) -> None:
     np.savez(file, **arrays)
 
 
+def _launching(images: Path, folder: str, num_steps: int) -> list[str]:
+    """The flags that launch the introductory network on a file of images."""
+    flags = ["--model=cnn", f"--dataset=arrays(path={str(images)!r})", f"--steps={num_steps}"]
+    flags += [f"--batch_size={BATCH_SIZE}", f"--eval_every={num_steps}", "--validation_fraction=0.0"]
+    return [*flags, f"--workdir={folder}/run"]
+
+
 def ours(images: Path, caches: Path, *, num_steps: int) -> Start:
     """Launches the introductory network on a file of images. What it keeps between runs is kept in a folder given."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = [
-            "--model=cnn",
-            f"--dataset=arrays(path={str(images)!r})",
-            f"--steps={num_steps}",
-            f"--batch_size={BATCH_SIZE}",
-        ]
-        flags += [f"--eval_every={num_steps}", "--validation_fraction=0.0", f"--workdir={folder}/run"]
-        return _timed(["jaxvision.benchmarks.start_ours", *flags], num_steps, {"JAXVISION_CACHE": str(caches)})
+        words = ["jaxvision.benchmarks.start_ours", *_launching(images, folder, num_steps)]
+        return _timed(words, num_steps, {"JAXVISION_CACHE": str(caches)})
 
 
 def torch(images: Path, *, num_steps: int) -> Start:
@@ -64,5 +67,19 @@ def _timed(words: list[str], num_steps: int, environment: dict[str, str]) -> Sta
     times = [float(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
     if len(times) != num_steps:
         raise ValueError(f"{words[0]} failed: {(done.stderr.strip().splitlines() or [done.returncode])[-1]}")
-    rate = (num_steps - WARMING) * BATCH_SIZE / (times[-1] - times[WARMING - 1])
-    return Start(times[0] - begun, times[-1] - begun, rate)
+    return Start(times[0] - begun, times[-1] - begun)
+
+
+def loop(images: Path, weights: Path, *, num_rounds: int, seconds: float) -> tuple[dict[str, list[float]], list[str]]:
+    """The launched loop with its input, log and progress, and the bare step: images/s in each round, and notes."""
+    work = WORKS["cnn"]._replace(batch_size=BATCH_SIZE)
+    told = json.dumps({"work": list(work), "weights": str(weights), "precision": "f32"})
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        flags = _launching(images, folder, 10**9)
+        words = {
+            "ours": ["jaxvision.benchmarks.loop_ours", *flags, "--mesh=data=1"],
+            "our bare step": ["jaxvision.benchmarks.contestant", "ours", told],
+        }
+        entrants = entered(stack, words)
+        rates = take_turns(entrants, "train", BATCH_SIZE, num_rounds, seconds)
+        return rates, [f"{each.name} is out of the loop: {each.failed}" for each in entrants if each.failed]
