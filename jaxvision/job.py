@@ -21,12 +21,16 @@ from jaxvision.interfaces import Augment, Dataset, Model, Split, TrainState, Tre
 NUM_ADAPTED = 5_000  # training images to which a model is fitted before the first step, where it is
 
 
+NUM_AT_ONCE = 8  # steps that are dispatched together, as that takes longer than a small network's step on a GPU
+
+
 class Job(NamedTuple):
     """A run with its data and all that its loop calls.
 
     `make_state` gives the state before the first step, and in words the weights that it begins with ("" for new ones).
     `source` is what batches are read from: the training split, or its positions where the devices hold the inputs.
     `num_trained` counts the numbers that training changes.
+    Where the devices hold the inputs, `train_steps(state, batches)` takes several steps at once; else it is None.
     `on_features(params, model_state)` gives the job on features in the place of images; None where the run has images.
     """
 
@@ -38,6 +42,7 @@ class Job(NamedTuple):
     schedule: Callable[[int], Any]
     make_state: Callable[[], tuple[TrainState, str]]
     train_step: Callable[..., Any]
+    train_steps: Callable[..., Any] | None
     eval_step: Callable[..., Any]
     on_features: Callable[[Tree, Tree], Job] | None = None
 
@@ -108,11 +113,11 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     def begin():
         return made((start.params, start.state)), start.said
 
-    source, train_step = _compile_step(run, data.train, optimizer, state, like, frozen)
+    source, train_step, train_steps = _compile_step(run, data.train, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh)
     marks = transfer.trained(shapes[0], frozen)
     num_trained = sum(leaf.size for leaf, own in zip(*map(jax.tree.leaves, (shapes[0], marks)), strict=True) if own)
-    job = Job(run, data, source, num_steps, num_trained, schedule, begin, train_step, eval_step)
+    job = Job(run, data, source, num_steps, num_trained, schedule, begin, train_step, train_steps, eval_step)
 
     def on_features(params, model_state):
         return _on_features(job, optimizer, state, frozen, params, model_state)
@@ -211,8 +216,8 @@ def _held(run: runs.Run, images: Split, inputs: jax.ShapeDtypeStruct) -> jax.Arr
 
 def _compile_step(
     run: runs.Run, images: Split, optimizer, state: TrainState, inputs: jax.ShapeDtypeStruct, frozen: frozenset[str]
-) -> tuple[Split, Callable[..., Any]]:
-    """Compiles the run's training step for its mesh: (what its batches are read from, the step).
+) -> tuple[Split, Callable[..., Any], Callable[..., Any] | None]:
+    """Compiles the run's training step for its mesh: (what its batches are read from, the step, several at once).
 
     What cannot be trained shows here, at no cost.
     """
@@ -235,9 +240,12 @@ def _compile_step(
         axis_name=axis_name,
     )
     batch = runs.example_batch(run, inputs, config.step_size)
+    one = parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name)
     held = _held(run, images, inputs)
-    source = images if held is None else dataclasses.replace(images, read=lambda chosen: chosen.astype(np.int32))
-    return source, parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name, held=held)
+    if held is None:
+        return images, one, None
+    positions = dataclasses.replace(images, read=lambda chosen: chosen.astype(np.int32))
+    return positions, one, parallel.compile_steps(train_step, state, run.mesh, held=held, most=NUM_AT_ONCE)
 
 
 def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images: Split, features: Split) -> None:
@@ -285,6 +293,14 @@ def _on_features(
     alone = transfer.head_alone(run.model, params, dtype=dtype)
     _check_alike(run, alone, params, model_state, job.data.train, train)
     run = run._replace(model=alone)
-    source, train_step = _compile_step(run, train, optimizer, state, like, frozen)
+    source, train_step, train_steps = _compile_step(run, train, optimizer, state, like, frozen)
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), run.mesh)
-    return job._replace(run=run, data=data, source=source, train_step=train_step, eval_step=eval_step, on_features=None)
+    return job._replace(
+        run=run,
+        data=data,
+        source=source,
+        train_step=train_step,
+        train_steps=train_steps,
+        eval_step=eval_step,
+        on_features=None,
+    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -200,20 +201,16 @@ def compile_step(
     mesh: Mesh,
     *,
     axis_name: str | None = None,
-    held: jax.Array | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, Any], Any]]:
     """Compiles a training step for the mesh: (state, this host's rows, vote) -> (state, means, largest vote).
 
     The state given is used up. The largest of the hosts' votes is the same on all, so that they act on it together.
     With axis_name, `jax.pmap` compiles it, else `jax.jit`. Raises at once what the step raises on those shapes.
-    `held` has all inputs, on the devices: what comes as a batch's inputs then are positions in it.
     """
 
     step = jax.jit(step, inline=True)  # so that it is traced once
 
-    def train_step(state, batch, votes, held):
-        if held is not None:
-            batch = {**batch, "inputs": held[batch["inputs"]]}
+    def train_step(state, batch, votes):
         return *step(state, batch), votes.max()
 
     if axis_name is not None:
@@ -228,7 +225,47 @@ def compile_step(
     def run(state, batch, vote=0):
         votes = np.full(num_own, vote, np.int32)
         placed = put_batch({**batch, "votes": votes}, mesh)
-        return compiled(state, placed, placed.pop("votes"), held)
+        return compiled(state, placed, placed.pop("votes"))
+
+    return run
+
+
+def compile_steps(
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]],
+    state: TrainState,
+    mesh: Mesh,
+    *,
+    held: jax.Array,
+    most: int,
+) -> Callable[[TrainState, Sequence[Batch]], tuple[TrainState, dict[str, Any]]]:
+    """Compiles up to `most` training steps at once: (state, batches) -> (state, means, a row for each step).
+
+    `held` has all inputs, on the devices: what comes as a batch's inputs are positions in it. The state given is used
+    up. One program takes any number of steps, so that no number makes a difference to what they compute.
+    """
+    step = jax.jit(step, inline=True)
+    by_rows = NamedSharding(mesh, PartitionSpec(None, AXES))
+
+    def train_steps(state, batches, count, held):
+        def batch(index):
+            rows = {name: values[index] for name, values in batches.items()}
+            return {**rows, "inputs": held[rows["inputs"]]}
+
+        def one(index, so_far):
+            state, rows = so_far
+            state, means = step(state, batch(index))
+            return state, jax.tree.map(lambda values, value: values.at[index].set(value), rows, means)
+
+        _, means = jax.eval_shape(step, state, batch(0))
+        rows = jax.tree.map(lambda value: jnp.zeros((most, *value.shape), value.dtype), means)
+        return jax.lax.fori_loop(0, count, one, (state, rows))
+
+    compiled = jax.jit(train_steps, donate_argnums=0, out_shardings=(split_state(state, mesh), replicated(mesh)))
+
+    def run(state, batches):
+        filled = [*batches, *[batches[-1]] * (most - len(batches))]
+        stacked = {name: np.stack([batch[name] for batch in filled]) for name in batches[0]}
+        return compiled(state, jax.device_put(stacked, by_rows), np.int32(len(batches)), held)
 
     return run
 

@@ -20,7 +20,7 @@ from jaxvision.config import Config
 from jaxvision.evaluate import evaluate_on, run_split
 from jaxvision.interfaces import Batch, Dataset, Preprocessing, TrainState
 from jaxvision.interrupts import Interrupted, Stopped, signals
-from jaxvision.job import Job, check_specs, make_optimizer, prepare
+from jaxvision.job import NUM_AT_ONCE, Job, check_specs, make_optimizer, prepare
 
 # Of each value over the steps since the last report, their "count", their "seconds" and of these the "waiting" ones.
 Sums = dict[str, float]
@@ -98,9 +98,17 @@ def _report(job: Job, state: TrainState, sums: Sums, log: logs.Log, received: li
     return values
 
 
-def _add(sums: Sums, number: int, means: dict[str, Any], log: logs.Log, on_nonfinite: str) -> Sums:
-    """Adds a step's means, once it has finished. Raises FloatingPointError where they are not finite, or counts it."""
-    finished = {name: float(value) for name, value in jax.device_get(means).items()}
+def _add(sums: Sums, numbers: range, means: dict[str, Any], log: logs.Log, on_nonfinite: str) -> Sums:
+    """Adds the means of steps that were dispatched at once, when they have finished."""
+    finished = {name: np.atleast_1d(values) for name, values in jax.device_get(means).items()}
+    for index, number in enumerate(numbers):
+        of_step = {name: float(values[index]) for name, values in finished.items()}
+        sums = _added(sums, number, of_step, log, on_nonfinite)
+    return sums
+
+
+def _added(sums: Sums, number: int, finished: Sums, log: logs.Log, on_nonfinite: str) -> Sums:
+    """Adds a step's means. Raises FloatingPointError where they are not finite, or counts it."""
     wrong = [f"{name} is {finished[name]}" for name in ("loss", "gradient_norm") if not math.isfinite(finished[name])]
     if wrong and on_nonfinite == "stop":
         raise FloatingPointError(
@@ -152,20 +160,49 @@ def is_exhausted(rows: Sequence[logs.Row], best: tuple[str, str], patience: int 
     return patience is not None and len(values) > patience and max(values[:-patience]) >= max(values[-patience:])
 
 
+def _is_stop(number: int, job: Job) -> bool:
+    """Says whether the state is saved after a step, or evaluated too."""
+    every = job.run.config.save_every
+    return bool(every and number % every == 0) or _is_evaluated(number, job)
+
+
+def _is_evaluated(number: int, job: Job) -> bool:
+    return number == job.num_steps or is_due(number, job.run.config, len(job.data.train))
+
+
+def _dispatches(job: Job, first: int) -> Iterator[range]:
+    """Gives the numbers of the steps from `first` on, those together that are dispatched at once, up to a stop."""
+    most = NUM_AT_ONCE if job.train_steps else 1
+    numbers = range(first, first)
+    while numbers.stop <= job.num_steps:
+        block = range(numbers.stop, numbers.stop + most)
+        numbers = next((range(block[0], each + 1) for each in block if _is_stop(each, job)), block)
+        yield numbers
+
+
+def _dispatch(job: Job, state, batches: list[Batch], vote: int):
+    """Dispatches as many steps as there are batches: (state, their means, the hosts' largest vote)."""
+    if job.train_steps:
+        return *job.train_steps(state, batches), vote  # of one host, as only the devices of one hold the inputs
+    return job.train_step(state, batches[0], vote)
+
+
 def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
     """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
     config, first = job.run.config, int(state.step) + 1
     clock, pending, votes = _Clock(), None, 0
-    for number in range(first, job.num_steps + 1):
-        profiler.before_step(number - first)
-        state, means, vote = job.train_step(state, clock.next(batches), received[0] if received else 0)
-        if pending is not None:  # the step before: waiting for it bounds how far dispatch runs ahead
-            sums, votes = _add(sums, number - 1, pending[0], log, config.on_nonfinite), pending[1]
-        pending = means, vote
-        due = number == job.num_steps or is_due(number, config, len(job.data.train))
+    for numbers in _dispatches(job, first):
+        number = numbers[-1]
+        profiler.before_step(numbers[0] - first)
+        read = [clock.next(batches) for _ in numbers]
+        state, means, vote = _dispatch(job, state, read, received[0] if received else 0)
+        if pending is not None:  # the steps before: waiting for them bounds how far dispatch runs ahead
+            sums, votes = _add(sums, *pending[:2], log, config.on_nonfinite), pending[2]
+        pending = numbers, means, vote
         signal = hosts.heard(received, votes)
-        if due or signal or (config.save_every and number % config.save_every == 0):
-            sums, votes, pending = clock.added(_add(sums, number, means, log, config.on_nonfinite)), vote, None
+        if signal or _is_stop(number, job):
+            due = _is_evaluated(number, job)
+            sums, votes, pending = clock.added(_add(sums, numbers, means, log, config.on_nonfinite)), vote, None
             checkpoints.save(state, sums=sums)  # before the evaluation, which may be long: nothing is lost in it
             evaluated = due and not signal and _evaluated(job, state, sums, log, checkpoints, received)
             sums = {} if evaluated else sums
@@ -196,16 +233,16 @@ class _Profiler:
         self._folder, self._is_tracing = folder, False
 
     def before_step(self, index: int) -> None:
-        if self._folder and index == PROFILED.start:
+        if self._folder and not self._is_tracing and index >= PROFILED.start:
             jax.profiler.start_trace(self._folder)
             self._is_tracing = True
-        elif index == PROFILED.stop:
+        elif index >= PROFILED.stop:
             self.close()
 
     def close(self) -> None:
         if self._is_tracing:
             jax.profiler.stop_trace()
-            self._is_tracing = False
+            self._folder, self._is_tracing = None, False
 
 
 def _say_start(job: Job, path: Path, start: int, num_parameters: int, log: logs.Log) -> None:

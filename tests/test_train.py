@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -92,16 +93,56 @@ def test_training_is_a_function_of_the_seed(straight, tmp_path):
     assert arrays(other.workdir) != arrays(straight.workdir)
 
 
-@pytest.mark.parametrize("mesh", ["", "data=1"])
-def test_data_that_stay_on_the_devices_train_alike(straight, tmp_path, monkeypatch, mesh):
-    """As on GPUs and TPUs, whose memory says whether they fit."""
-    config, calls = CONFIG.replace(mesh=mesh), []
-    apart = straight if not mesh else jv.train(config, workdir=tmp_path / "apart")
+@pytest.fixture
+def holding(monkeypatch):
+    """The sizes that were asked about, where devices hold all data, as GPUs and TPUs do whose memory suffices."""
+    sizes = []
     parallel = jv.train.__globals__["parallel"]
-    monkeypatch.setattr(parallel, "fits", lambda num_bytes, mesh: calls.append(num_bytes) or True)
-    together = jv.train(config, workdir=tmp_path / "held")
-    assert calls == [77 * 8 * 8 * 3]
-    assert rows(together.workdir) == rows(apart.workdir) and arrays(together.workdir) == arrays(apart.workdir)
+    monkeypatch.setattr(parallel, "fits", lambda num_bytes, mesh: sizes.append(num_bytes) or True)
+    return sizes
+
+
+@pytest.mark.parametrize("mesh", ["", "data=1"])
+def test_data_that_stay_on_the_devices_train_alike(straight, tmp_path, monkeypatch, mesh, holding):
+    held = jv.train(CONFIG.replace(mesh=mesh), workdir=tmp_path / "held")
+    assert holding == [77 * 8 * 8 * 3]
+    for one, other in zip(held.history, straight.history, strict=True):
+        assert [one[name] for name in ("step", "split")] == [other[name] for name in ("step", "split")]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    # However many steps are dispatched at once, they compute the same to the last bit.
+    monkeypatch.setitem(jv.train.__globals__, "NUM_AT_ONCE", 3)
+    again = jv.train(CONFIG.replace(mesh=mesh), workdir=tmp_path / "again")
+    assert rows(again.workdir) == rows(held.workdir) and arrays(again.workdir) == arrays(held.workdir)
+
+
+def test_steps_dispatched_at_once_end_where_something_is_due(holding):
+    train = jv.train.__globals__
+    job = SimpleNamespace(num_steps=21, train_steps=print, data=SimpleNamespace(train=range(77)))
+    for every, expected in [({"eval_every": 10}, [8, 10, 18, 20, 21]), ({"save_every": 7}, [7, 14, 21])]:
+        job.run = SimpleNamespace(config=CONFIG.replace(**{"eval_every": 100, **every}))
+        assert [numbers[-1] for numbers in train["_dispatches"](job, 1)] == expected
+    assert list(train["_dispatches"](job, 20)) == [range(20, 22)]
+    job.train_steps = None
+    assert list(train["_dispatches"](job, 20)) == [range(20, 21), range(21, 22)]
+
+
+def test_a_run_whose_data_stay_on_the_devices_is_resumed_where_it_stood(tmp_path, holding, monkeypatch):
+    config = CONFIG.replace(eval_every=20)
+    whole = jv.train(config, workdir=tmp_path / "whole")
+    read, calls = jv.train.__globals__["_dispatch"], []
+
+    def interrupting(job, state, batches, vote):
+        calls.append(len(batches))
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(job, state, batches, vote)
+
+    monkeypatch.setitem(jv.train.__globals__, "_dispatch", interrupting)
+    with pytest.raises(jv.Interrupted, match="saved at step 8 of 10"):
+        jv.train(config, workdir=tmp_path / "run")
+    resumed = jv.train(config, workdir=tmp_path / "run")
+    assert calls == [8, 2]
+    assert rows(resumed.workdir) == rows(whole.workdir) and arrays(resumed.workdir) == arrays(whole.workdir)
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 7, 9])
