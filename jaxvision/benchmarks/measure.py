@@ -47,7 +47,7 @@ def plan(*, quick: bool, platform: str) -> Plan:
     peers = ("channels_last", "compile")
     if quick:
         return Plan(("cnn", "resnet18"), ("f32",), {**sizes, "resnet18": 8}, 3, 0.7, 2, 60, peers[:1], 500)
-    return Plan(tuple(WORKS), ("f32", "bf16"), sizes, 9, 2.5, 5, 200, peers, None)
+    return Plan(tuple(WORKS), ("f32", "bf16"), sizes, 7, 2.0, 5, 200, peers, None)
 
 
 def _spread(values: Sequence[float]) -> float:
