@@ -16,8 +16,15 @@ from jaxvision.interfaces import Interpolation, Preprocessing
 Box = tuple[float, float, float, float]  # left, top, right and bottom, in pixels
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
+SCALED = ("JPEG", "MPO")  # formats whose decoder scales by itself
+
 # Mean and deviation of ImageNet's training pixels in 0..1, as torchvision publishes them with its weights.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def num_cores() -> int:
+    """Gives the number of cores that this process may run on: the threads that decode at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def asked(
@@ -53,10 +60,12 @@ def read_image(
     `part(width, height)` gives the box of the upright picture that is kept, in place of the preprocessing's crop.
     Raises ValueError naming the file where it is no image or is damaged, FileNotFoundError where it is missing.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
+            if part and image.format not in SCALED:
+                ImageOps.exif_transpose(image, in_place=True)  # as it is loaded, a TIFF tells other sizes than before
             box = part(*_upright(image)) if part else None
             if preprocessing.interpolation != "nearest":
                 width = image.width
@@ -181,10 +190,10 @@ def read_images(
         except (ValueError, OSError) as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         chunks = [slice(start, min(start + chunk_size, len(files))) for start in range(0, len(files), chunk_size)]
         pending = pool.map(read, files[chunks[0]]) if chunks else ()
-        for chunk, following in zip(chunks, [*chunks[1:], slice(0)], strict=True):
+        for chunk, following in zip(chunks, [*chunks[1:], slice(0)], strict=False):
             results, pending = list(pending), pool.map(read, files[following])  # while the caller works on these
             yield chunk, results
             advance(chunk.stop - chunk.start)

@@ -60,7 +60,7 @@ class Split:
     """One part of a dataset. `read(indices)` gives inputs: images [n, H, W, C], uint8 or float32 in 0..1, or rows.
 
     `decode(index, rng)` makes one input [H, W, C] anew, as training takes it; with a generator, it may be a random part
-    of the picture. None where inputs are at hand.
+    of the picture, as `is_random` says. None where inputs are at hand.
     `targets` is int [N], the class of each example; or float32 [N, T], 1 for each tag that it has; or float32 [N],
     numbers. `names` says where each input comes from (a file, an id); empty when they have no names of their own.
     Examples of one of the `groups` (int [N]) are never parted. In an `ordered` split the later ones are held out.
@@ -75,6 +75,7 @@ class Split:
     offsets: np.ndarray | None = None
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
     decode: Decode | None = None
+    is_random: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -175,6 +176,7 @@ class Split:
             offsets=both(self.offsets, other.offsets),
             baselines={name: np.concatenate([each, other.baselines[name]]) for name, each in self.baselines.items()},
             decode=None if self.decode is None and other.decode is None else decode,
+            is_random=self.is_random or other.is_random,
         )
 
     def judged(self, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

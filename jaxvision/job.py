@@ -19,6 +19,7 @@ from jaxvision.evaluate import run_split
 from jaxvision.interfaces import Augment, Dataset, Model, Split, TrainState, Tree
 
 NUM_ADAPTED = 5_000  # training images to which a model is fitted before the first step, where it is
+MOST_ADAPTED = 2**24  # numbers that they have at most: 5,461 images of 32 pixels, 111 of 224
 
 
 NUM_AT_ONCE = 8  # steps that are dispatched together, as that takes longer than a small network's step on a GPU
@@ -113,7 +114,10 @@ def prepare(run: runs.Run, data: Dataset, found: pretrained.Weights | None = Non
     def begin():
         return made((start.params, start.state)), start.said
 
-    source, train_step, train_steps = _compile_step(run, data.train, optimizer, state, like, frozen)
+    # Features that are cached stand in for the images, which then need not be held.
+    source, train_step, train_steps = _compile_step(
+        run, data.train, optimizer, state, like, frozen, is_trained_on=not config.cache_features
+    )
     eval_step = parallel.compile_eval(steps.make_eval_step(run.model, run.task), mesh)
     marks = transfer.trained(shapes[0], frozen)
     num_trained = sum(leaf.size for leaf, own in zip(*map(jax.tree.leaves, (shapes[0], marks)), strict=True) if own)
@@ -134,7 +138,8 @@ def _start(run: runs.Run, images: Split, found: pretrained.Weights | None) -> pr
     key, _ = jax.random.split(jax.random.key(run.config.seed))
     params, state = parallel.compile_init(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
     if run.model.adapt is not None and found is None:
-        few = images.read(np.linspace(0, len(images) - 1, min(NUM_ADAPTED, len(images)), dtype=int))
+        count = min(NUM_ADAPTED, MOST_ADAPTED // int(np.prod(like.shape[1:])) + 1, len(images))
+        few = images.read(np.linspace(0, len(images) - 1, count, dtype=int))
         params, state = jax.jit(run.model.adapt)(params, state, few)
     start = pretrained.Start(params, state)
     if found is not None:
@@ -170,13 +175,11 @@ def _frozen(run: runs.Run, images: Split, shapes: tuple[Tree, Tree]) -> frozense
 
 def _check_whole(images: Split) -> None:
     """Raises ValueError where training takes random parts of images."""
-    if images.decode is not None:
-        part, whole = images.decode(0, np.random.default_rng(0)), images.decode(0, None)
-        if not np.array_equal(part, whole):
-            raise ValueError(
-                "cache_features=True keeps the features of whole images, and these are cut at random: leave "
-                "random_crop out of the data set's spec"
-            )
+    if images.is_random:
+        raise ValueError(
+            "cache_features=True keeps the features of whole images, and these are cut at random: leave "
+            "random_crop out of the data set's spec"
+        )
 
 
 def _check_pooled(run: runs.Run, params: Tree, state: Tree) -> None:
@@ -206,16 +209,24 @@ def _transferring(
     return optimizers.only(optimizer, transfer.trained(params, frozen)) if frozen else optimizer
 
 
-def _held(run: runs.Run, images: Split, inputs: jax.ShapeDtypeStruct) -> jax.Array | None:
+def _held(run: runs.Run, images: Split) -> jax.Array | None:
     """Puts all inputs of a split on the devices where they are to stay there."""
-    size = len(images) * inputs.dtype.itemsize * int(np.prod(inputs.shape[1:]))
-    if images.decode is not None or runs.device_axis(run.config) or not parallel.fits(size, run.mesh):
+    if images.decode is not None or runs.device_axis(run.config):
+        return None
+    if not parallel.fits(len(images) * images.read(np.arange(1)).nbytes, run.mesh):
         return None
     return parallel.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)
 
 
 def _compile_step(
-    run: runs.Run, images: Split, optimizer, state: TrainState, inputs: jax.ShapeDtypeStruct, frozen: frozenset[str]
+    run: runs.Run,
+    images: Split,
+    optimizer,
+    state: TrainState,
+    inputs: jax.ShapeDtypeStruct,
+    frozen: frozenset[str],
+    *,
+    is_trained_on: bool = True,
 ) -> tuple[Split, Callable[..., Any], Callable[..., Any] | None]:
     """Compiles the run's training step for its mesh: (what its batches are read from, the step, several at once).
 
@@ -241,7 +252,7 @@ def _compile_step(
     )
     batch = runs.example_batch(run, inputs, config.step_size)
     one = parallel.compile_step(train_step, state, batch, run.mesh, axis_name=axis_name)
-    held = _held(run, images, inputs)
+    held = _held(run, images) if is_trained_on else None
     if held is None:
         return images, one, None
     positions = dataclasses.replace(images, read=lambda chosen: chosen.astype(np.int32))
@@ -282,7 +293,7 @@ def _on_features(
         if split is None:
             return None
         _, pooled = run_split(run, step, params, model_state, split, run.config.eval_batch_size, doing="features")
-        return dataclasses.replace(split, read=lambda chosen: pooled[chosen], decode=None)
+        return dataclasses.replace(split, read=lambda chosen: pooled[chosen], decode=None, is_random=False)
 
     train = features(job.data.train)
     assert train is not None

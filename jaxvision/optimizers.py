@@ -247,11 +247,12 @@ def muon_sgd(
     sgd_momentum: float = 0.85,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Muon for convolution kernels, kept at a fixed norm; Nesterov's SGD for dense layers, biases and norms.
+    """Muon for convolution kernels, kept at a fixed norm; Nesterov's SGD for dense layers, biases, norms and the rest.
 
-    A kernel [kh, kw, in, out] is scaled to the norm sqrt(out) before each step. The rates of dense layers and of what
-    has one axis are so many times Muon's; these lose the share learning_rate * weight_decay of themselves a step, if
-    momentum is left out of account. Muon's values are those of K. Jordan's airbench94_muon, 2024.
+    A kernel [kh, kw, in, out] is scaled to the norm sqrt(out) before each step. The rates of what has one axis
+    (bias_ratio) and of all else (dense_ratio) are so many times Muon's; both, biases and norms too, lose the share
+    learning_rate * weight_decay of themselves a step, if momentum is left out of account. Muon's values are those of
+    K. Jordan's airbench94_muon, 2024.
     """
     _check(
         at_least_0={"dense_ratio": dense_ratio, "bias_ratio": bias_ratio, "weight_decay": weight_decay},
@@ -273,7 +274,7 @@ def muon_sgd(
     parts: dict[Any, Any] = {"kernel": kernel, "dense": sgd_at(dense_ratio), "bias": sgd_at(bias_ratio)}
 
     def label(params):
-        return jax.tree.map(lambda p: "bias" if p.ndim < 2 else "dense" if p.ndim == 2 else "kernel", params)
+        return jax.tree.map(lambda p: "kernel" if p.ndim == 4 else "dense" if p.ndim > 1 else "bias", params)
 
     return optax.partition(parts, label)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from jaxvision.images import num_cores
 from jaxvision.interfaces import Batch, Decode, Split
 
 PREFETCH = 2  # batches
@@ -79,11 +79,11 @@ def train_batches(
     """Gives those rows of the batches from number `start` on, without end; reads ahead in a thread.
 
     With `balanced`, classes come equally often. A split that decodes its inputs anew is read by as many threads as
-    there are cores, or num_threads, and each example by a generator of its own, of (seed, epoch, index).
+    there are cores, or num_threads, and each example by a generator of its own, of (seed, epoch, place in the epoch).
     """
     order = Order(len(split), seed=seed, targets=split.targets if balanced else None)
     if split.decode is not None:
-        options = {"start": start, "rows": rows, "num_threads": num_threads or os.cpu_count() or 1}
+        options = {"start": start, "rows": rows, "num_threads": num_threads or num_cores()}
         yield from _decoded(split, split.decode, order, batch_size, **options)
         return
 
@@ -122,9 +122,7 @@ def _decoded(
         batch, part = divmod(number, len(parts))
         positions = batch * batch_size + parts[part]
         indices = order.indices(batch * batch_size, (batch + 1) * batch_size)[parts[part]]
-        rngs = (
-            np.random.default_rng((order.seed, p // len(split), i)) for p, i in zip(positions, indices, strict=True)
-        )
+        rngs = (np.random.default_rng((order.seed, *divmod(int(position), len(split)))) for position in positions)
         inputs = np.stack([decode(int(index), rng) for index, rng in zip(indices, rngs, strict=True)])
         return _batch(split, inputs, indices, positions)
 

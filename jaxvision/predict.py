@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jaxvision import images, logs, parallel, registry
 from jaxvision import run as runs
@@ -138,20 +139,21 @@ def _levels(inputs: np.ndarray) -> np.ndarray:
     return np.atleast_2d(inputs)
 
 
-def warm_up(trained: runs.Trained, batch_size: int) -> None:
+def warm_up(trained: runs.Trained, batch_size: int, *, dtype: DTypeLike | None = None) -> None:
     """Compiles a loaded run for all sizes that up to batch_size inputs at once bring, so that no request waits for it.
 
-    Each size is run once. Raises ValueError for a size below 1.
+    Each size is run once, on inputs of a dtype: by default uint8, as files are read, and a series' numbers. Arrays of
+    floats that have the model's own size go to it as they are. Raises ValueError for a size below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; wanted the most inputs that come at once, 1 or more")
     run, size = trained.run, 0
+    runs.use_double(run.config)
     while size < parallel.bucket(batch_size, run.config.eval_batch_size, run.mesh):
         size = parallel.bucket(size + 1, run.config.eval_batch_size, run.mesh)
         like = runs.example_inputs(run, size)
-        outputs = trained.predict_step(
-            trained.params, trained.model_state, {"inputs": np.zeros(like.shape, like.dtype)}
-        )
+        inputs = np.zeros(like.shape, dtype or like.dtype)
+        outputs = trained.predict_step(trained.params, trained.model_state, {"inputs": inputs})
         jax.block_until_ready(outputs)
 
 

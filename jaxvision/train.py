@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,16 +123,28 @@ def _added(sums: Sums, number: int, finished: Sums, log: logs.Log, on_nonfinite:
 
 
 class _Clock:
-    """Counts the seconds since it was last asked into the sums, and those of them that were spent on input."""
+    """Gives batches, and counts the seconds since it was last asked into the sums, and those of them in which no step
+    was computed for want of input. A thread sees when steps end.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches, self._pool, self._ended = batches, ThreadPoolExecutor(1), None
         self._began, self._waiting = time.perf_counter(), 0.0
 
-    def next(self, batches: Iterator[Batch]) -> Batch:
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def dispatched(self, means: Any) -> None:
+        """Is told of steps under way, whose means these will be."""
+        self._ended = self._pool.submit(_end_of, means)
+
+    def next(self) -> Batch:
         """Waits for the next batch."""
         began = time.perf_counter()
-        batch = next(batches)
-        self._waiting += time.perf_counter() - began
+        batch = next(self._batches)
+        if self._ended is None or self._ended.done():
+            idle_from = began if self._ended is None else max(began, self._ended.result())
+            self._waiting += time.perf_counter() - idle_from
         return batch
 
     def added(self, sums: Sums) -> Sums:
@@ -143,6 +156,13 @@ class _Clock:
     def skip(self) -> None:
         """Leaves out what has passed since."""
         self._began = time.perf_counter()
+
+
+def _end_of(means: Any) -> float:
+    """Waits for steps; gives the time at which they ended. What was wrong with them is told where they are added."""
+    with contextlib.suppress(Exception):
+        jax.block_until_ready(means)
+    return time.perf_counter()
 
 
 def is_exhausted(rows: Sequence[logs.Row], best: tuple[str, str], patience: int | None) -> bool:
@@ -187,15 +207,16 @@ def _dispatch(job: Job, state, batches: list[Batch], vote: int):
     return job.train_step(state, batches[0], vote)
 
 
-def _loop(job: Job, state, sums, batches, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
+def _loop(job: Job, state, sums, clock: _Clock, checkpoints, log: logs.Log, profiler: _Profiler, received: list[int]):
     """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
     config, first = job.run.config, int(state.step) + 1
-    clock, pending, votes = _Clock(), None, 0
+    pending, votes = None, 0
     for numbers in _dispatches(job, first):
         number = numbers[-1]
         profiler.before_step(numbers[0] - first)
-        read = [clock.next(batches) for _ in numbers]
-        state, means, vote = _dispatch(job, state, read, received[0] if received else 0)
+        batches = [clock.next() for _ in numbers]
+        state, means, vote = _dispatch(job, state, batches, received[0] if received else 0)
+        clock.dispatched(means)
         if pending is not None:  # the steps before: waiting for them bounds how far dispatch runs ahead
             sums, votes = _add(sums, *pending[:2], log, config.on_nonfinite), pending[2]
         pending = numbers, means, vote
@@ -323,7 +344,8 @@ def _fit(job: Job, path: Path, checkpoints: checkpoint.Checkpoints, before: Conf
                 )
             )
         )
-        last, signal = _loop(job, state, sums, batches, checkpoints, log, profiler, received)
+        clock = held.enter_context(contextlib.closing(_Clock(batches)))
+        last, signal = _loop(job, state, sums, clock, checkpoints, log, profiler, received)
         checkpoints.wait()
         if signal:
             raise Interrupted(signal, path, last, job.num_steps)

@@ -78,8 +78,12 @@ def test_the_guide_has_the_marks(root):
 
 def test_files_that_cannot_be_written_are_told_before_anything_is_measured(tmp_path):
     (tmp_path / "half.md").write_text(table.MARKS[0])
-    with pytest.raises(ValueError, match="one of the marks"):
-        table.check_files(None, str(tmp_path / "half.md"))
+    (tmp_path / "turned.md").write_text("\n".join(reversed(table.MARKS)))
+    for name in ("half.md", "turned.md"):
+        with pytest.raises(ValueError, match="has not both marks"):
+            table.check_files(None, str(tmp_path / name))
+    with pytest.raises(IsADirectoryError, match="name a file in it"):
+        table.check_files(str(tmp_path), None)
     with pytest.raises(FileNotFoundError, match="no folder"):
         table.check_files(str(tmp_path / "absent" / "rows.json"), None)
 

@@ -131,6 +131,12 @@ def test_nothing_is_compiled_again_once_warm(run, caplog):
         found = [jv.predict(trained, images[:count]).probabilities for count in (1, 2, 3, 5, 16, 17, 21)]
     assert not [record.message for record in caplog.records if "XLA compilation" in record.message]
     np.testing.assert_allclose(found[2], found[-1][:3], atol=1e-6)
+    jv.warm_up(trained, 4, dtype=np.float32)
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        floats = jv.predict(trained, (images[:3] / 255).astype(np.float32)).probabilities
+    assert not [record.message for record in caplog.records if "XLA compilation" in record.message]
+    np.testing.assert_allclose(floats, found[2], atol=1e-6)
     with pytest.raises(ValueError, match="wanted the most inputs that come at once"):
         jv.warm_up(trained, 0)
 

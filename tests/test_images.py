@@ -136,7 +136,7 @@ def test_random_parts_are_shares_of_the_area_that_lie_within_the_picture():
     assert random_part(1, 1000, share=(1.0, 1.0), rng=rng) == pytest.approx((0, 499.333333, 1, 500.666667))
 
 
-@pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
+@pytest.mark.parametrize("name", ["picture.png", "picture.jpg", "picture.tif"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_part_of_a_picture_is_of_the_upright_one(name, turned, tmp_path):
     upright = gradient(640, 480)
@@ -159,3 +159,7 @@ def test_a_part_of_a_transparent_or_deep_picture_is_as_the_whole(tmp_path):
     assert (read[0] == 0).all() and (read[3] == 255).all()
     Image.fromarray(np.full((8, 8), 257 * 40, np.uint16)).save(tmp_path / "deep.png")
     assert (read_image(tmp_path / "deep.png", asked((2, 2), 1), part=lambda width, height: (1, 1, 5, 5)) == 40).all()
+
+
+def test_no_files_are_no_images():
+    assert list(read_images([], asked((8, 8)))) == []

@@ -63,8 +63,8 @@ def test_muon_makes_matrices_orthogonal_and_leaves_biases_to_adam():
 
 
 def test_muon_sgd_keeps_kernels_at_a_norm_and_moves_the_rest_at_rates_of_their_own():
-    shapes = {"kernel": (3, 3, 2, 4), "dense": (6, 5), "bias": (4,)}
-    keys = dict(zip(shapes, jax.random.split(jax.random.key(0), 3), strict=True))
+    shapes = {"kernel": (3, 3, 2, 4), "dense": (6, 5), "bias": (4,), "position_embedding": (1, 7, 3)}
+    keys = dict(zip(shapes, jax.random.split(jax.random.key(0), 4), strict=True))
     params = {name: jax.random.normal(keys[name], shape) for name, shape in shapes.items()}
     gradients = jax.tree.map(lambda p: jnp.cos(5 * p), params)
     spec = "muon_sgd(num_iterations=10, dense_ratio=3.0, bias_ratio=2.0, sgd_momentum=0.5, weight_decay=0.6)"
@@ -73,7 +73,11 @@ def test_muon_sgd_keeps_kernels_at_a_norm_and_moves_the_rest_at_rates_of_their_o
     kernel = params["kernel"] * 2 / np.linalg.norm(params["kernel"])  # at the norm of the root of 4 outputs
     singular = np.linalg.svd((params["kernel"] + updates["kernel"] - kernel).reshape(18, 4) / 0.1, compute_uv=False)
     assert singular.min() > 0.6 and singular.max() < 1.4
-    for name, ratio in (("dense", 3.0), ("bias", 2.0)):  # Nesterov's first step takes the gradient one and a half times
+    for name, ratio in (
+        ("dense", 3.0),
+        ("bias", 2.0),
+        ("position_embedding", 3.0),
+    ):  # Nesterov's first step takes the gradient one and a half times
         expected = -0.1 * ratio * 1.5 * (gradients[name] + 0.6 / ratio * params[name])
         np.testing.assert_allclose(updates[name], expected, rtol=1e-5)
 

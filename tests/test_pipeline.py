@@ -121,12 +121,10 @@ def test_decoding_gives_the_batches_of_reading_by_any_number_of_threads():
     np.testing.assert_array_equal(one["inputs"][..., 0, 0, 0], one["targets"])
 
 
-def test_each_example_has_a_generator_of_its_seed_epoch_and_index():
+def test_each_example_has_a_generator_of_its_seed_epoch_and_place():
     found = stream(10)
-    for index, epoch, value in zip(
-        *(found[n].ravel() for n in ("index", "epoch")), found["inputs"][..., 1].ravel(), strict=True
-    ):
-        assert value == np.random.default_rng((3, epoch, index)).integers(256)
+    for place, value in enumerate(found["inputs"][..., 1].ravel()):
+        assert value == np.random.default_rng((3, *divmod(place, 10))).integers(256)
     assert len({*found["inputs"][found["index"] == 0][..., 1].ravel().tolist()}) == 4  # one for each epoch
 
 
@@ -150,7 +148,10 @@ def test_rows_of_hosts_are_together_the_batch():
 
 def test_a_balanced_stream_is_the_balanced_order():
     unequal = replace(streamed(), targets=np.array([0] * 8 + [1] * 2, np.int32))
-    np.testing.assert_array_equal(np.bincount(stream(5, split=unequal, balanced=True)["targets"].ravel()), [10, 10])
+    found = stream(5, split=unequal, balanced=True)
+    np.testing.assert_array_equal(np.bincount(found["targets"].ravel()), [10, 10])
+    repeated = found["inputs"][(found["index"] == 9) & (found["epoch"] == 0)][..., 1].ravel()
+    assert 2 <= len(repeated) == len({*repeated.tolist()})  # each time another part
 
 
 def test_a_failing_decoder_raises_in_the_loop():
@@ -168,3 +169,5 @@ def test_parts_and_unions_of_streamed_splits_decode_their_own():
     assert [int(part.decode(place, None).ravel()[0]) for place in range(3)] == [7, 2, 5]
     assert [int(joined.decode(place, None).ravel()[0]) for place in range(5)] == [7, 2, 5, 9, 9]
     assert SPLIT.take(np.arange(2)).decode is None and SPLIT.joined(SPLIT).decode is None
+    random = replace(streamed(), is_random=True)
+    assert random.take(np.arange(2)).is_random and SPLIT.joined(random).is_random and not joined.is_random

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 
@@ -14,7 +13,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from jaxvision.benchmarks.contestant import speaking, versions
-from jaxvision.benchmarks.peer_torch import LIBRARIES, make_cnn
+from jaxvision.benchmarks.peer_torch import LIBRARIES, make_cnn, prepared_device
+from jaxvision.images import num_cores
 from jaxvision.parity import import_torchvision
 
 
@@ -38,15 +38,13 @@ class Images(Dataset):
 
 def main(options: str) -> None:
     answer, given = speaking(), json.loads(options)
-    device, num_cores = "cuda" if torch.cuda.is_available() else "cpu", os.cpu_count() or 1
-    torch.set_num_threads(num_cores)
-    layout = torch.channels_last
+    device, layout = prepared_device(), torch.channels_last
     loader = DataLoader(
         Images(given["file"], given["mean"], given["std"]),
         given["batch_size"],
         shuffle=True,
         drop_last=True,
-        num_workers=num_cores,
+        num_workers=num_cores(),
         persistent_workers=True,
         pin_memory=device == "cuda",
     )
@@ -55,7 +53,7 @@ def main(options: str) -> None:
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     answer(versions(LIBRARIES))
     for _ in sys.stdin:
-        count, waited, total, begun = 0, 0.0, 0.0, time.perf_counter()
+        count, waited, total, before, begun = 0, 0.0, 0.0, torch.zeros(()), time.perf_counter()
         batches = iter(loader)
         while True:
             asked = time.perf_counter()
@@ -68,8 +66,9 @@ def main(options: str) -> None:
             loss = F.cross_entropy(called(inputs.contiguous(memory_format=layout)), targets)
             loss.backward()
             optimizer.step()
-            total += float(loss)
+            total, before = total + float(before), loss.detach()  # that of the step before, as the launcher's loop does
             count += len(targets)
+        total += float(before)
         seconds = time.perf_counter() - begun
         answer({"images": count, "seconds": seconds, "waiting": waited / seconds})
 

@@ -18,6 +18,7 @@ from jaxvision.datasets.folder import split_folders
 from jaxvision.datasets.tfds import find_prepared
 
 READ_SIZE = 64  # images of a batch that is but read
+PAUSE = 4.0  # seconds: a loader reads four batches and more ahead, at a hundred images/s and more
 USUAL = "~/tensorflow_datasets"  # where TensorFlow Datasets keeps them
 
 
@@ -121,7 +122,7 @@ def images(folder: str, *, num_rounds: int, seconds: float) -> Found:
     }
     with contextlib.ExitStack() as stack:
         entrants = entered(stack, started)
-        rates = take_turns(entrants, "read", READ_SIZE, num_rounds + 1, seconds, before="skip")
+        rates = take_turns(entrants, "read", READ_SIZE, num_rounds + 1, seconds, before="skip", pause=PAUSE)
         failed = {**missing, **{each.name: each.failed for each in entrants if each.failed}}
         versions = {name: version for each in entrants for name, version in each.versions.items()}
     notes = [f"{name} is out of reading images: {why}" for name, why in failed.items()]

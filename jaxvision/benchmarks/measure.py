@@ -17,6 +17,7 @@ from jaxvision.benchmarks.table import Measured, Row, line
 from jaxvision.benchmarks.works import SIDE, WORKS, Work
 
 SECTIONS = ("train", "answer", "start", "loop", "epoch")
+NUM_COLD = 3  # launches with empty caches, at most
 LOOP_ROUNDS, LOOP_SECONDS = 8, 0.4  # many for one of the others, and short: what is to be seen are hundredths
 TF32_TOLERANCE = 3e-2  # of losses where float32 is multiplied as TF32, as GPUs do, which keeps ten bits
 
@@ -127,9 +128,8 @@ def measure(
         platform = _platform()
         session = _Session(plan(quick=quick, platform=platform), Path(folder), platform)
         kinds = [kind for kind in races.KINDS if kind in sections]
-        with session.noting():
-            if kinds:
-                _races(session, kinds)
+        if kinds:
+            _races(session, kinds)
         with session.noting():
             if "start" in sections:
                 _starts(session)
@@ -161,7 +161,8 @@ def _races(session: _Session, kinds: Sequence[str]) -> None:
         for precision in session.plan.precisions:
             what = f"{network}, batch {work.batch_size}, {precision}"
             session.says(f"{' and '.join(kinds)}: {what}")
-            _keep_race(session, what, kinds, _raced(session, work, names, kinds, precision))
+            with session.noting():
+                _keep_race(session, what, kinds, _raced(session, work, names, kinds, precision))
 
 
 def _raced(session: _Session, work: Work, names: Sequence[str], kinds: Sequence[str], precision: str) -> races.Raced:
@@ -193,17 +194,19 @@ def _starts(session: _Session) -> None:
         session.keep((), [f"PyTorch is out of start: {missing}"])
         return
     session.says(f"launch, to the end of {steps} steps")
-    caches = [session.folder / f"cold{index}" for index in range(3 if session.plan.num_starts > 2 else 1)]
     images = session.images()
-    cold = [starts.ours(images, each, num_steps=steps) for each in caches]
-    starts.torch(images, num_steps=steps)  # so that its files have been read once, as ours have
-    warm, theirs = [], []
-    for _ in range(session.plan.num_starts):
-        warm.append(starts.ours(images, caches[0], num_steps=steps))
+    starts.ours(images, session.folder / "warm", num_steps=steps)  # so that the files of libraries have been read once
+    starts.torch(images, num_steps=steps)
+    cold, warm, theirs = [], [], []
+    for number in range(session.plan.num_starts):
+        if number < NUM_COLD:
+            cold.append(starts.ours(images, session.folder / f"cold{number}", num_steps=steps))
         theirs.append(starts.torch(images, num_steps=steps))
+        warm.append(starts.ours(images, session.folder / "warm", num_steps=steps))
     for field, what in (("first", "first step"), ("last", f"end of {steps} steps")):
         for name, own in (("cold", cold), ("warm", warm)):
-            times = {"ours": [getattr(s, field) for s in own], "PyTorch": [getattr(s, field) for s in theirs]}
+            times = {"ours": [getattr(s, field) for s in own]}
+            times["PyTorch"] = [getattr(s, field) for s in theirs[: len(own)]]
             session.keep(compared(f"command to {what}, {name} caches", "s", times, more_is_better=False))
 
 

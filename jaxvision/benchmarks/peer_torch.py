@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from jaxvision import registry
 from jaxvision.benchmarks.works import EPSILON, LEARNING_RATE, Work, batch, read_weights
+from jaxvision.images import num_cores
 from jaxvision.parity import import_torchvision
 from jaxvision.weights import their_name, to_theirs
 
@@ -61,16 +61,22 @@ def _resnet(work: Work, tensors: dict[str, np.ndarray]) -> nn.Module:
     return network
 
 
+def prepared_device() -> str:
+    """Names the device, on which PyTorch is at its best from now on: all cores, or TF32, in which JAX multiplies."""
+    torch.set_num_threads(num_cores())
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    return "cuda"
+
+
 class Contestant:
     """Eager as written first ("plain"), in channels_last with the fused optimizer, or compiled beside that."""
 
     def __init__(self, work: Sequence[Any], weights: str, *, precision: str, variant: str) -> None:
         work = Work(*work)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        torch.set_num_threads(os.cpu_count() or 1)
-        if device == "cuda":  # as JAX does there where nothing else is said
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.benchmark = True
+        device = prepared_device()
         layout = torch.contiguous_format if variant == "plain" else torch.channels_last
         network = (_cnn if work.model == "cnn" else _resnet)(work, read_weights(weights))
         network = network.to(device=device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,11 +72,19 @@ def race(
 
 
 def take_turns(
-    entrants: Sequence[Entrant], do: str, batch_size: int, num_rounds: int, seconds: float, *, before: str = ""
+    entrants: Sequence[Entrant],
+    do: str,
+    batch_size: int,
+    num_rounds: int,
+    seconds: float,
+    *,
+    before: str = "",
+    pause: float = 0.0,
 ) -> dict[str, list[float]]:
     """Lets contestants take so many steps as last so many seconds, in turn: images/s in each round, by name.
 
-    What `before` names is asked for ahead of each of them, and not counted.
+    What `before` names is asked for ahead of each of them, and not counted; as are seconds of a pause, in which those
+    who read ahead fill what they have.
     """
     counts = {}
     for each in entrants:
@@ -85,6 +94,7 @@ def take_turns(
     rates: dict[str, list[float]] = {each.name: [] for each in entrants}
     for _ in range(num_rounds):
         for each in entrants:
+            time.sleep(pause)
             if before:
                 each.ask(before)
             took = each.ask(do, num_steps=counts[each.name])

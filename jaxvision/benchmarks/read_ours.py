@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 
 from jaxvision import pipeline, registry
 from jaxvision.benchmarks.works import SHARES, SIDE
+from jaxvision.images import num_cores
 from jaxvision.step import as_float
 
 LIBRARIES = ("jax", "pillow")
@@ -31,7 +31,7 @@ class Contestant:
         self._split, self._batch_size, self._is_decoding = dataset.train, batch_size, is_decoding
         self._batches = pipeline.train_batches(dataset.train, batch_size, seed=0)
         self._prepared, self._key = jax.jit(prepared), jax.random.key(0)
-        self._pool, self._rng = ThreadPoolExecutor(os.cpu_count()), np.random.default_rng(0)
+        self._pool, self._rng = ThreadPoolExecutor(num_cores()), np.random.default_rng(0)
 
     def skip(self) -> None:
         """Takes what was read ahead."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from jaxvision.benchmarks.works import SHARES, SIDE
-from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD
+from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD, num_cores
 from jaxvision.parity import import_torchvision
 
 LIBRARIES = ("torch", "torchvision", "pillow")
@@ -25,7 +24,7 @@ class Contestant:
         steps = [of.RandomResizedCrop(SIDE, SHARES), of.RandomHorizontalFlip(), of.ToTensor()]
         transform = of.Compose([*steps, of.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._num_workers = os.cpu_count() or 1
+        self._num_workers = num_cores()
         self._loader = DataLoader(
             torchvision.datasets.ImageFolder(folder, transform),
             batch_size,

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 def main(file: str, num_steps: int, batch_size: int) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     arrays = np.load(file)
     images, labels = torch.tensor(arrays["x_train"]).permute(0, 3, 1, 2), torch.tensor(arrays["y_train"])
     network = nn.Sequential(
@@ -17,13 +18,13 @@ def main(file: str, num_steps: int, batch_size: int) -> None:
         nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
         nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10),
-    ).to(memory_format=torch.channels_last)  # fmt: skip  # pyright: ignore[reportCallIssue]
+    ).to(device, memory_format=torch.channels_last)  # fmt: skip  # pyright: ignore[reportCallIssue]
     optimizer, criterion = torch.optim.Adam(network.parameters()), nn.CrossEntropyLoss()
     loader = DataLoader(TensorDataset(images, labels), batch_size, shuffle=True, drop_last=True)
     step = 0
     while step < num_steps:
         for inputs, targets in loader:
-            inputs = (inputs.float() / 255 - 0.5) / 0.25
+            inputs, targets = (inputs.to(device).float() / 255 - 0.5) / 0.25, targets.to(device)
             loss = criterion(network(inputs.contiguous(memory_format=torch.channels_last)), targets)
             optimizer.zero_grad()
             loss.backward()

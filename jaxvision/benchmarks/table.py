@@ -9,6 +9,8 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxvision.images import num_cores
+
 MARKS = ("<!-- measured -->", "<!-- end -->")  # between which a file has its table
 
 
@@ -49,7 +51,7 @@ def machine() -> dict[str, str]:
     devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     return {
         "processor": names[0] if names else platform.processor(),
-        "cores": str(os.cpu_count()),
+        "cores": str(num_cores()),
         "devices": f"{jax.device_count()} {devices}",
         "python": platform.python_version(),
     }
@@ -60,13 +62,17 @@ def _lines(file: str) -> list[str]:
 
 
 def check_files(*files: str | None) -> None:
-    """Raises before anything is measured: FileNotFoundError for a folder that is not, ValueError for half the marks."""
+    """Raises before anything is measured: OSError for what cannot be written, ValueError for half the marks."""
     for path in map(Path, filter(None, files)):
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
-        marks = [mark in path.read_text() for mark in MARKS] if path.is_file() else []
-        if any(marks) and not all(marks):
-            raise ValueError(f"{str(path)!r} has one of the marks {' and '.join(MARKS)} and not the other")
+        if path.is_dir():
+            raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it")
+        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise PermissionError(f"{str(path)!r} may not be written; name another file")
+        places = [path.read_text().find(mark) for mark in MARKS] if path.is_file() else [-1, -1]
+        if max(places) >= 0 and not -1 < places[0] < places[1]:
+            raise ValueError(f"{str(path)!r} has not both marks in this order, {' and '.join(MARKS)}")
 
 
 def write_json(found: Measured, file: str) -> None:

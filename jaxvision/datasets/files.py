@@ -118,5 +118,5 @@ def read_files(
     if errors:
         warnings.warn(UnreadableImages(name, errors), stacklevel=2)
     decode = _make_decode(files, preprocessing, random_crop) if stream or random_crop else None
-    split = Split(read, targets, [str(file) for file in files], groups, decode=decode)
+    split = Split(read, targets, [str(file) for file in files], groups, decode=decode, is_random=bool(random_crop))
     return split.take(np.flatnonzero(found == "")) if errors else split
