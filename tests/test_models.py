@@ -9,8 +9,9 @@ import pytest
 from jax import lax
 
 from jaxvision import registry
-from jaxvision.models import airbench, layers
-from jaxvision.models.layers import adaptive_average_pool, conv_general, max_pool
+from jaxvision.models import airbench, convolution
+from jaxvision.models.convolution import conv_general, max_pool
+from jaxvision.models.layers import adaptive_average_pool
 from jaxvision.models.linen import from_linen
 from jaxvision.run import num_parameters
 
@@ -87,7 +88,7 @@ def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
     [(9, "VALID", (1, 1)), (11, "VALID", (2, 2)), (11, "SAME", (1, 1)), (12, "SAME", (2, 2)), (2, "SAME", (1, 1))],
 )  # from 10 rows on there may be one more; 2 is smaller than the window
 def test_convolution_of_many_channels_is_that_of_jax(size, padding, strides, monkeypatch):
-    monkeypatch.setattr(layers, "CACHE_BYTES", 4096)  # so that the kernel's gradient comes in parts
+    monkeypatch.setattr(convolution, "CACHE_BYTES", 4096)  # so that the kernel's gradient comes in parts
     ours, theirs = ours_and_jaxs(strides, padding)
     with jax.enable_x64(True):
         lhs = jax.nn.relu(jax.random.normal(jax.random.key(0), (6, size, size, 16), jnp.float64))

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import Conv, conv_general, max_pool, require_least_size
+from jaxvision.models.convolution import conv_general, max_pool
+from jaxvision.models.layers import Conv, require_least_size
 from jaxvision.models.linen import from_linen, tap
 
 WHITENED = 2  # side in pixels of the patches that the first layer whitens

@@ -8,7 +8,8 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import BatchNorm, Conv, max_pool, require_probability, require_size
+from jaxvision.models.convolution import max_pool
+from jaxvision.models.layers import BatchNorm, Conv, require_probability, require_size
 from jaxvision.models.linen import from_linen, tap
 
 

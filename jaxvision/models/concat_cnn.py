@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import Conv, max_pool, require_size
+from jaxvision.models.convolution import max_pool
+from jaxvision.models.layers import Conv, require_size
 from jaxvision.models.linen import from_linen, tap
 
 

@@ -14,14 +14,8 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import (
-    BatchNorm,
-    NormFreeConv,
-    conv3x3,
-    max_pool,
-    require_least_size,
-    require_probability,
-)
+from jaxvision.models.convolution import max_pool
+from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3, require_least_size, require_probability
 from jaxvision.models.linen import from_linen, tap
 
 LEAST = 29  # five times halved, the first two upwards

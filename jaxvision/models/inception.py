@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import BatchNorm, NormFreeConv, max_pool, require_least_size, require_probability
+from jaxvision.models.convolution import max_pool
+from jaxvision.models.layers import BatchNorm, NormFreeConv, require_least_size, require_probability
 from jaxvision.models.linen import from_linen, tap
 
 LEAST = 75  # leaves one pixel after the last reduction

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3, max_pool
+from jaxvision.models.convolution import max_pool
+from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3
 from jaxvision.models.linen import from_linen, tap
 
 Stem = Literal["imagenet", "cifar"]

@@ -8,12 +8,12 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
+from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import (
     BatchNorm,
     Conv,
     adaptive_average_pool,
     he_normal,
-    max_pool,
     require_least_size,
     require_probability,
 )

@@ -1,0 +1,231 @@
+"""Convolution and max-pooling, each in the form that suits the platform and the shapes.
+
+On CPUs XLA's own convolutions come near the machine's matrix products (jaxlib 0.10 and 0.12), but for some, which are
+slices, side by side, times one matrix: those of few input channels (two cores, [128, 32, 32, 3] to 32 by 3x3: 2 ms,
+XLA's 8), those whose windows do not overlap, as 1x1, and those of maps smaller than the window ([128, 2, 2, 512] by
+3x3: 7 ms, XLA's 833). A depthwise one is slices, each times its weights, added ([16, 56, 56, 144] by 3x3: 4 ms, XLA's
+156; with gradients 118 and 562). GPUs and TPUs keep XLA's own. The results agree to float rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+FEW_CHANNELS = 16  # measured: with 3 slices win, with 32 XLA
+FEW_COLUMNS = 32  # of the matrix of slices: with 27 they win, with 147, a ResNet's 7x7, XLA (125 and 44 ms)
+CACHE_BYTES = 2**21  # of what a part of a batch takes: a core's own cache is of this order
+MOST_PARTS = 32  # each compiles its own convolution
+FEW_ROWS = 10  # of a map, to which another row would be much
+FEW_OUTPUTS = 64
+MOST_SLICES = 25  # of a depthwise convolution: ConvNeXt's 49 halve its step and take seven times as long to compile
+
+
+def _convolution(lhs, rhs, *, strides, padding, groups=1):
+    return lax.conv_general_dilated(lhs, rhs, strides, padding, dimension_numbers=NHWC, feature_group_count=groups)
+
+
+def _slices(inputs, window, strides, padding, fill):
+    """The inputs as seen from each place of the window, [kh * kw] arrays [N, H', W', C]."""
+    inputs = lax.pad(inputs, jnp.asarray(fill, inputs.dtype), [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)])
+    n, height, width, channels = inputs.shape
+    rows, columns = ((size - w) // s * s + 1 for size, w, s in zip((height, width), window, strides, strict=True))
+    return [
+        lax.slice(inputs, (0, i, j, 0), (n, i + rows, j + columns, channels), (1, *strides, 1))
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+
+
+def _blocks(inputs, window):
+    """Cuts [N, H, W, C] into blocks side by side, [N, H', h, W', w, C]; what is left over at the end is cut off."""
+    n, height, width, channels = inputs.shape
+    rows, columns = height // window[0], width // window[1]
+    inputs = inputs[:, : rows * window[0], : columns * window[1]]
+    return inputs.reshape(n, rows, window[0], columns, window[1], channels)
+
+
+def _matrix_product(lhs, rhs, *, strides, padding):
+    """The barrier keeps what is multiplied as it is, so that nothing puts it together a second time."""
+    height, width, inputs, outputs = rhs.shape
+    if strides == (height, width) and padding == ((0, 0), (0, 0)):  # hundreds of slices for a transformer's patches
+        blocks = _blocks(lhs, strides).swapaxes(2, 3)
+        patches = blocks.reshape(*blocks.shape[:3], -1)
+    else:  # columns before rows: fewer and longer pieces to copy
+        columns = _slices(lhs, (1, width), (1, strides[1]), ((0, 0), padding[1]), 0)
+        rows = _slices(jnp.concatenate(columns, axis=-1), (height, 1), (strides[0], 1), (padding[0], (0, 0)), 0)
+        patches = jnp.concatenate(rows, axis=-1)
+    return lax.optimization_barrier(patches) @ rhs.reshape(height * width * inputs, outputs)
+
+
+def _sum_of_products(lhs, rhs, *, strides, padding):
+    slices = _slices(lhs, rhs.shape[:2], strides, padding, 0)
+    weights = rhs.reshape(-1, 1, 1, 1, rhs.shape[-1])
+    return sum(each * weight for each, weight in zip(slices, weights, strict=True))
+
+
+@jax.custom_jvp
+def _kept(inputs):
+    """The inputs as they are, written to memory once.
+
+    XLA computes what is cheap and has one large operand, as a batch norm with its ReLU, anew wherever it is read, and
+    slowly where it is transposed for a kernel's gradient. This has two.
+    """
+    return lax.max(inputs, -lax.abs(inputs))
+
+
+_kept.defjvps(lambda tangent, kept, inputs: tangent)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _convolution_on_cpu(lhs, rhs, strides, padding):
+    """The fastest form of a convolution, whose gradients are computed in parts of the batch that fit the cache.
+
+    Two cores, [128, 32, 32, 64] to 64 by 3x3: the kernel's takes 73 ms in 16 parts and 197 in one, the inputs' 52 in 4
+    and 125 in one.
+    """
+    channels = rhs.shape[2]
+    if channels < FEW_CHANNELS and rhs.size // rhs.shape[-1] <= FEW_COLUMNS:
+        return _matrix_product(lhs, rhs, strides=strides, padding=padding)
+    is_uneven_better = padding == ((0, 0), (0, 0)) or rhs.shape[-1] <= FEW_OUTPUTS
+    if strides != (1, 1) or channels < FEW_CHANNELS or lhs.shape[1] < FEW_ROWS or not is_uneven_better:
+        return _convolution(lhs, rhs, strides=strides, padding=padding)
+    # XLA has another plan for what is padded unevenly, which is faster for few outputs, [32, 32, 32, 64] to 64 8 ms and
+    # 12, and without padding, [128, 14, 14, 128] to 128 17 ms and 70. So the map gets another row.
+    padding = ((padding[0][0], padding[0][1] + 1), padding[1])
+    return _convolution(lhs, rhs, strides=strides, padding=padding)[:, :-1]
+
+
+@partial(_convolution_on_cpu.defjvp, symbolic_zeros=True)
+def _convolution_jvp(strides, padding, primals, tangents):
+    convolution = partial(_convolution, strides=strides, padding=padding)
+    (lhs, rhs), (lhs_tangent, rhs_tangent) = primals, tangents
+    lhs = _kept(lhs)
+    outputs = _convolution_on_cpu(lhs, rhs, strides, padding)
+    num_bytes, tangent = lhs.nbytes + outputs.nbytes, jnp.zeros_like(outputs)
+    # Both are transposed, to be the gradients; nobody computes them themselves. Parts in bfloat16 would not add up.
+    if not isinstance(rhs_tangent, SymbolicZero):
+        count = _num_parts(len(lhs), num_bytes, wanted=_bytes_by_kernel(rhs)) if rhs.dtype.itemsize >= 4 else 1
+        tangent += _in_parts(lambda part: convolution(part, rhs_tangent), lhs, count)
+    if not isinstance(lhs_tangent, SymbolicZero):
+        count = _num_parts(len(lhs), num_bytes, wanted=3 * CACHE_BYTES)
+        tangent += _in_parts(lambda part: convolution(part, rhs), lhs_tangent, count)
+    return outputs, tangent
+
+
+def _in_parts(function, batch, count: int):
+    """Computes what a function gives of a batch part by part; in each are some of every device's examples."""
+    num_devices = math.gcd(jax.device_count(), len(batch) // count)
+    parts = batch.reshape(num_devices, count, -1, *batch.shape[1:])
+    found = [function(parts[:, index].reshape(-1, *batch.shape[1:])) for index in range(count)]
+    found = jnp.stack([each.reshape(num_devices, -1, *each.shape[1:]) for each in found], axis=1)
+    return found.reshape(len(batch), *found.shape[3:])
+
+
+def _bytes_by_kernel(rhs) -> int:
+    """Gives the bytes of a part's maps that fill the cache, and outweigh the kernel that each part reads and writes."""
+    if rhs.shape[2] < FEW_CHANNELS:
+        return 2 * CACHE_BYTES
+    return max(min(3 * rhs.nbytes, CACHE_BYTES), CACHE_BYTES // 4, rhs.nbytes // 2)
+
+
+def _num_parts(num_examples: int, num_bytes: int, *, wanted: int) -> int:
+    """Divides a batch whose maps take num_bytes into equal parts of about the bytes wanted.
+
+    Where no CPU computes, this form is but traced, and in one part, which is done sooner.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    most = min(num_bytes // wanted, MOST_PARTS)
+    return next((count for count in range(most, 1, -1) if num_examples % count == 0), 1)
+
+
+def _on_cpu(lhs, rhs, strides, padding, groups: int):
+    """Chooses the form of a convolution on CPUs."""
+    window, channels = rhs.shape[:2], lhs.shape[-1]
+    options = {"strides": strides, "padding": padding}
+    if 1 < groups == channels == rhs.shape[-1] and window[0] * window[1] <= MOST_SLICES:
+        return partial(_sum_of_products, **options)
+    if groups > 1:
+        return partial(_convolution, groups=groups, **options)
+    is_map_small = lhs.shape[1] < window[0] or lhs.shape[2] < window[1]
+    if strides == window or window == (1, 1) or is_map_small:
+        return partial(_matrix_product, **options)
+    return partial(_convolution_on_cpu, **options)
+
+
+def conv_general(
+    lhs, rhs, window_strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None,
+    feature_group_count=1, precision=None, **rest,
+):  # fmt: skip
+    """Stands for `lax.conv_general_dilated` in `nn.Conv`, in the form that suits the platform. Images are NHWC."""
+    dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
+    if lhs.ndim != 4 or dilated or precision is not None:
+        return lax.conv_general_dilated(
+            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
+            precision=precision, **rest,
+        )  # fmt: skip
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
+    strides, padding = tuple(window_strides), tuple(map(tuple, padding))
+    on_cpu = _on_cpu(lhs, rhs, strides, padding, feature_group_count)
+    elsewhere = partial(_convolution, strides=strides, padding=padding, groups=feature_group_count)
+    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
+
+
+def _largest_of_slices(inputs, *, window, strides, padding):
+    slices = _slices(inputs, window, strides, padding, -jnp.inf)
+    return jnp.stack(slices).max(axis=0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _largest_of_blocks(inputs, window):
+    return _first_largest(inputs, window)[0]
+
+
+@_largest_of_blocks.defjvp
+def _largest_of_blocks_jvp(window, primals, tangents):
+    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
+    (inputs,), (tangent,) = primals, tangents
+    largest, place = _first_largest(inputs, window)
+    places = np.arange(window[0] * window[1], dtype=np.uint8).reshape(window[0], 1, window[1], 1)
+    is_here = place[:, :, None, :, None] == places
+    return largest, jnp.where(is_here, _blocks(tangent, window), 0).sum(axis=(2, 4))
+
+
+def _first_largest(inputs, window):
+    """Gives the largest value of each block, [N, H', W', C], and its place in there, counted by rows."""
+    blocks = _blocks(inputs, window)
+    values = [blocks[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
+    largest, place = values[0], jnp.zeros(values[0].shape, jnp.uint8)
+    for index, value in enumerate(values[1:], 1):
+        place = jnp.where(value > largest, jnp.uint8(index), place)
+        largest = jnp.maximum(largest, value)
+    return largest, place
+
+
+def max_pool(
+    inputs: jax.Array,
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+) -> jax.Array:
+    """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default."""
+    strides = strides or window
+    if strides == window and padding == ((0, 0), (0, 0)):
+        on_cpu = partial(_largest_of_blocks, window=window)
+    else:
+        on_cpu = partial(_largest_of_slices, window=window, strides=strides, padding=padding)
+
+    def elsewhere(inputs):
+        return nn.max_pool(inputs, window, strides, list(padding))  # pyright: ignore[reportArgumentType]
+
+    return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)
