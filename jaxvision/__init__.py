@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxvision import datasets, models, tasks
+from jaxvision import memory as _memory
 from jaxvision import registry as _registry
 from jaxvision.advice import advise
 from jaxvision.config import Config
@@ -19,6 +20,8 @@ from jaxvision.run import load
 from jaxvision.space import Range
 from jaxvision.sweep import Sweep, sweep
 from jaxvision.train import Result, train
+
+_memory.keep_freed()  # before JAX starts its threads
 
 if TYPE_CHECKING:
     from jaxvision import augments, optimizers, schedules

@@ -23,6 +23,7 @@ MACHINERY = {
     "interrupts",
     "workdir",
     "hosts",
+    "memory",
 }
 RUN = {"run", "pretrained", "job", "reports", "judge"}
 VERBS = {"train", "evaluate", "predict", "preview", "convert", "ensemble", "dataset_report", "sweep"}

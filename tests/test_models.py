@@ -58,10 +58,10 @@ def test_registered_facts_are_true(name):
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
-def ours_and_jaxs(strides, padding, **options):
+def ours_and_jaxs(strides, padding, *, pooled=False, **options):
     """The same convolution twice: as our layers compute it and as lax does."""
     chosen = {"window_strides": strides, "padding": padding, "dimension_numbers": NHWC, **options}
-    return partial(conv_general, **chosen), partial(lax.conv_general_dilated, **chosen)
+    return partial(conv_general, **chosen, pooled=pooled), partial(lax.conv_general_dilated, **chosen)
 
 
 def assert_same_with_gradients(ours, theirs, lhs, rhs):
@@ -85,11 +85,20 @@ def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
 
 @pytest.mark.parametrize(
     ("size", "padding", "strides"),
-    [(9, "VALID", (1, 1)), (11, "VALID", (2, 2)), (11, "SAME", (1, 1)), (12, "SAME", (2, 2)), (2, "SAME", (1, 1))],
-)  # from 10 rows on there may be one more; 2 is smaller than the window
-def test_convolution_of_many_channels_is_that_of_jax(size, padding, strides, monkeypatch):
+    [
+        (9, "VALID", (1, 1)),
+        (10, "VALID", (1, 1)),  # from 10 rows on there may be more
+        (11, "VALID", (2, 2)),
+        (11, "SAME", (1, 1)),
+        (12, "SAME", (2, 2)),
+        (2, "SAME", (1, 1)),  # smaller than the window
+    ],
+)
+@pytest.mark.parametrize(("one_task", "pooled"), [(64, False), (64, True), (4, False)])
+def test_convolution_of_many_channels_is_that_of_jax(size, padding, strides, one_task, pooled, monkeypatch):
     monkeypatch.setattr(convolution, "CACHE_BYTES", 4096)  # so that the kernel's gradient comes in parts
-    ours, theirs = ours_and_jaxs(strides, padding)
+    monkeypatch.setattr(convolution, "ONE_TASK", one_task)  # so that another number of rows is added
+    ours, theirs = ours_and_jaxs(strides, padding, pooled=pooled)
     with jax.enable_x64(True):
         lhs = jax.nn.relu(jax.random.normal(jax.random.key(0), (6, size, size, 16), jnp.float64))
         rhs = jax.random.normal(jax.random.key(1), (3, 3, 16, 5), jnp.float64)
@@ -144,6 +153,7 @@ def test_pooling_is_that_of_jax(options, size):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), pads)
 
     np.testing.assert_array_equal(max_pool(x, **options), theirs(x))
+    np.testing.assert_array_equal(jax.vjp(lambda x: max_pool(x, **options), x)[0], theirs(x))
     np.testing.assert_allclose(
         jax.grad(lambda x: (max_pool(x, **options) ** 2).sum())(x), jax.grad(lambda x: (theirs(x) ** 2).sum())(x)
     )

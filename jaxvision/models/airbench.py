@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxvision.interfaces import Model
 from jaxvision.models import register
 from jaxvision.models.convolution import conv_general, max_pool
-from jaxvision.models.layers import Conv, require_least_size
+from jaxvision.models.layers import Conv, PooledConv, require_least_size
 from jaxvision.models.linen import from_linen, tap
 
 WHITENED = 2  # side in pixels of the patches that the first layer whitens
@@ -63,9 +63,10 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        conv = partial(Conv, self.channels, (3, 3), use_bias=False, kernel_init=_passing_on)
+        options = {"use_bias": False, "kernel_init": _passing_on}
+        conv, pooled_conv = (partial(kind, self.channels, (3, 3), **options) for kind in (Conv, PooledConv))
         norm = partial(Norm, use_running_average=not train, axis_name=self.axis_name)
-        x = nn.gelu(norm(name="norm1")(max_pool(conv(name="conv1")(x))), approximate=False)
+        x = nn.gelu(norm(name="norm1")(max_pool(pooled_conv(name="conv1")(x))), approximate=False)
         return nn.gelu(norm(name="norm2")(conv(name="conv2")(x)), approximate=False)
 
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 from jaxvision.interfaces import Model
 from jaxvision.models import register
 from jaxvision.models.convolution import max_pool
-from jaxvision.models.layers import BatchNorm, Conv, require_probability, require_size
+from jaxvision.models.layers import BatchNorm, Conv, PooledConv, require_probability, require_size
 from jaxvision.models.linen import from_linen, tap
 
 
@@ -28,7 +28,8 @@ class CNN(nn.Module):
         name = f"cnn(channels={self.channels}, padding={self.padding!r})"
         require_size(x, name=name, num_convs=len(self.channels), num_pools=self.num_pools, padding=self.padding)
         for index, size in enumerate(self.channels, 1):
-            x = Conv(size, (3, 3), padding=self.padding, use_bias=not self.batch_norm, name=f"conv{index}")(x)
+            conv = PooledConv if index <= self.num_pools else Conv
+            x = conv(size, (3, 3), padding=self.padding, use_bias=not self.batch_norm, name=f"conv{index}")(x)
             if self.batch_norm:
                 x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name=f"norm{index}")(x)
             x = tap(self, f"conv{index}", nn.relu(x))

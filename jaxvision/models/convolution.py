@@ -24,8 +24,8 @@ FEW_CHANNELS = 16  # measured: with 3 slices win, with 32 XLA
 FEW_COLUMNS = 32  # of the matrix of slices: with 27 they win, with 147, a ResNet's 7x7, XLA (125 and 44 ms)
 CACHE_BYTES = 2**21  # of what a part of a batch takes: a core's own cache is of this order
 MOST_PARTS = 32  # each compiles its own convolution
-FEW_ROWS = 10  # of a map, to which another row would be much
-FEW_OUTPUTS = 64
+FEW_ROWS = 10  # of a map, to which more rows would be much
+ONE_TASK = 64  # channels that XLA's plan for even padding leaves to one core
 MOST_SLICES = 25  # of a depthwise convolution: ConvNeXt's 49 halve its step and take seven times as long to compile
 
 
@@ -85,8 +85,8 @@ def _kept(inputs):
 _kept.defjvps(lambda tangent, kept, inputs: tangent)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _convolution_on_cpu(lhs, rhs, strides, padding):
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _convolution_on_cpu(lhs, rhs, strides, padding, pooled):
     """The fastest form of a convolution, whose gradients are computed in parts of the batch that fit the cache.
 
     Two cores, [128, 32, 32, 64] to 64 by 3x3: the kernel's takes 73 ms in 16 parts and 197 in one, the inputs' 52 in 4
@@ -95,21 +95,31 @@ def _convolution_on_cpu(lhs, rhs, strides, padding):
     channels = rhs.shape[2]
     if channels < FEW_CHANNELS and rhs.size // rhs.shape[-1] <= FEW_COLUMNS:
         return _matrix_product(lhs, rhs, strides=strides, padding=padding)
-    is_uneven_better = padding == ((0, 0), (0, 0)) or rhs.shape[-1] <= FEW_OUTPUTS
-    if strides != (1, 1) or channels < FEW_CHANNELS or lhs.shape[1] < FEW_ROWS or not is_uneven_better:
-        return _convolution(lhs, rhs, strides=strides, padding=padding)
-    # XLA has another plan for what is padded unevenly, which is faster for few outputs, [32, 32, 32, 64] to 64 8 ms and
-    # 12, and without padding, [128, 14, 14, 128] to 128 17 ms and 70. So the map gets another row.
-    padding = ((padding[0][0], padding[0][1] + 1), padding[1])
-    return _convolution(lhs, rhs, strides=strides, padding=padding)[:, :-1]
+    num_rows = 0 if pooled else _num_rows_more(lhs, rhs, strides, padding)
+    rows = (padding[0][0], padding[0][1] + num_rows)
+    return _convolution(lhs, rhs, strides=strides, padding=(rows, padding[1]))[:, : -num_rows or None]
+
+
+def _num_rows_more(lhs, rhs, strides, padding) -> int:
+    """Says by how many rows a map is padded beyond what is asked for, whose results are cut off again.
+
+    XLA chooses another plan for what is padded unevenly: all cores compute it, where few channels would be left to one.
+    Two cores, 3x3: [128, 16, 16, 64] to 64, padded by 1: 105 GFLOP/s, by one more row 164; [128, 15, 15, 64] to 64
+    without padding 73, by one row 86, by three 138; [128, 14, 14, 128] to 128 without padding 143, by one row 170.
+    """
+    if strides != (1, 1) or rhs.shape[2] < FEW_CHANNELS or lhs.shape[1] < FEW_ROWS:
+        return 0
+    if min(rhs.shape[2:]) <= ONE_TASK:
+        return max(rhs.shape[0] - sum(padding[0]), 1)
+    return int(padding == ((0, 0), (0, 0)))
 
 
 @partial(_convolution_on_cpu.defjvp, symbolic_zeros=True)
-def _convolution_jvp(strides, padding, primals, tangents):
+def _convolution_jvp(strides, padding, pooled, primals, tangents):
     convolution = partial(_convolution, strides=strides, padding=padding)
     (lhs, rhs), (lhs_tangent, rhs_tangent) = primals, tangents
     lhs = _kept(lhs)
-    outputs = _convolution_on_cpu(lhs, rhs, strides, padding)
+    outputs = _convolution_on_cpu(lhs, rhs, strides, padding, False)  # pooling will ask for places, too
     num_bytes, tangent = lhs.nbytes + outputs.nbytes, jnp.zeros_like(outputs)
     # Both are transposed, to be the gradients; nobody computes them themselves. Parts in bfloat16 would not add up.
     if not isinstance(rhs_tangent, SymbolicZero):
@@ -148,7 +158,7 @@ def _num_parts(num_examples: int, num_bytes: int, *, wanted: int) -> int:
     return next((count for count in range(most, 1, -1) if num_examples % count == 0), 1)
 
 
-def _on_cpu(lhs, rhs, strides, padding, groups: int):
+def _on_cpu(lhs, rhs, strides, padding, groups: int, *, pooled: bool):
     """Chooses the form of a convolution on CPUs."""
     window, channels = rhs.shape[:2], lhs.shape[-1]
     options = {"strides": strides, "padding": padding}
@@ -159,14 +169,18 @@ def _on_cpu(lhs, rhs, strides, padding, groups: int):
     is_map_small = lhs.shape[1] < window[0] or lhs.shape[2] < window[1]
     if strides == window or window == (1, 1) or is_map_small:
         return partial(_matrix_product, **options)
-    return partial(_convolution_on_cpu, **options)
+    return partial(_convolution_on_cpu, **options, pooled=pooled)
 
 
 def conv_general(
     lhs, rhs, window_strides, padding, *, lhs_dilation=None, rhs_dilation=None, dimension_numbers=None,
-    feature_group_count=1, precision=None, **rest,
+    feature_group_count=1, precision=None, pooled=False, **rest,
 ):  # fmt: skip
-    """Stands for `lax.conv_general_dilated` in `nn.Conv`, in the form that suits the platform. Images are NHWC."""
+    """Stands for `lax.conv_general_dilated` in `nn.Conv`, in the form that suits the platform. Images are NHWC.
+
+    `pooled` says that max-pooling follows, after what is done to each element: on CPUs, XLA computes all that in one go
+    where no gradient is wanted.
+    """
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     if lhs.ndim != 4 or dilated or precision is not None:
         return lax.conv_general_dilated(
@@ -176,7 +190,7 @@ def conv_general(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
     strides, padding = tuple(window_strides), tuple(map(tuple, padding))
-    on_cpu = _on_cpu(lhs, rhs, strides, padding, feature_group_count)
+    on_cpu = _on_cpu(lhs, rhs, strides, padding, feature_group_count, pooled=pooled)
     elsewhere = partial(_convolution, strides=strides, padding=padding, groups=feature_group_count)
     return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
 
@@ -188,12 +202,15 @@ def _largest_of_slices(inputs, *, window, strides, padding):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _largest_of_blocks(inputs, window):
-    return _first_largest(inputs, window)[0]
+    return nn.max_pool(inputs, window, window)
 
 
 @_largest_of_blocks.defjvp
 def _largest_of_blocks_jvp(window, primals, tangents):
-    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
+    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places.
+
+    Where there is none, XLA's own pooling is part of the convolution before it.
+    """
     (inputs,), (tangent,) = primals, tangents
     largest, place = _first_largest(inputs, window)
     places = np.arange(window[0] * window[1], dtype=np.uint8).reshape(window[0], 1, window[1], 1)

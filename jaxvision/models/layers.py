@@ -28,6 +28,7 @@ def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array
 
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general)
+PooledConv = partial(nn.Conv, conv_general_dilated=partial(conv_general, pooled=True))  # max-pooling follows
 
 # K. He et al., Delving Deep into Rectifiers, ICCV 2015, equation 14: keeps the variance of what goes back.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
