@@ -211,7 +211,16 @@ def is_running(number: int) -> bool:
 
 def test_a_start_that_fails_is_told_by_its_last_line(monkeypatch):
     with pytest.raises(ValueError, match=r"no_such_script failed: .*No module named"):
-        starts._timed(["no_such_script"], 1, {})
+        starts._timed(["-m", "no_such_script"], 1, {})
+
+
+@pytest.mark.parametrize(("name", "is_left"), [("PyTorch compile", True), ("Keras on JAX", True), ("ours", False)])
+def test_what_importing_this_package_sets_is_not_for_peers(name, is_left, monkeypatch):
+    started = {}
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **options: started.update(options))
+    Entrant(name, ["module"]).__enter__()
+    assert ("GLIBC_TUNABLES" in started["env"]) == is_left
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────

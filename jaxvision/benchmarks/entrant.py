@@ -15,6 +15,7 @@ from typing import Any
 
 LIBRARIES = {"PyTorch": ("torch", "torchvision"), "Keras": ("keras",)}  # what peers whose names begin so import
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most of a GPU, and others are on it too
+PEERS_OWN = {"GLIBC_TUNABLES": ""}  # so that `memory.keep_freed`, when they import from this package, is in vain
 
 
 class Entrant:
@@ -32,7 +33,7 @@ class Entrant:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **ENVIRONMENT},
+            env={**(PEERS_OWN if self.name.startswith(tuple(LIBRARIES)) else {}), **os.environ, **ENVIRONMENT},
             start_new_session=True,  # so that what it starts itself ends with it
         )
         return self

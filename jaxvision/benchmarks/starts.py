@@ -49,24 +49,25 @@ def _launching(images: Path, folder: str, num_steps: int) -> list[str]:
 def ours(images: Path, caches: Path, *, num_steps: int) -> Start:
     """Launches the introductory network on a file of images. What it keeps between runs is kept in a folder given."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["jaxvision.benchmarks.start_ours", *_launching(images, folder, num_steps)]
+        words = ["-m", "jaxvision.benchmarks.start_ours", *_launching(images, folder, num_steps)]
         return _timed(words, num_steps, {"JAXVISION_CACHE": str(caches)})
 
 
 def torch(images: Path, *, num_steps: int) -> Start:
-    """Runs the script in PyTorch on the same images."""
-    return _timed(["jaxvision.benchmarks.start_torch", str(images), str(num_steps), str(BATCH_SIZE)], num_steps, {})
+    """Runs the script in PyTorch on the same images, by its path, so that it imports nothing of this package."""
+    script = Path(__file__).with_name("start_torch.py")
+    return _timed(["-P", str(script), str(images), str(num_steps), str(BATCH_SIZE)], num_steps, {})
 
 
 def _timed(words: list[str], num_steps: int, environment: dict[str, str]) -> Start:
     kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}  # cold is cold
-    command, begun = [sys.executable, "-m", *words], time.time()
+    command, begun = [sys.executable, *words], time.time()
     done = subprocess.run(
         command, env={**kept, **ENVIRONMENT, **environment}, capture_output=True, text=True, check=False
     )
     times = [float(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
     if len(times) != num_steps:
-        raise ValueError(f"{words[0]} failed: {(done.stderr.strip().splitlines() or [done.returncode])[-1]}")
+        raise ValueError(f"{words[1]} failed: {(done.stderr.strip().splitlines() or [done.returncode])[-1]}")
     return Start(times[0] - begun, times[-1] - begun)
 
 
