@@ -1,6 +1,7 @@
 """The benchmark: its arithmetic by hand, contestants that do the same work, and what is said of those that cannot."""
 
 import json
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
