@@ -18,6 +18,11 @@ ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most 
 PEERS_OWN = {"GLIBC_TUNABLES": ""}  # so that `memory.keep_freed`, when they import from this package, is in vain
 
 
+def environment(name: str) -> dict[str, str]:
+    """Gives the environment of a contestant's process."""
+    return {**(PEERS_OWN if name.startswith(tuple(LIBRARIES)) else {}), **os.environ, **ENVIRONMENT}
+
+
 class Entrant:
     """A contestant: `python -m` the words given, while within `with`. `failed` says in a line why it is out."""
 
@@ -33,7 +38,7 @@ class Entrant:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**(PEERS_OWN if self.name.startswith(tuple(LIBRARIES)) else {}), **os.environ, **ENVIRONMENT},
+            env=environment(self.name),
             start_new_session=True,  # so that what it starts itself ends with it
         )
         return self
