@@ -87,7 +87,8 @@ def test_convolution_is_that_of_jax(window, strides, padding, shape, groups):
     ("size", "padding", "strides"),
     [
         (9, "VALID", (1, 1)),
-        (10, "VALID", (1, 1)),  # from 10 rows on there may be more
+        (10, "VALID", (1, 1)),  # from 10 rows on there may be one more
+        (14, "VALID", (1, 1)),  # and from 14 on three
         (11, "VALID", (2, 2)),
         (11, "SAME", (1, 1)),
         (12, "SAME", (2, 2)),
@@ -142,7 +143,9 @@ def test_grouped_and_dilated_convolutions_are_those_of_jax():
     np.testing.assert_array_equal(ours(lhs, rhs), theirs(lhs, rhs))
 
 
-@pytest.mark.parametrize("options", [{}, {"window": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}])
+@pytest.mark.parametrize(
+    "options", [{}, {"joined": True}, {"window": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}]
+)
 @pytest.mark.parametrize("size", [8, 9])
 def test_pooling_is_that_of_jax(options, size):
     x = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))

@@ -66,7 +66,7 @@ class Block(nn.Module):
         options = {"use_bias": False, "kernel_init": _passing_on}
         conv, pooled_conv = (partial(kind, self.channels, (3, 3), **options) for kind in (Conv, PooledConv))
         norm = partial(Norm, use_running_average=not train, axis_name=self.axis_name)
-        x = nn.gelu(norm(name="norm1")(max_pool(pooled_conv(name="conv1")(x))), approximate=False)
+        x = nn.gelu(norm(name="norm1")(max_pool(pooled_conv(name="conv1")(x), joined=True)), approximate=False)
         return nn.gelu(norm(name="norm2")(conv(name="conv2")(x)), approximate=False)
 
 

@@ -34,7 +34,7 @@ class CNN(nn.Module):
                 x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name=f"norm{index}")(x)
             x = tap(self, f"conv{index}", nn.relu(x))
             if index <= self.num_pools:
-                x = max_pool(x)
+                x = max_pool(x, joined=True)
         x = x.reshape(x.shape[0], -1)
         for index, size in enumerate(self.dense, 1):
             x = nn.relu(nn.Dense(size, name=f"dense{index}")(x))

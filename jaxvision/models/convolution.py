@@ -26,6 +26,7 @@ CACHE_BYTES = 2**21  # of what a part of a batch takes: a core's own cache is of
 MOST_PARTS = 32  # each compiles its own convolution
 FEW_ROWS = 10  # of a map, to which more rows would be much
 ONE_TASK = 64  # channels that XLA's plan for even padding leaves to one core
+MOST_MORE = 0.25  # of a map's rows; 7 to 22 make it slower
 MOST_SLICES = 25  # of a depthwise convolution: ConvNeXt's 49 halve its step and take seven times as long to compile
 
 
@@ -109,9 +110,10 @@ def _num_rows_more(lhs, rhs, strides, padding) -> int:
     """
     if strides != (1, 1) or rhs.shape[2] < FEW_CHANNELS or lhs.shape[1] < FEW_ROWS:
         return 0
-    if min(rhs.shape[2:]) <= ONE_TASK:
-        return max(rhs.shape[0] - sum(padding[0]), 1)
-    return int(padding == ((0, 0), (0, 0)))
+    num_rows, is_even = rhs.shape[0] - sum(padding[0]), padding == ((0, 0), (0, 0))
+    if min(rhs.shape[2:]) > ONE_TASK:
+        return int(is_even)
+    return num_rows if 0 < num_rows <= MOST_MORE * (lhs.shape[1] - num_rows + 1) else 1
 
 
 @partial(_convolution_on_cpu.defjvp, symbolic_zeros=True)
@@ -200,20 +202,17 @@ def _largest_of_slices(inputs, *, window, strides, padding):
     return jnp.stack(slices).max(axis=0)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _largest_of_blocks(inputs, window):
-    return nn.max_pool(inputs, window, window)
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _largest_of_blocks(inputs, window, joined):
+    return nn.max_pool(inputs, window, window) if joined else _first_largest(inputs, window)[0]
 
 
 @_largest_of_blocks.defjvp
-def _largest_of_blocks_jvp(window, primals, tangents):
-    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places.
-
-    Where there is none, XLA's own pooling is part of the convolution before it.
-    """
+def _largest_of_blocks_jvp(window, joined, primals, tangents):
+    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
     (inputs,), (tangent,) = primals, tangents
     largest, place = _first_largest(inputs, window)
-    places = np.arange(window[0] * window[1], dtype=np.uint8).reshape(window[0], 1, window[1], 1)
+    places = np.arange(window[0] * window[1], dtype=place.dtype).reshape(window[0], 1, window[1], 1)
     is_here = place[:, :, None, :, None] == places
     return largest, jnp.where(is_here, _blocks(tangent, window), 0).sum(axis=(2, 4))
 
@@ -222,9 +221,9 @@ def _first_largest(inputs, window):
     """Gives the largest value of each block, [N, H', W', C], and its place in there, counted by rows."""
     blocks = _blocks(inputs, window)
     values = [blocks[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
-    largest, place = values[0], jnp.zeros(values[0].shape, jnp.uint8)
+    largest, place = values[0], jnp.zeros(values[0].shape, np.min_scalar_type(len(values) - 1))
     for index, value in enumerate(values[1:], 1):
-        place = jnp.where(value > largest, jnp.uint8(index), place)
+        place = jnp.where(value > largest, jnp.asarray(index, place.dtype), place)
         largest = jnp.maximum(largest, value)
     return largest, place
 
@@ -234,11 +233,16 @@ def max_pool(
     window: tuple[int, int] = (2, 2),
     strides: tuple[int, int] | None = None,
     padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+    *,
+    joined: bool = False,
 ) -> jax.Array:
-    """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default."""
+    """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default.
+
+    `joined` says that the inputs come from a convolution that knows it, as `pooled`, and go nowhere else.
+    """
     strides = strides or window
     if strides == window and padding == ((0, 0), (0, 0)):
-        on_cpu = partial(_largest_of_blocks, window=window)
+        on_cpu = partial(_largest_of_blocks, window=window, joined=joined)
     else:
         on_cpu = partial(_largest_of_slices, window=window, strides=strides, padding=padding)
 
