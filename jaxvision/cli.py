@@ -515,7 +515,7 @@ def benchmark(argv: Argv) -> None:
 
     values, rest = _parse("benchmark", benchmark.__doc__ or "", define, argv)
     _no_arguments("benchmark", rest)
-    for name in values.only:
+    for name in values.only or [""]:
         if name not in SECTIONS:
             near = registry.nearest(name, SECTIONS)
             raise UsageError(f"unknown section {name!r}{near}; the sections are {', '.join(SECTIONS)}")

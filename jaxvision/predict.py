@@ -191,6 +191,8 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
 
 def _batched(inputs: np.ndarray) -> np.ndarray:
     """Gives arrays as [N, H, W, C]; raises ValueError for another shape, type or range."""
+    if inputs.size == 0 and inputs.ndim < 4:
+        raise ValueError("there are no images; wanted files or an array [H, W, C] or [N, H, W, C]")
     if inputs.ndim == 2 or (inputs.ndim == 3 and inputs.shape[-1] in (1, 3) and inputs.shape[0] > 3):
         inputs = inputs[None]
     if inputs.ndim == 3:

@@ -227,12 +227,15 @@ def test_what_importing_this_package_sets_is_not_for_peers(name, is_left, monkey
     ("flags", "said"),
     [
         (["--only=epochs"], "unknown section 'epochs'; did you mean 'epoch'?"),
+        (["--only="], "unknown section ''; the sections are train, answer"),
         (["--json=absent/rows.json"], "no folder 'absent'"),
+        (["--json=/proc/rows.json"], "'/proc/rows.json' cannot be written"),
         (
             ["--only=epoch", "--data_dir=absent"],
             "compared: epoch of CIFAR-10: no prepared cifar10 in absent",
         ),
         (["--only=epoch", "--images=absent"], "no folder 'absent'; --images=… names one"),
+        (["--only=epoch", "--images=."], "folder '.' has no class folders"),
         (["much"], "takes flags alone"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",

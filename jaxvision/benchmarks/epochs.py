@@ -95,10 +95,12 @@ def _written(folder: Path, place: Path, per_class: int | None, batch_size: int) 
 
 
 def require_folder(folder: str) -> Path:
-    """Gives a folder's place. Raises FileNotFoundError where there is none."""
-    place = Path(folder).expanduser().resolve()
+    """Gives a folder's place. Raises FileNotFoundError where there is none, and ValueError for one without classes."""
+    place, wanted = Path(folder).expanduser().resolve(), "--images=… names one that has train/<class>/ with photographs"
     if not place.is_dir():
-        raise FileNotFoundError(f"no folder {folder!r}; --images=… names one that has train/<class>/ with photographs")
+        raise FileNotFoundError(f"no folder {folder!r}; {wanted}")
+    if not any(each.is_dir() for each in split_folders(place)["train"].iterdir()):
+        raise ValueError(f"folder {folder!r} has no class folders; {wanted}")
     return place
 
 

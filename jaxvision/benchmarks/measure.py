@@ -199,6 +199,7 @@ def _starts(session: _Session) -> None:
     starts.torch(images, num_steps=steps)
     cold, warm, theirs = [], [], []
     for number in range(session.plan.num_starts):
+        session.says(f"launch, round {number + 1} of {session.plan.num_starts}")
         if number < NUM_COLD:
             cold.append(starts.ours(images, session.folder / f"cold{number}", num_steps=steps))
         theirs.append(starts.torch(images, num_steps=steps))

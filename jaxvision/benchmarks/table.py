@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 from pathlib import Path
 from typing import NamedTuple
@@ -68,8 +67,13 @@ def check_files(*files: str | None) -> None:
             raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
         if path.is_dir():
             raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it")
-        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-            raise PermissionError(f"{str(path)!r} may not be written; name another file")
+        is_there = path.exists()
+        try:
+            path.open("a").close()
+        except OSError as error:
+            raise OSError(f"{str(path)!r} cannot be written ({error.strerror}); name another file") from None
+        if not is_there:
+            path.unlink()
         places = [path.read_text().find(mark) for mark in MARKS] if path.is_file() else [-1, -1]
         if max(places) >= 0 and not -1 < places[0] < places[1]:
             raise ValueError(f"{str(path)!r} has not both marks in this order, {' and '.join(MARKS)}")
