@@ -235,7 +235,7 @@ def test_what_importing_this_package_sets_is_not_for_peers(name, is_left, monkey
             "compared: epoch of CIFAR-10: no prepared cifar10 in absent",
         ),
         (["--only=epoch", "--images=absent"], "no folder 'absent'; --images=… names one"),
-        (["--only=epoch", "--images=."], "folder '.' has no class folders"),
+        (["--only=epoch", "--images=~"], "folder '~' has no class folders"),
         (["much"], "takes flags alone"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
