@@ -20,7 +20,7 @@ def keep_freed() -> None:
     something that is still in use is not given back, so that the process may stay as large as it once was.
 
     To be called before JAX starts its threads, else it is in vain. Other systems and C libraries stay as they are, as
-    does a glibc that refuses so large a threshold, as those before 2.35, or that the environment tells what to do, by
+    does a glibc that refuses so large a threshold, as 2.34 does, or that the environment tells what to do, by
     `MALLOC_ARENA_MAX` and its like or by `GLIBC_TUNABLES`.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):

@@ -154,6 +154,9 @@ def test_what_is_no_image_is_named(run, photos, tmp_path):
         jv.predict(run.workdir, np.zeros((4, 4, 4, 7), np.uint8))
     with pytest.raises(ValueError, match=r"reach from 0.0 to 255.0"):
         jv.predict(run.workdir, np.full((4, 16, 16, 3), [0.0, 1.0, 255.0]))
+    for nothing in ([], np.zeros((0,)), np.zeros((0, 16, 16), np.uint8)):
+        with pytest.raises(ValueError, match="there are no images"):
+            jv.predict(run.workdir, nothing)
 
 
 def test_a_moved_workdir_still_works(run, tmp_path, photos):

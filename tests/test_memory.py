@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from jaxvision import memory
+
 PROGRAM = """
 import resource, statistics
 import jaxvision
@@ -35,3 +37,25 @@ def page_faults(**environment):
 def test_steps_use_freed_memory_again_unless_the_environment_says_otherwise():
     assert page_faults(MALLOC_ARENA_MAX="8") > PAGES / 2
     assert page_faults() < PAGES / 20
+
+
+@pytest.mark.parametrize(
+    ("system", "accepted", "wanted"), [("linux", 1, [-3, -8, -1]), ("linux", 0, [-3]), ("win32", 1, [])]
+)
+def test_where_the_threshold_is_refused_nothing_else_is_set(system, accepted, wanted, monkeypatch):
+    options = []
+
+    class Library:
+        def __init__(self, name):
+            assert system == "linux"  # elsewhere there may be no such library to open
+
+        def mallopt(self, option, value):
+            options.append(option)
+            return accepted
+
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(memory.sys, "platform", system)
+    monkeypatch.setattr(memory.ctypes, "CDLL", Library)
+    memory.keep_freed()
+    assert options == wanted

@@ -143,6 +143,12 @@ def test_grouped_and_dilated_convolutions_are_those_of_jax():
     np.testing.assert_array_equal(ours(lhs, rhs), theirs(lhs, rhs))
 
 
+def test_pooling_of_more_places_than_a_byte_counts_has_the_gradient_of_jax():
+    x = jax.random.normal(jax.random.key(0), (1, 16, 17, 2))
+    gradient = jax.grad(lambda x: max_pool(x, (16, 17)).sum())(x)
+    np.testing.assert_array_equal(gradient, x == x.max(axis=(1, 2), keepdims=True))
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"joined": True}, {"window": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}]
 )

@@ -82,12 +82,17 @@ def test_devices_agree(changes):
     "changes", [{"mesh": "data=2,fsdp=2"}, {"parallel": "pmap"}, {"mesh": "data=1", "accumulate": 3}]
 )
 def test_devices_augment_alike(changes):
-    """Batches reach over the ends of epochs, where an alternating flip changes within them."""
-    config = CONFIG.replace(augment=STRONG, precision="f64", model="mlp(hidden=(8,))", mesh="data=1")
+    """Batches reach over the ends of epochs, where an alternating flip changes within them.
+
+    Plain gradient descent: Adam divides a gradient by its size, so that of one that cancels, the images' rounding in
+    float32 is most.
+    """
+    model = "mlp(hidden=(8,))"
+    config = CONFIG.replace(augment=STRONG, precision="f64", model=model, mesh="data=1", optimizer="sgd")
     one, _ = trained(config)
     size = config.batch_size // changes.get("accumulate", 1)
     other, _ = trained(config.replace(**{"mesh": "data=4", "batch_size": size, **changes}))
-    assert distance(one.params, other.params) <= 1e-6
+    assert distance(one.params, other.params) <= 1e-8
 
 
 @pytest.mark.parametrize("changes", [{"mesh": mesh} for mesh in MESHES] + [{"parallel": "pmap"}], ids=str)
