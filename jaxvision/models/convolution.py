@@ -56,7 +56,7 @@ def _blocks(inputs, window):
 
 def _matrix_product(lhs, rhs, *, strides, padding):
     """The barrier keeps what is multiplied as it is, so that nothing puts it together a second time."""
-    height, width, inputs, outputs = rhs.shape
+    height, width, _, outputs = rhs.shape
     if strides == (height, width) and padding == ((0, 0), (0, 0)):  # hundreds of slices for a transformer's patches
         blocks = _blocks(lhs, strides).swapaxes(2, 3)
         patches = blocks.reshape(*blocks.shape[:3], -1)
@@ -64,7 +64,9 @@ def _matrix_product(lhs, rhs, *, strides, padding):
         columns = _slices(lhs, (1, width), (1, strides[1]), ((0, 0), padding[1]), 0)
         rows = _slices(jnp.concatenate(columns, axis=-1), (height, 1), (strides[0], 1), (padding[0], (0, 0)), 0)
         patches = jnp.concatenate(rows, axis=-1)
-    return lax.optimization_barrier(patches) @ rhs.reshape(height * width * inputs, outputs)
+    patches = lax.optimization_barrier(patches)
+    matrix = patches.reshape(-1, patches.shape[-1])  # four axes would be transposed slowly for the kernel's gradient
+    return (matrix @ rhs.reshape(-1, outputs)).reshape(*patches.shape[:-1], outputs)
 
 
 def _sum_of_products(lhs, rhs, *, strides, padding):
@@ -197,30 +199,43 @@ def conv_general(
     return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
 
 
-def _largest_of_slices(inputs, *, window, strides, padding):
-    slices = _slices(inputs, window, strides, padding, -jnp.inf)
-    return jnp.stack(slices).max(axis=0)
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _largest_of_slices(inputs, window, strides, padding):
+    return _first_largest(_slices(inputs, window, strides, padding, -jnp.inf))[0]
+
+
+@_largest_of_slices.defjvp
+def _largest_of_slices_jvp(window, strides, padding, primals, tangents):
+    """The gradient goes to the first of equals, as XLA's own does."""
+    (inputs,), (tangent,) = primals, tangents
+    largest, place = _first_largest(_slices(inputs, window, strides, padding, -jnp.inf))
+    slices = _slices(tangent, window, strides, padding, 0)
+    return largest, sum(jnp.where(place == index, each, 0) for index, each in enumerate(slices))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _largest_of_blocks(inputs, window, joined):
-    return nn.max_pool(inputs, window, window) if joined else _first_largest(inputs, window)[0]
+    return nn.max_pool(inputs, window, window) if joined else _first_largest(_blocks_apart(inputs, window))[0]
 
 
 @_largest_of_blocks.defjvp
 def _largest_of_blocks_jvp(window, joined, primals, tangents):
     """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
     (inputs,), (tangent,) = primals, tangents
-    largest, place = _first_largest(inputs, window)
+    largest, place = _first_largest(_blocks_apart(inputs, window))
     places = np.arange(window[0] * window[1], dtype=place.dtype).reshape(window[0], 1, window[1], 1)
     is_here = place[:, :, None, :, None] == places
     return largest, jnp.where(is_here, _blocks(tangent, window), 0).sum(axis=(2, 4))
 
 
-def _first_largest(inputs, window):
-    """Gives the largest value of each block, [N, H', W', C], and its place in there, counted by rows."""
+def _blocks_apart(inputs, window):
+    """The inputs as seen from each place of blocks side by side, [h * w] arrays [N, H', W', C]."""
     blocks = _blocks(inputs, window)
-    values = [blocks[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
+    return [blocks[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
+
+
+def _first_largest(values):
+    """Gives the largest value of each window, [N, H', W', C], and its place in there, counted by rows."""
     largest, place = values[0], jnp.zeros(values[0].shape, np.min_scalar_type(len(values) - 1))
     for index, value in enumerate(values[1:], 1):
         place = jnp.where(value > largest, jnp.asarray(index, place.dtype), place)
