@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import Conv, drop_path, require_probability
+from jaxvision.models.layers import Conv, Dense, drop_path, require_probability
 from jaxvision.models.linen import from_linen, tap
 
 LEAST_SIZE = 32  # a stem of stride 4 and three halvings
@@ -56,8 +56,8 @@ class ConvNeXtBlock(nn.Module):
         y = Conv(
             size, (7, 7), padding=((3, 3), (3, 3)), feature_group_count=size, kernel_init=normal, name="conv"
         )(x)  # fmt: skip
-        y = nn.Dense(4 * size, kernel_init=normal, name="dense1")(LayerNorm(name="norm")(y))
-        y = nn.Dense(size, kernel_init=normal, name="dense2")(nn.gelu(y, approximate=False))
+        y = Dense(4 * size, kernel_init=normal, name="dense1")(LayerNorm(name="norm")(y))
+        y = Dense(size, kernel_init=normal, name="dense2")(nn.gelu(y, approximate=False))
         scale = self.param("layer_scale", nn.initializers.constant(1e-6), (size,), jnp.float32)  # table 5
         y = y * scale.reshape(1, 1, 1, size)
         return x + drop_path(y, self.drop_path, train=train)

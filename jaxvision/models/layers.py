@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision.models.convolution import conv_general
+from jaxvision.models.convolution import conv_general, dot_general
 
 
 def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -29,6 +29,8 @@ def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general)
 PooledConv = partial(nn.Conv, conv_general_dilated=partial(conv_general, pooled=True))  # max-pooling follows
+
+Dense = partial(nn.Dense, dot_general=dot_general)  # for maps and sequences; of [N, C] it is nn.Dense
 
 # K. He et al., Delving Deep into Rectifiers, ICCV 2015, equation 14: keeps the variance of what goes back.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import Conv, drop_path
+from jaxvision.models.layers import Conv, Dense, drop_path
 from jaxvision.models.linen import from_linen, tap
 
 
@@ -50,7 +50,7 @@ TORCHVISION_0_12 = ((r"/dense(\d)/", r"/mlp/linear_\1/"), *TORCHVISION)  # in it
 NAMES = {"torchvision": TORCHVISION, "torchvision 0.12": TORCHVISION_0_12, "timm": TIMM}
 
 small_normal = nn.initializers.truncated_normal(0.02)
-Dense = partial(nn.Dense, kernel_init=small_normal)
+NormalDense = partial(Dense, kernel_init=small_normal)
 LayerNorm = partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 
 
@@ -77,11 +77,11 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         width, dropout = x.shape[-1], partial(nn.Dropout, self.dropout, deterministic=not train)
-        y = attention(Dense(3 * width, name="qkv")(LayerNorm(name="norm1")(x)), self.num_heads)
-        y = dropout()(Dense(width, name="projection")(y))
+        y = attention(NormalDense(3 * width, name="qkv")(LayerNorm(name="norm1")(x)), self.num_heads)
+        y = dropout()(NormalDense(width, name="projection")(y))
         x = x + drop_path(y, self.drop_path, train=train)
-        y = nn.gelu(Dense(4 * width, name="dense1")(LayerNorm(name="norm2")(x)), approximate=False)
-        y = dropout()(Dense(width, name="dense2")(dropout()(y)))
+        y = nn.gelu(NormalDense(4 * width, name="dense1")(LayerNorm(name="norm2")(x)), approximate=False)
+        y = dropout()(NormalDense(width, name="dense2")(dropout()(y)))
         return x + drop_path(y, self.drop_path, train=train)
 
 
@@ -110,7 +110,7 @@ class VisionTransformer(nn.Module):
             x = block(self.num_heads, self.dropout, rate, name=f"block{index}")(x, train)
             x = _tap_patches(self, f"block{index}", x, rows)
         pooled = tap(self, "pooled", LayerNorm(name="norm")(x[:, 0]))
-        return Dense(self.output_size, name="head")(pooled)
+        return NormalDense(self.output_size, name="head")(pooled)
 
 
 def _tap_patches(module: nn.Module, name: str, tokens: jax.Array, rows: int) -> jax.Array:
