@@ -113,15 +113,16 @@ def test_convolution_of_many_channels_is_that_of_jax(size, padding, strides, one
             assert count > 4  # forward, elsewhere and back, and one back for each part
 
 
+@pytest.mark.parametrize("window", [(3, 3), (1, 3)])
 @pytest.mark.parametrize("argument", [0, 1])
-def test_a_penalty_on_a_convolutions_gradient_has_the_gradient_of_jax(argument):
+def test_a_penalty_on_a_convolutions_gradient_has_the_gradient_of_jax(argument, window):
     def penalty(convolution, lhs, rhs):
         return (jax.grad(lambda *a: (convolution(*a) ** 3).sum())(lhs, rhs) ** 2).sum()
 
     ours, theirs = ours_and_jaxs((1, 1), "SAME")
     with jax.enable_x64(True):
         lhs = jax.nn.relu(jax.random.normal(jax.random.key(0), (2, 11, 11, 16), jnp.float64))  # half of it 0
-        rhs = jax.random.normal(jax.random.key(1), (3, 3, 16, 5), jnp.float64)
+        rhs = jax.random.normal(jax.random.key(1), (*window, 16, 17), jnp.float64)
         one, other = (jax.grad(partial(penalty, each), argument)(lhs, rhs) for each in (ours, theirs))
     np.testing.assert_allclose(one, other, rtol=1e-9)
 
@@ -167,6 +168,12 @@ def test_pooling_is_that_of_jax(options, size):
     np.testing.assert_array_equal(found, wanted)
     gradient = jax.random.normal(jax.random.key(1), found.shape)
     np.testing.assert_allclose(*back(gradient), *their_back(gradient), rtol=1e-6, atol=1e-6)
+    change = jax.random.normal(jax.random.key(2), x.shape)
+    again, theirs_again = (
+        jax.jvp(jax.grad(lambda x, f=f: (f(x) ** 3).sum()), (x,), (change,))[1]
+        for f in (partial(max_pool, **options), theirs)
+    )
+    np.testing.assert_allclose(again, theirs_again, rtol=1e-5, atol=1e-5)
 
 
 def test_a_dense_layer_on_a_map_is_that_of_flax():

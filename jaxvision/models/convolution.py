@@ -226,8 +226,9 @@ def _largest_of_slices(inputs, window, strides, padding):
 def _largest_of_slices_jvp(window, strides, padding, primals, tangents):
     """The gradient goes to the first of equals, as XLA's own does."""
     (inputs,), (tangent,) = primals, tangents
-    largest, place = _first_largest(_slices(inputs, window, strides, padding, -jnp.inf))
+    place = _first_largest(_slices(inputs, window, strides, padding, -jnp.inf))[1]
     slices = _slices(tangent, window, strides, padding, 0)
+    largest = _largest_of_slices(inputs, window, strides, padding)  # whose own derivative is this one
     return largest, sum(jnp.where(place == index, each, 0) for index, each in enumerate(slices))
 
 
@@ -240,9 +241,10 @@ def _largest_of_blocks(inputs, window, joined):
 def _largest_of_blocks_jvp(window, joined, primals, tangents):
     """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
     (inputs,), (tangent,) = primals, tangents
-    largest, place = _first_largest(_blocks_apart(inputs, window))
+    place = _first_largest(_blocks_apart(inputs, window))[1]
     places = np.arange(window[0] * window[1], dtype=place.dtype).reshape(window[0], 1, window[1], 1)
     is_here = place[:, :, None, :, None] == places
+    largest = _largest_of_blocks(inputs, window, False)  # XLA's own would not join what this computes
     return largest, jnp.where(is_here, _blocks(tangent, window), 0).sum(axis=(2, 4))
 
 
