@@ -20,7 +20,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 NHWC = ("NHWC", "HWIO", "NHWC")
-FEW_CHANNELS = 16  # measured: with 3 slices win, with 32 XLA
+FEW_CHANNELS = 16  # below which more rows bring nothing, and a kernel is too small to count for a part
 FEW_COLUMNS = 32  # of the matrix of slices: with 27 they win, with 147, a ResNet's 7x7, XLA (125 and 44 ms)
 CACHE_BYTES = 2**21  # of what a part of a batch takes: a core's own cache is of this order
 MOST_PARTS = 32  # each compiles its own convolution
@@ -120,7 +120,7 @@ def _convolution_jvp(strides, padding, pooled, primals, tangents):
     tangent = jnp.zeros_like(outputs)
     # Both are transposed, to be the gradients; nobody computes them themselves. Parts in bfloat16 would not add up.
     if not isinstance(rhs_tangent, SymbolicZero):
-        count = _num_parts(lhs, outputs, wanted=_bytes_by_kernel(rhs)) if rhs.dtype.itemsize >= 4 else 1
+        count = _num_parts(lhs, rhs, outputs) if rhs.dtype.itemsize >= 4 else 1
         convolution = partial(_convolution, rhs=rhs_tangent, strides=strides, padding=padding)
         tangent += _in_parts(convolution, lhs, count)
     if not isinstance(lhs_tangent, SymbolicZero):
@@ -157,14 +157,14 @@ def _bytes_by_kernel(rhs) -> int:
     return max(min(3 * rhs.nbytes, CACHE_BYTES), CACHE_BYTES // 4, rhs.nbytes // 2)
 
 
-def _num_parts(lhs, outputs, *, wanted: int) -> int:
-    """Divides a batch into equal parts whose maps take about the bytes wanted.
+def _num_parts(lhs, rhs, outputs) -> int:
+    """Divides a batch into equal parts whose maps take about the bytes that suit the kernel.
 
     Where no CPU computes, this form is but traced, and in one part, which is done sooner.
     """
     if jax.default_backend() != "cpu":
         return 1
-    most = min((lhs.nbytes + outputs.nbytes) // wanted, MOST_PARTS)
+    most = min((lhs.nbytes + outputs.nbytes) // _bytes_by_kernel(rhs), MOST_PARTS)
     return next((count for count in range(most, 1, -1) if len(lhs) % count == 0), 1)
 
 
