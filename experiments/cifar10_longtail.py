@@ -13,7 +13,7 @@ from jaxvision import Config
 CONFIG = Config(
     model="cnn",
     dataset="cifar10(imbalance=100)",
-    task="multiclass(logit_adjustment=1.0)",
+    task="multiclass(loss=cross_entropy(logit_adjustment=1.0))",
     augment="flip, crop(padding=2, mode='reflect')",
     schedule="one_cycle",
     learning_rate=4e-3,

@@ -4,15 +4,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxvision import datasets, models, tasks
-from jaxvision import memory as _memory
 from jaxvision import registry as _registry
 from jaxvision.advice import advise
-from jaxvision.config import Config
+from jaxvision.config import Config, Execution
 from jaxvision.convert import convert
+from jaxvision.distributed import runtime as _runtime
+from jaxvision.engine.signals import Interrupted
 from jaxvision.ensemble import ensemble
 from jaxvision.evaluate import evaluate
-from jaxvision.interfaces import Dataset, Model, Preprocessing, Split, Task, TrainState
-from jaxvision.interrupts import Interrupted
+from jaxvision.interfaces import Dataset, Gradient, Model, Preprocessing, Split, Task, TrainState
 from jaxvision.predict import Predictions, predict, warm_up
 from jaxvision.pretrained import create_model
 from jaxvision.preview import preview
@@ -21,21 +21,23 @@ from jaxvision.space import Range
 from jaxvision.sweep import Sweep, sweep
 from jaxvision.train import Result, train
 
-_memory.keep_freed()  # before JAX starts its threads
+_runtime.keep_freed()  # before JAX starts its threads
 
 if TYPE_CHECKING:
-    from jaxvision import augments, optimizers, schedules
+    from jaxvision import augments, losses, optimizers, schedules
     from jaxvision.models.linen import from_linen, tap
     from jaxvision.models.nnx import from_nnx
 
 list_models = _registry.models.names
 list_datasets = _registry.datasets.names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Config",
     "Dataset",
+    "Execution",
+    "Gradient",
     "Interrupted",
     "Model",
     "Predictions",
@@ -58,6 +60,7 @@ __all__ = [
     "list_datasets",
     "list_models",
     "load",
+    "losses",
     "models",
     "optimizers",
     "predict",
@@ -81,6 +84,6 @@ def __getattr__(name: str) -> Any:
     """Imports what brings Flax or Optax at its first use, so that `import jaxvision` stays light."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in ("augments", "optimizers", "schedules"):
+    if name in ("augments", "losses", "optimizers", "schedules"):
         return importlib.import_module(f"jaxvision.{name}")
     raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision import images
+from jaxvision import image_files, images
 from jaxvision.interfaces import Preprocessing
 
 SEEN_AS = Preprocessing((256, 256), 1, (0.0,), (1.0,), interpolation="bilinear")  # the middle square, grey
@@ -37,9 +37,9 @@ LIMITS = {
 
 
 def measure(image: str | Path | np.ndarray) -> Measures:
-    """Measures an image file, or an array [H, W, C], uint8 or float in 0..1. Raises as `images.read_image` does."""
+    """Measures an image file, or an array [H, W, C], uint8 or float in 0..1. Raises as `read_image` does."""
     is_array = isinstance(image, np.ndarray)
-    grey = images.from_array(image, SEEN_AS) if is_array else images.read_image(image, SEEN_AS)
+    grey = images.from_array(image, SEEN_AS) if is_array else image_files.read_image(image, SEEN_AS)
     y = grey[..., 0].astype(np.float64) / (255 if grey.dtype == np.uint8 else 1)
     inner = y[1:-1, 1:-1]
     laplacian = y[1:-1, :-2] + y[1:-1, 2:] + y[:-2, 1:-1] + y[2:, 1:-1] - 4 * inner

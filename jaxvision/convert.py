@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxvision import registry, weight_files, weights
+from jaxvision import registry, specs
 from jaxvision import run as runs
 from jaxvision.pretrained import computes_otherwise, peers
+from jaxvision.weights import files as weight_files
+from jaxvision.weights import mapping as weights
 
 
 def convert(workdir: str | Path | runs.Trained, folder: str | Path, *, plugins: Sequence[str] = ()) -> Path:
@@ -19,7 +21,7 @@ def convert(workdir: str | Path | runs.Trained, folder: str | Path, *, plugins: 
     """
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     spec, signature = trained.run.config.model, trained.run.signature
-    name = registry.parse(spec).name
+    name = specs.parse(spec).name
     names = registry.models.entry(name).facts.get("names", {})
     if "timm" not in names:
         raise ValueError(f"timm has no model like {name!r}, so its weights have no names there")

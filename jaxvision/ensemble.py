@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import hosts, registry, reports
+from jaxvision import reports, specs, storage
 from jaxvision import run as runs
-from jaxvision.config import write_json
-from jaxvision.evaluate import baselines, make_measure, opened, split_of, with_thresholds
+from jaxvision.distributed import multihost
+from jaxvision.evaluate import baselines, make_measure, opened, split_of
 from jaxvision.interfaces import Dataset, Task
+from jaxvision.thresholds import with_thresholds
 
 NUM_COMPARED = 256  # inputs, where they have no names
 
@@ -35,7 +36,7 @@ def ensemble(
     members = [opened(each, data_dir=data_dir, dataset=dataset, plugins=plugins) for each in workdirs]
     (first, data), chosen = members[0], split_of(members[0][1], split)
     for place, (trained, other) in zip(workdirs, members, strict=True):
-        tasks = [registry.parse(each.run.config.task).name for each in (first, trained)]
+        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
         if tasks[0] != tasks[1]:
             raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
         if other.classes != data.classes:
@@ -45,12 +46,13 @@ def ensemble(
     predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if predictions[0].ndim == 4:
         raise ValueError("an ensemble is of runs that judge images, not of some that make them")
-    own = [with_thresholds(trained, other).run.task for trained, other in members]
+    own = [with_thresholds(trained, other, make_measure(trained)).run.task for trained, other in members]
     mean = np.mean(predictions, axis=0)
     task = _task(members)
     judged = chosen.judged(mean)
     report = {
         "split": split,
+        "headline": task.headline,
         "num_examples": len(chosen),
         "num_parameters": sum(runs.num_parameters(trained.params) for trained, _ in members),
         "members": {
@@ -61,10 +63,10 @@ def ensemble(
         **task.report(*judged, data.classes),
         "baseline": baselines(task, data, chosen),
     }
-    if hosts.is_first():
+    if multihost.is_first():
         folder = first.workdir / "report_ensemble"
         folder.mkdir(exist_ok=True)
-        write_json(folder / "report.json", report)
+        storage.write_json(folder / "report.json", report)
         reports.draw(folder, report, [], chosen, mean, task.decide(mean), data.classes)
         reports.save_predictions(folder / "predictions.csv", chosen, mean)
     return report

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -40,14 +41,19 @@ class Preprocessing:
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"crop={self.crop}; wanted a share above 0 and up to 1, or None to squash")
 
+    @property
+    def is_image(self) -> bool:
+        """Whether inputs are images: they have two sides, the windows of a series one."""
+        return len(self.size) == 2
+
     def measured(self, inputs: np.ndarray) -> Preprocessing:
-        """Gives this one with the mean and deviation of the channels of inputs [N, …, C]; 1 where they do not vary."""
+        """Return this one with the mean and deviation of the channels of inputs [N, …, C]; 1 where they do not vary."""
         values = inputs.astype(np.float64).reshape(-1, self.channels)
         std = [float(each) or 1.0 for each in values.std(axis=0)]
         return replace(self, mean=tuple(values.mean(axis=0).tolist()), std=tuple(std))
 
     def normalising(self, other: Preprocessing) -> Preprocessing:
-        """Gives this one with the mean and deviation of another, averaged or repeated where it has other channels."""
+        """Return this one with the mean and deviation of another, averaged or repeated where it has other channels."""
         mean, std = (
             tuple(values) if len(values) == self.channels else (sum(values) / len(values),) * self.channels
             for values in (other.mean, other.std)
@@ -61,14 +67,17 @@ class Split:
 
     `decode(index, rng)` makes one input [H, W, C] anew, as training takes it; with a generator, it may be a random part
     of the picture, as `is_random` says. None where inputs are at hand.
-    `targets` is int [N], the class of each example; or float32 [N, T], 1 for each tag that it has; or float32 [N],
-    numbers. `names` says where each input comes from (a file, an id); empty when they have no names of their own.
+    `kind` says what the targets are: "classes", int [N], the class of each example; "tags", float32 [N, T], 1 for each
+    tag that it has; or "numbers", float32 [N].
+    `names` says where each input comes from (a file, an id); empty when they have no names of their own.
     Examples of one of the `groups` (int [N]) are never parted. In an `ordered` split the later ones are held out.
     `offsets` [N] are added to targets and predictions before they are judged; `baselines` are predictions by rules.
     """
 
     read: Callable[[np.ndarray], np.ndarray]
     targets: np.ndarray
+    _: KW_ONLY
+    kind: Kind
     names: Sequence[str] = ()
     groups: np.ndarray | None = None
     ordered: bool = False
@@ -81,7 +90,7 @@ class Split:
         return len(self.targets)
 
     def take(self, indices: np.ndarray) -> Split:
-        """Gives the split of those examples alone, in that order."""
+        """Return the split of those examples alone, in that order."""
         decode = self.decode
         return replace(
             self,
@@ -94,108 +103,16 @@ class Split:
             decode=None if decode is None else lambda chosen, rng: decode(int(indices[chosen]), rng),
         )
 
-    def cut(self, fraction: float, *, seed: int) -> tuple[Split, Split]:
-        """Cuts a share off: (the rest, the share), each class alike. A class of two examples or more is in both.
-
-        Where examples have groups, a share of these is cut off; where they are ordered, the last of them.
-        """
-        if not 0 < fraction < 1:
-            raise ValueError(f"a share of {fraction} cannot be cut off; wanted one between 0 and 1 (test_fraction=…)")
-        chosen = self._share(fraction, np.random.default_rng(seed))
-        if not chosen.any() or chosen.all():
-            raise ValueError(
-                f"no share can be cut off {len(self)} examples, as no class has two of them: for validation, "
-                "--validation_fraction=0 leaves it out"
-            )
-        return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
-
-    def _share(self, fraction: float, rng: np.random.Generator) -> np.ndarray:
-        """Says of each example whether it is in the share."""
-        chosen = np.zeros(len(self), bool)
-        if self.ordered:
-            chosen[len(self) - max(round(fraction * len(self)), 1) :] = True
-        elif self.groups is not None:
-            groups = rng.permutation(np.unique(self.groups))
-            chosen = np.isin(self.groups, groups[: max(round(fraction * len(groups)), 1)])
-        else:
-            strata = self.targets if self.kind == "classes" else np.zeros(len(self), int)
-            for stratum in np.unique(strata):
-                members = rng.permutation(np.flatnonzero(strata == stratum))
-                num_chosen = min(max(round(fraction * len(members)), 1), len(members) - 1)
-                chosen[members[:num_chosen]] = True
-        return chosen
-
-    def fold(self, number: int, count: int, *, seed: int) -> tuple[Split, Split]:
-        """Holds one of `count` equal folds out: (the rest, the fold of that number, from 1), each class alike.
-
-        Over all numbers each example is held out once, and a group as a whole. Where examples are ordered, the rest is
-        what precedes the fold, so that the first of count + 1 blocks is never held out.
-        """
-        folds = self._folds(count, np.random.default_rng(seed))
-        rest = folds < number if self.ordered else folds != number
-        return self.take(np.flatnonzero(rest)), self.take(np.flatnonzero(folds == number))
-
-    def _folds(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Gives the number of each example's fold, from 1; 0 for those that are but learned from."""
-        groups = np.unique(self.groups, return_inverse=True)[1] if self.groups is not None else np.arange(len(self))
-        size = len(self) - 1 if self.ordered else int(groups.max(initial=-1)) + 1
-        if not 1 < count <= size:
-            raise ValueError(f"{len(self)} examples in {size} parts at most cannot be cut into {count} folds")
-        if self.ordered:
-            return np.arange(len(self)) * (count + 1) // len(self)
-        order = rng.permutation(size)
-        if self.groups is None and self.kind == "classes":  # class after class, so that each is dealt out evenly
-            order = order[np.argsort(self.targets[order], kind="stable")]
-        folds = np.empty(size, int)
-        folds[order] = 1 + np.arange(size) % count
-        return folds[groups]
-
-    def joined(self, other: Split) -> Split:
-        """Gives the split of these examples and, after them, another's of the same kind."""
-        size = len(self)
-
-        def read(chosen: np.ndarray) -> np.ndarray:
-            order = np.argsort(chosen >= size, kind="stable")
-            own, others = chosen[chosen < size], chosen[chosen >= size] - size
-            parts = [part.read(places) for part, places in ((self, own), (other, others)) if len(places)]
-            return np.concatenate(parts)[np.argsort(order)]
-
-        def decode(chosen: int, rng: np.random.Generator | None) -> np.ndarray:
-            part, place = (self, chosen) if chosen < size else (other, chosen - size)
-            return part.read(np.array([place]))[0] if part.decode is None else part.decode(place, rng)
-
-        def both(one: np.ndarray | None, two: np.ndarray | None) -> np.ndarray | None:
-            return None if one is None or two is None else np.concatenate([one, two])
-
-        return replace(
-            self,
-            read=read,
-            targets=np.concatenate([self.targets, other.targets]),
-            names=[*self.names, *other.names],
-            groups=both(self.groups, other.groups),
-            offsets=both(self.offsets, other.offsets),
-            baselines={name: np.concatenate([each, other.baselines[name]]) for name, each in self.baselines.items()},
-            decode=None if self.decode is None and other.decode is None else decode,
-            is_random=self.is_random or other.is_random,
-        )
-
     def judged(self, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gives targets and predictions as they are judged: with what is added to both."""
+        """Return targets and predictions as they are judged: with what is added to both."""
         if self.offsets is None:
             return self.targets, predictions
         return self.targets + self.offsets, predictions + self.offsets
 
-    @property
-    def kind(self) -> Kind:
-        """What the targets are."""
-        if np.issubdtype(self.targets.dtype, np.integer):
-            return "classes"
-        return "tags" if self.targets.ndim == 2 else "numbers"
-
     @staticmethod
-    def of(inputs: np.ndarray, targets: np.ndarray, names: Sequence[str] = ()) -> Split:
-        """Makes a split of arrays in memory or mapped into it."""
-        return Split(lambda chosen: inputs[chosen], targets, names)
+    def of(inputs: np.ndarray, targets: np.ndarray, *, kind: Kind, names: Sequence[str] = ()) -> Split:
+        """Return the split of arrays in memory or mapped into it."""
+        return Split(lambda chosen: inputs[chosen], targets, kind=kind, names=names)
 
 
 @dataclass(frozen=True)
@@ -210,17 +127,6 @@ class Targets:
     counts: tuple[int, ...] = ()
     mean: float = 0.0
     std: float = 1.0
-
-    @staticmethod
-    def of(split: Split, num_classes: int) -> Targets:
-        """Counts or measures a split's targets."""
-        if split.kind == "classes":
-            counts = np.bincount(split.targets, minlength=num_classes)
-            return Targets("classes", len(split), tuple(counts.tolist()))
-        if split.kind == "tags":
-            return Targets("tags", len(split), tuple(split.targets.sum(axis=0).astype(int).tolist()))
-        values = split.targets.astype(np.float64)
-        return Targets("numbers", len(split), mean=float(values.mean()), std=float(values.std()) or 1.0)
 
 
 class Dataset(NamedTuple):
@@ -245,7 +151,7 @@ class Apply(Protocol):
 
 class Features(Protocol):
     def __call__(
-        self, params: Tree, state: Tree, inputs: Array, /, *, add: Mapping[str, Array] = ...
+        self, params: Tree, state: Tree, inputs: Array, /, *, add: Mapping[str, Array] = ..., attention: bool = ...
     ) -> dict[str, Array]: ...
 
 
@@ -256,9 +162,14 @@ class Adapt(Protocol):
 class Model(NamedTuple):
     """Pure functions. `init` gives (params, state), `apply` (outputs, state).
 
-    `features` gives the named maps and "pooled"; add[name] is added to a map, so that a gradient by it is the gradient
-    by the map. `head` is the key of the last layer in params. `parts` are models that a task calls by name.
-    `freeze(modules)` gives the model whose modules of those paths keep to their stored statistics in training.
+    `features` gives the named maps, "pooled" among them, and the "outputs" of evaluation; add[name] is added to a map,
+    so that a gradient by it is the gradient by the map. With attention=True it gives each block's attention
+    [B, heads, N, N] too, as "block1_attention", where there is any.
+    `head` is the key of the last layer in params. `parts` are models that a task calls by name.
+    Three fields give a model that differs in training alone, in any order; whoever replaces `apply` replaces them too.
+    `freeze(modules)`: the modules of those paths keep to their stored statistics.
+    `synchronize(axis)`: batch statistics are those of the whole batch, over all devices of the axis of that name.
+    `remat()`: the maps of repeated blocks are computed again in the backward pass; None where there are no blocks.
     `adapt` fits (params, state) to training images before the first step: data-dependent initialisation.
     """
 
@@ -268,6 +179,8 @@ class Model(NamedTuple):
     head: str | None = None
     parts: Mapping[str, Model] | None = None
     freeze: Callable[[frozenset[str]], Model] | None = None
+    synchronize: Callable[[str], Model] | None = None
+    remat: Callable[[], Model] | None = None
     adapt: Adapt | None = None
 
 
@@ -277,31 +190,74 @@ class Loss(Protocol):
     ) -> tuple[dict[str, Array], Tree]: ...
 
 
+class ExampleLoss(Protocol):
+    """The values of each example, by name, and the model's new state: a task's loss in training, of one model."""
+
+    def __call__(
+        self, params: Tree, model_state: Tree, batch: Batch, key: Array | None, /
+    ) -> tuple[dict[str, Array], Tree]: ...
+
+
+Microbatch = Callable[[ExampleLoss, Tree, Tree, Batch, Array | None], tuple[Tree, dict[str, Array], Tree]]
+
+
+class Gradient(NamedTuple):
+    """A gradient rule. `microbatch(loss, params, state, batch, key)` gives summed gradients, the masked sum of each
+    value, and the model's new state.
+
+    `finish` gives the gradients that the optimizer sees, from the sums over all micro-batches and devices, the number
+    of examples that are no padding, and a key: what is drawn there is drawn once a step. Parameters that are frozen are
+    None. Under `pmap`, `microbatch` sees one device's share, and `axis_name` is the name of the axis of devices.
+    """
+
+    microbatch: Microbatch
+    finish: Callable[[Tree, Array, Array], Tree]
+
+
 class Describe(Protocol):
     def __call__(
         self, prediction: np.ndarray, decided: Any, /, *, classes: Sequence[str], top: int
     ) -> dict[str, Any]: ...
 
 
+class Monitor(NamedTuple):
+    """The figure of an evaluation that chooses among checkpoints and settings, and which way it is better."""
+
+    name: str
+    mode: Literal["max", "min"]
+
+    def key(self, value: float) -> float:
+        """Return a number that is larger for a better value; that of a value that is not finite is -inf.
+
+        >>> Monitor("rmse", "min").key(2.0), Monitor("accuracy", "max").key(math.nan)
+        (-2.0, -inf)
+        """
+        if not math.isfinite(value):
+            return -math.inf
+        return value if self.mode == "max" else -value
+
+
 class Task(NamedTuple):
     """What is learned. `loss` gives one number for each example by name, "loss" among them, and the model's new state.
 
-    `predict` gives what users ask for (probabilities [B, C], numbers [B]), `decide` what follows from predictions
-    (class indices [B], tags [B, T]), `describe` one of them in plain words and figures.
+    `predict` gives what users ask for (probabilities [B, C], numbers [B]) of a batch, of which "inputs" are sure;
+    `decide` what follows from predictions (class indices [B], tags [B, T]), `describe` one of them in plain words.
     `score` gives the figures of (targets, predictions) that each evaluation logs, `report` further ones, by class.
-    `best` names the value or figure that chooses a checkpoint, and "max" or "min"; None keeps the last.
+    `monitor` is what chooses a checkpoint; None keeps the last. `headline` names the figure that a command prints last,
+    a key of what `loss`, `score` or `report` give; None leaves that place to the last of them.
     `baseline` names a trivial rule and gives its one prediction for whatever input, from the training targets.
     `choose` gives the thresholds that suit (targets, predictions) of validation; None where there are none to choose.
     """
 
     output_size: int
     loss: Loss
-    predict: Callable[[Model, Tree, Tree, Array], Array]
+    predict: Callable[[Model, Tree, Tree, Batch], Array]
     decide: Callable[[np.ndarray], np.ndarray]
     describe: Describe
     score: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     report: Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]
-    best: tuple[str, Literal["max", "min"]] | None
+    monitor: Monitor | None = None
+    headline: str | None = None
     baseline: Callable[[np.ndarray], tuple[str, np.ndarray]] | None = None
     choose: Callable[[np.ndarray, np.ndarray], tuple[float, ...]] | None = None
 

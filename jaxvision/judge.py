@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import parallel, pipeline, registry
+from jaxvision import registry, specs
 from jaxvision import run as runs
+from jaxvision.distributed import compilation
+from jaxvision.engine import inference
 from jaxvision.interfaces import Split
 
 
@@ -28,11 +30,12 @@ def judge(
     wanted, size = runs.example_inputs(trained.run).shape[1:], made.shape[1:]
     if wanted != size:
         raise ValueError(f"the judge {str(classifier)!r} is of images {wanted}; these are {size}")
-    task = registry.tasks.entry(registry.parse(trained.run.config.task).name)
+    task = registry.tasks.entry(specs.parse(trained.run.config.task).name)
     if task.facts.get("targets") != "classes":
         raise ValueError(f"the judge {str(classifier)!r} tells no classes: use a run of --task=multiclass")
-    if trained.run.model.features is None:
-        raise ValueError(f"the judge {str(classifier)!r} names no features: use a model that does, as cnn")
+    features, inputs = trained.run.model.features, runs.example_inputs(trained.run)
+    if not features or "pooled" not in jax.eval_shape(features, trained.params, trained.model_state, inputs):
+        raise ValueError(f"the judge {str(classifier)!r} names no pooled features: use a model that does, as cnn")
     noise = np.random.default_rng(0).random(made.shape, np.float32)
     others = train.read(np.linspace(0, len(train) - 1, min(len(made), len(train)), dtype=int))
     features, _ = _seen(trained, real.read(np.arange(len(real))))
@@ -45,7 +48,7 @@ def judge(
             "least_class_share": float(shares.min()),
             "class_shares": dict(zip(trained.run.signature.classes, shares.tolist(), strict=True)),
         }
-    return {**found.pop("made"), "baseline": found}
+    return {"headline": "frechet_distance", **found.pop("made"), "baseline": found}
 
 
 def _seen(trained: runs.Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,16 +59,18 @@ def _seen(trained: runs.Trained, images: np.ndarray) -> tuple[np.ndarray, np.nda
     def step(params, state, batch):
         assert run.model.features is not None
         pooled = run.model.features(params, state, batch["inputs"])["pooled"]
-        return {"count": batch["mask"].sum()}, (pooled, run.task.predict(run.model, params, state, batch["inputs"]))
+        return {"count": batch["mask"].sum()}, (pooled, run.task.predict(run.model, params, state, batch))
 
-    compiled = parallel.compile_eval(step, run.mesh)
-    split = Split.of(images, np.zeros(len(images), np.int32))
-    size = parallel.round_up(min(run.config.eval_batch_size, len(split)), run.mesh)
-    parts = []
-    for start, batch in zip(range(0, len(split), size), pipeline.eval_batches(split, size), strict=True):
-        _, found = jax.device_get(compiled(trained.params, trained.model_state, batch))
-        parts.append([each[: len(split) - start] for each in found])
-    features, probabilities = (np.concatenate(each) for each in zip(*parts, strict=True))
+    split = Split(read=lambda chosen: images[chosen], targets=np.zeros(len(images), np.int32), kind="classes")
+    _, (features, probabilities) = inference.infer_split(
+        compilation.compile_eval(step, run.mesh),
+        trained.params,
+        trained.model_state,
+        split,
+        batch_size=run.execution.eval_batch_size,
+        mesh=run.mesh,
+        doing="judge",
+    )
     return features, probabilities
 
 

@@ -10,11 +10,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision import parallel, registry, weight_files, weights
+from jaxvision import registry, specs
 from jaxvision import run as runs
+from jaxvision.config import Config
+from jaxvision.distributed import compilation, runtime
+from jaxvision.engine import checkpoint
 from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.interfaces import Model, Preprocessing, Tree
-from jaxvision.weight_files import Weights
+from jaxvision.plugins import load_plugins
+from jaxvision.weights import files as weight_files
+from jaxvision.weights import mapping as weights
+from jaxvision.weights.files import Weights
+from jaxvision.workdir import Signature
 
 PRETRAINED = "pretrained"
 AT_RANDOM = {"dropout", "drop_path"}  # arguments that act in training alone
@@ -51,7 +58,7 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     a .safetensors or .pth file, or hf://owner/name. Raises ValueError, FileNotFoundError or OSError saying why not.
     """
     if source == PRETRAINED:
-        name = registry.parse(model).name
+        name = specs.parse(model).name
         hub = registry.models.entry(name).facts.get("weights")
         if hub is None:
             known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).facts]
@@ -65,7 +72,7 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
         place, spec = f"step {trained.step} of {source}", trained.run.config.model
         return Weights(tensors, place, signature.preprocessing, signature.classes, spec=spec)
     if not weight_files.is_source(source) and not Path(source).expanduser().exists():
-        near = registry.nearest(source, [PRETRAINED])
+        near = specs.nearest(source, [PRETRAINED])
         raise FileNotFoundError(
             f"init_from={source!r}: no such folder{near}; wanted {PRETRAINED}, a workdir, a folder with "
             f"model.safetensors, a .safetensors or .pth file, or {weight_files.HUB}owner/name"
@@ -73,13 +80,24 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     return weight_files.read(source)
 
 
+def open_for_run(
+    config: Config, workdir: Path, *, plugins: Sequence[str] = ()
+) -> tuple[Weights | None, Preprocessing | None]:
+    """Reads the weights that a run begins with, and their preprocessing; one that goes on needs but the latter."""
+    assert config.init_from is not None
+    if checkpoint.exists(workdir / "checkpoints"):
+        return None, Signature.load(workdir / "signature.json").preprocessing
+    found = open_weights(config.model, config.init_from, plugins=plugins)
+    return found, preprocessing_of(config.model, found)
+
+
 def preprocessing_of(model: str, found: Weights) -> Preprocessing | None:
     """Gives what belongs to the weights; where their source says nothing, what torchvision evaluates ImageNet by.
 
     None, the data's own, where it says nothing and the model is not one of those known by ImageNet.
     """
-    facts = registry.models.entry(registry.parse(model).name).facts
-    if found.preprocessing is not None or not peers(registry.parse(model).name):
+    facts = registry.models.entry(specs.parse(model).name).facts
+    if found.preprocessing is not None or not peers(specs.parse(model).name):
         return found.preprocessing
     height, width, channels = facts.get("input_size", (224, 224, 3))
     mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
@@ -102,7 +120,7 @@ def begin(
     Inputs have `size` (height, width). With replace_head, a head of another width, or for other `classes`, stays as it
     was initialised. Raises ValueError that lists by name and shape what does not fit.
     """
-    facts = registry.models.entry(registry.parse(spec).name).facts
+    facts = registry.models.entry(specs.parse(spec).name).facts
     names, unused = facts.get("names", {}), facts.get("unused", ())
     sizes = {"size": size, "their_size": found.preprocessing.size if found.preprocessing else None}
     fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused)
@@ -127,12 +145,23 @@ def begin(
     return Start(fitted.params, fitted.state, f"{found.place} ({count})", tuple(said))
 
 
+def begin_run(run: runs.Run, params: Tree, state: Tree, found: Weights) -> Start:
+    """Puts weights in the place of a run's new parameters and state; a head for other classes is new."""
+    size, classes = run.signature.preprocessing.size, run.signature.classes
+    start = begin(run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True)
+    if found.preprocessing is not None:
+        return start
+    usual = preprocessing_of(run.config.model, found) is not None
+    whose = "torchvision's for ImageNet" if usual else "the data's own"
+    return start._replace(notes=(*start.notes, f"nothing states their preprocessing, so it is {whose}"))
+
+
 def _doubts(spec: str, found: Weights, source: str) -> list[str]:
     """Says how the network that weights were trained in differs from the model, as far as that is known."""
-    name = registry.parse(spec).name
+    name = specs.parse(spec).name
     facts, told = registry.models.entry(name).facts, []
     if found.spec is not None:
-        ours, theirs = (registry.parse(each) for each in (spec, found.spec))
+        ours, theirs = (specs.parse(each) for each in (spec, found.spec))
         if ours.name != theirs.name or _given(ours) != _given(theirs):
             told.append(f"they were trained in {found.spec}, which is not quite this model")
     elif source in facts.get("names", {}):
@@ -146,7 +175,7 @@ def _doubts(spec: str, found: Weights, source: str) -> list[str]:
     return told
 
 
-def _given(spec: registry.Spec) -> dict[str, Any]:
+def _given(spec: specs.Spec) -> dict[str, Any]:
     """The arguments of a spec that change what is computed in evaluation, those that are not the defaults."""
     return {
         name: value
@@ -160,7 +189,7 @@ def computes_otherwise(spec: str, source: str) -> str:
 
     What drops at random acts in training alone, and is no difference.
     """
-    name, arguments = registry.parse(spec)
+    name, arguments = specs.parse(spec)
     theirs = registry.models.entry(name).facts.get("options", {}).get(source, {})
     names = (arguments.keys() | theirs.keys()) - AT_RANDOM
     defaults = {each: registry.models.default(name, each) for each in names}
@@ -169,7 +198,7 @@ def computes_otherwise(spec: str, source: str) -> str:
         for each in sorted(names)
         if arguments.get(each, defaults[each]) != theirs.get(each, defaults[each])
     }
-    return f"{source}'s is {registry.Spec(name, {**arguments, **differing})}" if differing else ""
+    return f"{source}'s is {specs.Spec(name, {**arguments, **differing})}" if differing else ""
 
 
 def _told(fitted: weights.Fitted, path: str) -> str:
@@ -223,13 +252,15 @@ def create_model(
         model, params, state = create_model("resnet50", output_size=1000, init_from="pretrained")
         logits, _ = model.apply(params, state, inputs, train=False, key=None)
     """
-    registry.load_plugins(plugins)
-    runs.use_compilation_cache()
+    load_plugins(plugins)
+    runtime.use_compilation_cache()
     made: Model = registry.models.build(model, output_size=output_size)
-    stated = registry.models.entry(registry.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
+    stated = registry.models.entry(specs.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size or stated
     found = open_weights(model, init_from, plugins=plugins) if init_from else None
-    params, state = parallel.compile_init(made.init)(jax.random.key(seed), np.zeros((1, *size, channels), np.float32))
+    params, state = compilation.compile_init(made.init)(
+        jax.random.key(seed), np.zeros((1, *size, channels), np.float32)
+    )
     if found is None:
         return made, params, state
     start = begin(made, model, params, state, found, size=size, replace_head=replace_head)

@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision import pictures, pipeline, registry
-from jaxvision import run as runs
+from jaxvision import data as datas
+from jaxvision import registry, specs
 from jaxvision.config import Config
+from jaxvision.engine import pipeline
+from jaxvision.engine.precision import as_float
 from jaxvision.interfaces import Array
-from jaxvision.job import make_augment
-from jaxvision.step import as_float
+from jaxvision.plugins import load_plugins
+from jaxvision.reports import plots
+from jaxvision.training_setup import make_augment
 
 MOST_CLASSES = 3  # in a caption
 
@@ -29,24 +32,24 @@ def preview(
     dataset: Any = None,
     plugins: Sequence[str] = (),
 ) -> Path:
-    """Draws training examples, a row each, beside versions that the config's augments make of them; gives the file.
+    """Draw training examples, a row each, beside versions that the config's augments make of them; return the file.
 
     Each version is that of another epoch. The examples are those that a run of that seed sees first; what is mixed, is
-    mixed of them. `dataset` stands in for the config's, as in `train`. Raises ValueError where the config has no
+    mixed of them. `dataset` stands in for the config's, as in `train`. Raise ValueError where the config has no
     augments, the training split has fewer examples, or the file is not a .png.
     """
-    registry.load_plugins(plugins)
-    if not registry.parse_list(config.augment):
+    load_plugins(plugins)
+    if not specs.parse_list(config.augment):
         raise ValueError("preview needs augments, as in --augment='flip, crop'")
     if num_images < 1 or num_versions < 1:
         raise ValueError(f"num_images={num_images}, num_versions={num_versions}; wanted 1 or more of each")
     path = Path(file).expanduser()
     if path.suffix != ".png":
         raise ValueError(f"cannot draw into {str(path)!r}; wanted a file whose name ends in .png")
-    for spec in registry.parse_list(config.augment):
+    for spec in specs.parse_list(config.augment):
         registry.augments.check(spec)
-    data = runs.open_dataset(config, data_dir=data_dir, dataset=dataset)
-    if len(data.preprocessing.size) != 2:
+    data = datas.open_dataset(config, data_dir=data_dir, dataset=dataset)
+    if not data.preprocessing.is_image:
         raise ValueError(f"preview draws images, and {config.dataset!r} has none")
     if num_images > len(data.train):
         raise ValueError(f"num_images={num_images}; the training split has {len(data.train)}")
@@ -64,18 +67,18 @@ def preview(
     captions = [_caption(np.asarray(row[place]), data.classes) for place in range(num_images) for row in targets]
     captions[:: 1 + num_versions] = [f"original: {caption}" for caption in captions[:: 1 + num_versions]]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures.images(_rows(inputs), captions, path, columns=1 + num_versions)
+    plots.images(_rows(inputs), captions, path, columns=1 + num_versions)
     return path
 
 
 def _rows(versions: Sequence[Array]) -> np.ndarray:
-    """Puts the versions [V] of images [N, H, W, C] image after image: [N * V, H, W, C]."""
+    """Put the versions [V] of images [N, H, W, C] image after image: [N * V, H, W, C]."""
     stacked = np.stack(versions, axis=1)
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
 def _caption(target: np.ndarray, classes: Sequence[str]) -> str:
-    """Names the class of an integer target, the largest of a soft one with their shares, or gives the number."""
+    """Return the class of an integer target, the largest of a soft one with their shares, or the number."""
     if target.ndim == 0 and np.issubdtype(target.dtype, np.floating):
         return f"{float(target):.4g}"
     if target.ndim == 0:

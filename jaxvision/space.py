@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.config import FIELDS, HINTS
-from jaxvision.registry import nearest
+from jaxvision.specs import nearest
 
 Setting = dict[str, Any]  # a value for each field of a space
 
@@ -34,7 +34,7 @@ class Range:
             raise ValueError(f"{self}; wanted low below high{', both above 0, to draw by logarithm' * self.log}")
 
     def draw(self, rng: np.random.Generator, *, whole: bool) -> float:
-        """Draws one."""
+        """Draw one number."""
         if self.log:
             drawn = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -47,7 +47,7 @@ Space = Mapping[str, tuple[Any, ...] | list[Any] | Range]
 
 
 def check(space: Space) -> None:
-    """Raises ValueError or TypeError where a space does not give fields of Config values to choose from."""
+    """Raise ValueError or TypeError where a space does not give fields of Config values to choose from."""
     if not isinstance(space, Mapping) or not space:
         raise TypeError(f"SPACE={space!r} is not {{field: (value, …), …}}, as {{'learning_rate': (1e-3, 1e-2)}}")
     for name, values in space.items():
@@ -64,7 +64,7 @@ def check(space: Space) -> None:
 
 
 def grid(space: Space) -> list[Setting]:
-    """Gives all settings of a space, the last field varying fastest. Raises ValueError where there is a Range.
+    """Return all settings of a space, the last field varying fastest. Raise ValueError where there is a Range.
 
     >>> grid({"batch_size": (16, 32), "augment": ["", "flip"]})[1]
     {'batch_size': 16, 'augment': 'flip'}
@@ -79,9 +79,9 @@ def grid(space: Space) -> list[Setting]:
 
 
 def draw(space: Space, num_settings: int, *, seed: int) -> list[Setting]:
-    """Draws settings at random, no two alike. Fewer of the same seed are the first of more.
+    """Draw settings at random, no two alike. Fewer of the same seed are the first of more.
 
-    Raises ValueError where the space has fewer.
+    Raise ValueError where the space has fewer.
     """
     rng = np.random.default_rng(seed)
     drawn: dict[str, Setting] = {}
@@ -101,5 +101,14 @@ def _drawn(name: str, values: tuple[Any, ...] | list[Any] | Range, rng: np.rando
 
 
 def plain(space: Space) -> dict[str, Any]:
-    """Gives a space as JSON has it."""
+    """Return a space as JSON has it."""
     return {name: dataclasses.asdict(v) if isinstance(v, Range) else list(v) for name, v in space.items()}
+
+
+def describe(setting: Setting) -> str:
+    """Write a setting as people read it.
+
+    >>> describe({"batch_size": 16, "augment": "flip"})
+    "batch_size=16, augment='flip'"
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in setting.items())

@@ -1,8 +1,48 @@
-"""The same as `jaxvision benchmark`."""
+"""Measure training, answering, starts, epochs from disk and reading beside PyTorch and Keras: docs/benchmarks.md."""
 
+from __future__ import annotations
+
+import shlex
 import sys
+from collections.abc import Sequence
 
-from jaxvision.cli import run
+from absl import flags
+from benchmarks import table
+from benchmarks.measure import SECTIONS, measure
+
+from jaxvision.cli.errors import UsageError, run_command
+from jaxvision.cli.flags import parse, require_no_words
+from jaxvision.specs import nearest
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures our speed beside PyTorch's and Keras's: python scripts/benchmark.py [--quick] [--only=train,epoch]"""
+
+    def define(values):
+        flags.DEFINE_bool("quick", False, "two networks and few rounds, minutes in all", flag_values=values)
+        flags.DEFINE_list("only", list(SECTIONS), "which sections, by commas", flag_values=values)
+        flags.DEFINE_string("json", None, "file for the rows", flag_values=values)
+        help = "file that gets the table, between its marks where it has them"
+        flags.DEFINE_string("markdown", None, help, flag_values=values)
+        help = "where TensorFlow Datasets has prepared cifar10 (default: its own)"
+        flags.DEFINE_string("data_dir", None, help, flag_values=values)
+        flags.DEFINE_string("images", None, "folder of photographs, train/<class>/…, to read", flag_values=values)
+
+    values, rest = parse("scripts/benchmark.py", main.__doc__ or "", define, argv)
+    require_no_words("scripts/benchmark.py", rest)
+    for name in values.only or [""]:
+        if name not in SECTIONS:
+            near = nearest(name, SECTIONS)
+            raise UsageError(f"unknown section {name!r}{near}; the sections are {', '.join(SECTIONS)}")
+    table.check_files(values.json, values.markdown)
+    options = {"data_dir": values.data_dir, "images": values.images}
+    found = measure(quick=values.quick, sections=values.only, **options)
+    print("\n".join(found.notes))
+    if values.json:
+        table.write_json(found, values.json)
+    if values.markdown:
+        table.write_markdown(found, values.markdown, command=shlex.join(["python", "scripts/benchmark.py", *argv]))
+
 
 if __name__ == "__main__":
-    sys.exit(run("benchmark", sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:], "scripts/benchmark.py"))

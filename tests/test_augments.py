@@ -12,9 +12,11 @@ import pytest
 import scipy.ndimage
 
 from jaxvision import registry
-from jaxvision.augments import chain, colour, draws, mix, sampling
+from jaxvision import specs as jv_specs
+from jaxvision.augments import colour, draws, mix, sampling
 from jaxvision.augments.geometry import turning
-from jaxvision.augments.settling import settled
+from jaxvision.engine.augmentation import chain
+from jaxvision.settling import settled
 
 NUM = 64
 IMAGES = np.asarray(jax.random.uniform(jax.random.key(0), (NUM, 6, 7, 3)))
@@ -41,7 +43,7 @@ def batch_of(images=IMAGES, **rows):
 
 @functools.cache
 def compiled(spec):
-    specs = registry.parse_list(spec)
+    specs = jv_specs.parse_list(spec)
     return jax.jit(chain([registry.augments.build(each, num_classes=NUM, seed=0) for each in specs]))
 
 
@@ -116,7 +118,7 @@ BAD = [
 
 @pytest.mark.parametrize("spec", BAD)
 def test_impossible_arguments_are_refused(spec):
-    (name, arguments), *_ = registry.parse_list(spec)
+    (name, arguments), *_ = jv_specs.parse_list(spec)
     with pytest.raises(ValueError, match=f"^{name}: {next(iter(arguments))}=.*; wanted "):
         registry.augments.build(spec, num_classes=2, seed=0)
 

@@ -5,16 +5,18 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import benchmark
 import jax
 import numpy as np
 import optax
 import pytest
+from benchmarks import entrant, epochs, measure, ours, races, starts, table, works
+from benchmarks.entrant import Entrant, entered
+from benchmarks.table import Measured, Row
+from benchmarks.works import Work, batch
 
-from jaxvision import cli, registry
-from jaxvision.benchmarks import entrant, epochs, measure, ours, races, starts, table, works
-from jaxvision.benchmarks.entrant import Entrant, entered
-from jaxvision.benchmarks.table import Measured, Row
-from jaxvision.benchmarks.works import Work, batch
+from jaxvision import registry
+from jaxvision.cli.errors import run_command
 
 TINY = Work("cnn(channels=(2,), dense=(4,))", (8, 8, 3), 3, 4)
 CNN, RESNET = Work("cnn", (32, 32, 3), 10, 4), Work("resnet18(stem='cifar')", (32, 32, 3), 10, 4)
@@ -143,7 +145,7 @@ def test_peers_compute_and_learn_the_same_from_the_same_weights(name, options, w
 
 def words_of(module, work, file, **options):
     told = {"work": list(work), "weights": str(file), "precision": "f32", **options}
-    return ["jaxvision.benchmarks.contestant", module, json.dumps(told)]
+    return ["benchmarks.contestant", module, json.dumps(told)]
 
 
 def test_a_race_gives_rates_of_all_rounds_and_plausible_memory(tiny):
@@ -157,7 +159,7 @@ def test_a_race_gives_rates_of_all_rounds_and_plausible_memory(tiny):
 
 
 def test_reading_ours_gives_batches_and_decodes_alone(photos):
-    from jaxvision.benchmarks import read_ours
+    from benchmarks import read_ours
 
     for is_decoding in (False, True):
         contestant = read_ours.Contestant(str(photos), batch_size=8, is_decoding=is_decoding)
@@ -242,7 +244,7 @@ def test_what_importing_this_package_sets_is_not_for_peers(name, is_left, monkey
 )
 def test_what_cannot_be_is_one_line_and_status_2(flags, said, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cli.run("benchmark", flags) == 2
+    assert run_command(benchmark.main, flags, "scripts/benchmark.py") == 2
     told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("jaxvision: measuring")]
     assert len(told) == 1 and said in told[0]
 
@@ -250,7 +252,7 @@ def test_what_cannot_be_is_one_line_and_status_2(flags, said, capsys, monkeypatc
 def test_without_peers_the_extra_is_named_and_nothing_is_started(monkeypatch, capsys):
     monkeypatch.setattr(entrant.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(entrant.subprocess, "Popen", None)
-    assert cli.run("benchmark", ["--quick", "--only=train,answer,start"]) == 2
+    assert run_command(benchmark.main, ["--quick", "--only=train,answer,start"], "scripts/benchmark.py") == 2
     said = capsys.readouterr()
     assert "nothing could be compared" in said.err and "pip install 'jaxvision[bench]'" in said.err
     assert not said.out
@@ -262,7 +264,9 @@ def test_an_epoch_of_prepared_data_is_compared_with_a_script(tmp_path, monkeypat
     from jaxvision.interfaces import Dataset, Preprocessing, Split
 
     rng = np.random.default_rng(0)
-    split = Split.of(rng.integers(0, 256, (40, 32, 32, 3), np.uint8), rng.integers(0, 10, 40).astype(np.int32))
+    split = Split.of(
+        rng.integers(0, 256, (40, 32, 32, 3), np.uint8), rng.integers(0, 10, 40).astype(np.int32), kind="classes"
+    )
     dataset = Dataset(split, None, split, tuple("0123456789"), Preprocessing((32, 32), 3, (0.5,) * 3, (0.2,) * 3))
     monkeypatch.setattr(epochs, "find_prepared", lambda place, name: place)
     monkeypatch.setattr(epochs.registry.datasets, "build", lambda spec, **context: dataset)

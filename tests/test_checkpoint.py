@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import parallel
-from jaxvision.checkpoint import Checkpoints
-from jaxvision.interfaces import TrainState
+from jaxvision.distributed.mesh import make_mesh
+from jaxvision.engine.checkpoint import Checkpoints
+from jaxvision.interfaces import Monitor, TrainState
 
 
 def state(step):
@@ -17,11 +17,14 @@ def state(step):
     return TrainState(jnp.int32(step), params, {}, {"momentum": params}, None, jax.random.key(step))
 
 
-def save(folder, scores, *, best=("accuracy", "max")):
+ACCURACY = Monitor("accuracy", "max")
+
+
+def save(folder, scores, *, monitor=ACCURACY):
     """Saves steps with the scores given, opening anew for each; gives the steps that are left and their ranking."""
     checkpoints = None
     for step, score in scores.items():
-        checkpoints = Checkpoints(folder, best=best, keep=2)
+        checkpoints = Checkpoints(folder, monitor=monitor, keep=2)
         checkpoints.save(state(step), sums={"loss": 0.1 * step})
         if score is not None:
             checkpoints.add_values(step, {"accuracy": score})
@@ -41,25 +44,25 @@ def save(folder, scores, *, best=("accuracy", "max")):
     ],
 )
 def test_the_best_outlives_resuming_and_is_ranked_first(tmp_path, mode, scores, kept, best):
-    steps, ranked = save(tmp_path / "checkpoints", scores, best=("accuracy", mode))
+    steps, ranked = save(tmp_path / "checkpoints", scores, monitor=Monitor("accuracy", mode))
     assert steps == kept and ranked[0] == best
-    again = Checkpoints(tmp_path / "checkpoints", best=("accuracy", mode), read_only=True)
+    again = Checkpoints(tmp_path / "checkpoints", monitor=Monitor("accuracy", mode), read_only=True)
     assert again.ranked() == ranked
-    mesh = parallel.make_mesh()
+    mesh = make_mesh()
     step, (params, _) = again.restore_model(ranked, (state(0).params, {}), mesh, ema=False)
     assert step == best and (np.asarray(params["kernel"]) == best).all()
     again.close()
 
 
 def test_without_a_value_to_choose_by_the_newest_is_taken(tmp_path):
-    steps, ranked = save(tmp_path / "checkpoints", {1: 0.9, 2: 0.1, 3: 0.2}, best=None)
+    steps, ranked = save(tmp_path / "checkpoints", {1: 0.9, 2: 0.1, 3: 0.2}, monitor=None)
     assert steps == [2, 3] and ranked == [3, 2]
 
 
 def test_all_of_a_state_comes_back(tmp_path):
     save(tmp_path / "checkpoints", {7: None})
-    checkpoints = Checkpoints(tmp_path / "checkpoints", best=("accuracy", "max"))
-    found, sums = checkpoints.restore(state(0), parallel.make_mesh())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", monitor=ACCURACY)
+    found, sums = checkpoints.restore(state(0), make_mesh())
     expected = state(7)
     assert int(found.step) == 7 and sums == {"loss": pytest.approx(0.7)}
     assert jax.random.key_data(found.key).tolist() == jax.random.key_data(expected.key).tolist()
@@ -68,26 +71,27 @@ def test_all_of_a_state_comes_back(tmp_path):
     )
     checkpoints.close()
     empty = Checkpoints(tmp_path / "none")
-    assert int(empty.restore(state(3), parallel.make_mesh())[0].step) == 3
+    assert int(empty.restore(state(3), make_mesh())[0].step) == 3
     empty.close()
 
 
 @pytest.mark.slow
 def test_saving_each_epoch_costs_less_than_a_fiftieth_of_training(tmp_path):
-    from jaxvision import pipeline
     from jaxvision import run as runs
-    from jaxvision.config import Config
-    from jaxvision.job import prepare
+    from jaxvision.config import Config, Execution
+    from jaxvision.data import open_dataset
+    from jaxvision.engine import pipeline
+    from jaxvision.training_setup import prepare
 
-    config = Config(model="cnn", dataset="synthetic(num_examples=4096, num_classes=10, image_size=32)", mesh="data=1")
-    data = runs.open_dataset(config)
-    job = prepare(runs.build(config, data), data)
-    state, times, saves = job.make_state()[0], [], []
+    config = Config(model="cnn", dataset="synthetic(num_examples=4096, num_classes=10, image_size=32)")
+    data = open_dataset(config)
+    setup = prepare(runs.build(config, data, execution=Execution(mesh="data=1")), data)
+    state, times, saves = setup.make_state()[0], [], []
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     batches = pipeline.train_batches(data.train, config.batch_size, seed=0)
     for _, batch in zip(range(60), batches, strict=False):
         began = time.perf_counter()
-        state, means, _ = job.train_step(state, batch, 0)
+        state, means, _ = setup.train_step(state, batch, 0)
         jax.block_until_ready(means)
         times.append(time.perf_counter() - began)
         if len(times) % 10 == 0:  # waited for: the most that it can cost, with nothing beside it

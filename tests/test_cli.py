@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import cli
+from jaxvision import cli, registry
+from jaxvision.cli import errors, flags
 
 DATA = "--dataset=synthetic(num_examples=60, num_classes=3, image_size=20)"
 TINY = [DATA, "--model=mlp(hidden=(8,))", "--steps=2", "--batch_size=20"]
@@ -60,13 +62,15 @@ BAD_FLAGS = {
     "--validation_fraction=1.5": "validation_fraction=1.5 must be at least 0 and below 1",
     "--on_bad_image=ignore": "--on_bad_image=ignore is not one of error, skip",
     "--sampling=balance": "is not one of shuffled, balanced; did you mean 'balanced'?",
-    "--task=multiclass(class_weights='balancd')": "; did you mean 'balanced'?; it takes",
+    "--task=multiclass(loss=cross_entropy(class_weights='balancd'))": "; did you mean 'balanced'?; it takes",
     "--task=binary(threshold=('recal', 0.9))": "; did you mean 'recall'?; it takes",
     "--task=multiclass(best='macro')": "is not one of 'accuracy', 'macro_recall', 'loss'; did you mean 'macro_recall'?",
     "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; it takes mlp(hidden=(512, 512)",
     "--model=mlp(hidden='x')": "hidden='x' is not of type tuple[int, ...]",
     "--model=mlp(hidden=(2, 'x'))": "is not of type tuple[int, ...]",
     "--seed=-1": "seed=-1 must be at least 0",
+    "--keep=0": "keep=0 must be at least 1",
+    "--views=mirored": "is not one of one, mirrored, mirrored_shifted; did you mean 'mirrored'",
     "--model=mlp(hidden=(2.5,))": "is not of type tuple[int, ...]",
     "--model=mlp(hidden=__import__('os').getpid())": "no code is run",
     "--model=mlp(": "cannot read 'mlp('",
@@ -108,20 +112,36 @@ def test_the_process_says_one_line_and_exits_with_2(root, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_scripts_and_the_installed_command_do_the_same(root):
-    installed, script = (
-        subprocess.run([*command, "models", "c*"], capture_output=True, text=True, check=True).stdout
+def test_the_module_and_the_installed_command_do_the_same():
+    installed, module = (
+        subprocess.run([*command, "list", "models", "c*"], capture_output=True, text=True, check=True).stdout
         for command in (
-            [sys.executable, "-c", "import sys; from jaxvision.cli import main; sys.argv[1:1] = ['list']; main()"],
-            [sys.executable, root / "scripts" / "list.py"],
+            [sys.executable, "-c", "from jaxvision.cli import main; main()"],
+            [sys.executable, "-m", "jaxvision"],
         )
     )
-    assert installed == script and script.startswith("  cnn(channels=(32, 64, 64), dense=64")
-    assert "concat_cnn" in script and "mlp" not in script
+    assert installed == module and module.startswith("  cnn(channels=(32, 64, 64), dense=64")
+    assert "concat_cnn" in module and "mlp" not in module
+
+
+def test_help_is_light():
+    code = """
+import sys
+from jaxvision.cli import main, run
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+assert run("launch", ["--help"]) == 0
+heavy = {"flax", "orbax", "grain", "sklearn", "matplotlib", "tensorflow_datasets", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_unknown_commands(monkeypatch, capsys):
-    for argv, status, text in ((["lanch"], 2, "did you mean 'launch'"), (["--help"], 0, "Trains: jaxvision launch")):
+    for argv, status, text in ((["lanch"], 2, "did you mean 'launch'"), (["--help"], 0, "Train: jaxvision launch")):
         monkeypatch.setattr(sys, "argv", ["jaxvision", *argv])
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -132,7 +152,8 @@ def test_unknown_commands(monkeypatch, capsys):
 def test_help_names_every_field(capsys):
     assert cli.run("launch", ["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in (*jv.Config.__dataclass_fields__, "workdir", "data_dir", "plugins", "experiment", "profile"):
+    fields = (*jv.Config.__dataclass_fields__, *jv.Execution.__dataclass_fields__)
+    for name in (*fields, "workdir", "data_dir", "plugins", "experiment", "profile"):
         assert f"--{name} " in shown
 
 
@@ -162,12 +183,27 @@ def test_an_experiment_and_flags_over_it(capsys, tmp_path):
     assert jv.Config.load(tmp_path / "run" / "config.json").model == "mlp(hidden=(4,))"
 
 
+def test_flags_change_the_execution_of_an_experiment(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import jaxvision as jv\n"
+        "CONFIG = jv.Config(model='mlp(hidden=(4,))', dataset='synthetic(num_examples=60, image_size=8)',\n"
+        "                   steps=1, batch_size=20)\n"
+        "EXECUTION = jv.Execution(views='mirrored', eval_batch_size=8)"
+    )
+    assert cli.run("launch", ["--experiment=mine", "--eval_batch_size=12", "--keep=1", "--workdir=run"]) == 0
+    execution = jv.Execution.load(tmp_path / "run" / "execution.json")
+    assert execution == jv.Execution(views="mirrored", eval_batch_size=12, keep=1)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("import jaxvision as jv\nCONFIG = jv.Config().replace(modle='cnn')", "no field 'modle'; did you mean 'model'"),
         ("import jaxvision as jv\nCONFIG = jv.Config(batch_size='32')", "batch_size='32' is not a whole number"),
         ("import jaxvision as jv\nCONFIG = jv.Config(modle='cnn')", "no field 'modle'; did you mean 'model'"),
+        ("import jaxvision as jv\nCONFIG = jv.Config(views='one')", "no field 'views': it is one of Execution"),
+        ("import jaxvision as jv\nCONFIG = jv.Config()\nEXECUTION = jv.Execution(kep=1)", "did you mean 'keep'"),
+        ("import jaxvision as jv\nCONFIG = EXECUTION = jv.Config()", "wanted jaxvision.Execution(…)"),
         ("X = 1", "has no CONFIG"),
         ("X = 1\nCONFIG = (", "bad.py, line 2: '(' was never closed"),
     ],
@@ -278,7 +314,8 @@ def test_list(refused, capsys):
     assert "none of the models matches 'x*'" in refused("list", "models", "x*")
     assert cli.run("list", []) == 0
     shown = capsys.readouterr().out
-    assert all(f"{kind}:" in shown for kind in ("models", "datasets", "tasks", "optimizers", "schedules", "augments"))
+    assert all(f"{kind}:" in shown for kind in registry.REGISTRIES)
+    assert {"losses", "gradients"} <= registry.REGISTRIES.keys()
     assert "resnet18(stem='imagenet')" in shown and "num_parameters 11,689,512" in shown
 
 
@@ -308,15 +345,15 @@ def test_a_bug_in_a_users_model_keeps_its_traceback(tmp_path):
 def test_interrupted_training_says_how_to_go_on(capsys, monkeypatch):
     import signal
 
-    from jaxvision import parallel
+    from jaxvision.distributed import compilation
 
-    put = parallel.put_batch
+    put = compilation.put_batch
 
     def interrupting(batch, mesh):
         signal.raise_signal(signal.SIGINT)
         return put(batch, mesh)
 
-    monkeypatch.setattr(parallel, "put_batch", interrupting)
+    monkeypatch.setattr(compilation, "put_batch", interrupting)
     assert cli.run("launch", [*TINY, "--steps=9"]) == 130
     said = capsys.readouterr().err
     assert "stopped and saved at step 1 of 9" in said and said.count("\n") == 1
@@ -339,3 +376,28 @@ def test_what_an_experiment_sets_can_be_taken_back(tmp_path, capsys):
     assert cli.run("launch", [*flags, "--model=mlp", f"--workdir={tmp_path / 'run'}"]) == 0
     config = jv.Config.load(tmp_path / "run" / "config.json")
     assert config.init_from is None and config.layer_decay is None and config.learning_rate == 2e-3
+
+
+def test_any_function_can_be_run_by_the_same_policy(capsys):
+    """As the scripts do: their own flags from a dataclass, errors in one line, bugs with their traceback."""
+
+    @dataclass(frozen=True)
+    class Setup:
+        size: int = field(default=3, metadata={"help": "of what"})
+        name: str | None = field(default=None, metadata={"help": "of it"})
+
+    def work(argv):
+        values, rest = flags.parse("scripts/work.py", "Work", lambda values: flags.define_fields(values, Setup), argv)
+        flags.require_no_words("scripts/work.py", rest)
+        errors.require(flags.given(values, Setup) == {"size": 4, "name": None}, "work needs --size=4 --name=None")
+
+    def told(*argv):
+        status = errors.run_command(work, argv, "scripts/work.py")
+        return status, capsys.readouterr().err
+
+    assert told("--size=4", "--name=None") == (0, "")
+    assert told("--size=5") == (2, "jaxvision: work needs --size=4 --name=None\n")
+    assert "did you mean --size? (python scripts/work.py --help lists all)" in told("--sise=4")[1]
+    assert "size" in told("--size=x")[1] and "takes flags alone" in told("size")[1]
+    with pytest.raises(ValueError, match="invalid literal"):
+        errors.run_command(lambda argv: int("x") and None, [], "work")

@@ -43,6 +43,11 @@ def test_task(name):
     testing.check_task(name)
 
 
+@pytest.mark.parametrize("name", registry.losses.names())
+def test_loss(name):
+    testing.check_loss(name)
+
+
 @pytest.mark.parametrize("name", registry.optimizers.names())
 def test_optimizer(name):
     testing.check_optimizer(name)

@@ -9,6 +9,7 @@ from jaxvision.datasets import cache, files, folder
 from jaxvision.datasets.arrays import from_arrays
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.interfaces import Split
+from jaxvision.splits import cut
 from jaxvision.testing import check_dataset
 
 
@@ -23,13 +24,13 @@ def everything(split):
 @pytest.mark.parametrize("fraction", [0.1, 0.33, 0.9])
 def test_a_cut_is_disjoint_complete_stratified_and_seeded(fraction):
     targets = np.repeat(np.arange(4, dtype=np.int32), [1, 2, 20, 50])
-    split = Split.of(np.arange(73), targets, [str(i) for i in range(73)])
-    rest, share = split.cut(fraction, seed=1)
+    split = Split.of(np.arange(73), targets, kind="classes", names=[str(i) for i in range(73)])
+    rest, share = cut(split, fraction, seed=1)
     assert sorted([*everything(rest), *everything(share)]) == list(range(73))
     assert list(rest.names) == [str(i) for i in everything(rest)]
     counts = np.bincount(share.targets, minlength=4)
     assert counts[0] == 0 and counts[1] == 1 and counts[2] == round(20 * fraction) and counts[3] == round(50 * fraction)
-    again, other = split.cut(fraction, seed=1)[1], split.cut(fraction, seed=2)[1]
+    again, other = cut(split, fraction, seed=1)[1], cut(split, fraction, seed=2)[1]
     assert np.array_equal(everything(again), everything(share))
     assert not np.array_equal(everything(other), everything(share))
 
@@ -76,7 +77,9 @@ def test_few_examples_of_each_class(photos):
 
 
 def test_a_long_tail_has_ever_fewer_examples():
-    split = Split.of(np.arange(1000).reshape(-1, 1, 1, 1), np.repeat(np.arange(10), 100).astype(np.int32))
+    split = Split.of(
+        np.arange(1000).reshape(-1, 1, 1, 1), np.repeat(np.arange(10), 100).astype(np.int32), kind="classes"
+    )
     tail = long_tailed(split, 10.0, seed=0)
     assert np.bincount(tail.targets).tolist() == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]  # 100 * 10^(-c / 9)
     assert len({*tail.read(np.arange(len(tail))).ravel().tolist()}) == len(tail)

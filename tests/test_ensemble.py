@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import metrics, registry, step
+from jaxvision import registry
 from jaxvision.cli import run
+from jaxvision.engine.tta import averaged_over_views
 from jaxvision.interfaces import Model
+from jaxvision.splits import cut
+from jaxvision.tasks import metrics
 
 CONFIG = jv.Config(
     model="mlp(hidden=(8,))", dataset="synthetic(num_examples=150, image_size=8, noise=2.0)", steps=20, eval_every=10,
@@ -63,7 +66,7 @@ def test_what_makes_no_ensemble_is_told(members, tmp_path, capsys):
 
 
 def test_members_may_have_learned_by_other_losses(members, tmp_path):
-    jv.train(CONFIG.replace(task="multiclass(focal=2.0)"), workdir=tmp_path / "focal")
+    jv.train(CONFIG.replace(task="multiclass(loss=focal(gamma=2.0))"), workdir=tmp_path / "focal")
     report = jv.ensemble([members[0], tmp_path / "focal"])
     assert len(report["members"]) == 2 and 0 < report["macro_recall"] <= 1
 
@@ -77,7 +80,7 @@ def test_thresholds_of_an_ensemble_are_chosen_for_its_mean(tmp_path):
         jv.train(config.replace(seed=seed), workdir=workdir)
     report = jv.ensemble(workdirs)
     data = registry.datasets.build(config.dataset)
-    _, validation = data.train.cut(0.2, seed=0)
+    _, validation = cut(data.train, 0.2, seed=0)
     images = validation.read(np.arange(len(validation)))
     mean = np.mean([jv.predict(each, images).probabilities for each in workdirs], axis=0)[:, 1]
     wanted = metrics.best_threshold(validation.targets, mean, what="recall", share=0.9)
@@ -99,7 +102,7 @@ def test_views_average_what_the_versions_of_an_image_give():
 
     def outputs(views, *, train=False):
         return np.asarray(
-            step.averaged_over_views(model, views).apply({}, {}, inputs, train=train, key=jax.random.key(0))[0]
+            averaged_over_views(model, views).apply({}, {}, inputs, train=train, key=jax.random.key(0))[0]
         )[:, 0]
 
     def plain(images):
@@ -128,17 +131,17 @@ def test_training_ends_early_and_stays_ended(tmp_path, capsys):
 def test_an_end_that_a_stop_cut_short_is_the_same_end(tmp_path, monkeypatch):
     train = importlib.import_module("jaxvision.train")  # the name in the package is the function's
     config = CONFIG.replace(steps=40, eval_every=2, patience=2, learning_rate=1e-9)
-    report = train._report
+    evaluated = train._evaluated
 
-    def stopped(job, state, *rest):
+    def stopped(session, state, *rest):
         if int(state.step) == 6:
             raise KeyboardInterrupt
-        return report(job, state, *rest)
+        return evaluated(session, state, *rest)
 
-    monkeypatch.setattr(train, "_report", stopped)
+    monkeypatch.setattr(train, "_evaluated", stopped)
     with pytest.raises(KeyboardInterrupt):
         jv.train(config, workdir=tmp_path / "run")
-    monkeypatch.setattr(train, "_report", report)
+    monkeypatch.setattr(train, "_evaluated", evaluated)
     result = jv.train(config, workdir=tmp_path / "run")
     assert [row["step"] for row in result.history if row["split"] == "validation"] == [2, 4, 6]
 

@@ -45,36 +45,42 @@ def test_pictures_are_drawn(run):
 
 
 def test_mistakes_are_drawn_worst_first(run, monkeypatch):
-    from jaxvision import pictures, reports
+    from jaxvision.reports import files, plots
 
     drawn = {}
-    monkeypatch.setattr(
-        pictures, "images", lambda inputs, captions, file: drawn.update(captions=captions, inputs=inputs)
+    monkeypatch.setattr(plots, "images", lambda inputs, captions, file: drawn.update(captions=captions, inputs=inputs))
+    split = jv.Split.of(
+        np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1),
+        np.array([0, 1, 1, 0]),
+        kind="classes",
+        names=["a", "b", "c", "d"],
     )
-    split = jv.Split.of(np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), np.array([0, 1, 1, 0]), ["a", "b", "c", "d"])
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
-    reports._draw_mistakes(run.workdir / "m.png", split, probabilities, probabilities.argmax(1), ("no", "yes"))
+    files._draw_mistakes(run.workdir / "m.png", split, probabilities, probabilities.argmax(1), ("no", "yes"))
     assert drawn["captions"] == ["no 80%\nis yes\nc", "no 60%\nis yes\nb"]
     assert drawn["inputs"].ravel().tolist() == [2, 1]
 
 
 def test_names_are_drawn_as_they_are(tmp_path):
-    from jaxvision import pictures
+    from jaxvision.reports import plots
 
     names = ["$a_{$", "50$ and 60$", "猫"]
-    pictures.confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
-    pictures.images(np.zeros((3, 4, 4, 1)), names, tmp_path / "images.png")
+    plots.confusion_matrix(np.eye(3, dtype=int), names, tmp_path / "matrix.png")
+    plots.images(np.zeros((3, 4, 4, 1)), names, tmp_path / "images.png")
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 def test_numbers_that_were_predicted_are_written_beside_their_files(tmp_path):
     scores = Split.of(
-        np.zeros((2, 4, 4, 1)), np.array([0.5, 12345.5], np.float32), ["photos/a, b.jpg", "photos/猫.jpg"]
+        np.zeros((2, 4, 4, 1)),
+        np.array([0.5, 12345.5], np.float32),
+        kind="numbers",
+        names=["photos/a, b.jpg", "photos/猫.jpg"],
     )
     save_predictions(tmp_path / "scores.csv", scores, np.array([0.625, 1.1], np.float32))
     written = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
     assert written == ["name,target,prediction", '"photos/a, b.jpg",0.5,0.625', "photos/猫.jpg,12345.5,1.1"]
-    classes = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]))
+    classes = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]), kind="classes")
     save_predictions(tmp_path / "classes.csv", classes, np.eye(2))
     assert not (tmp_path / "classes.csv").exists()
 
@@ -198,9 +204,10 @@ def test_tags_without_examples_are_told_and_have_no_figures(tmp_path):
 
 def test_what_chooses_the_checkpoint_is_asked_for(tmp_path):
     dataset = "synthetic(num_examples=120, num_classes=3, image_size=8, noise=2.0)"
-    config = jv.Config(model="mlp(hidden=(16,))", dataset=dataset, batch_size=20, steps=40, eval_every=4, keep=20)
+    config = jv.Config(model="mlp(hidden=(16,))", dataset=dataset, batch_size=20, steps=40, eval_every=4)
     for best, choose in (("loss", min), ("macro_recall", max)):
-        run = jv.train(config.replace(task=f"multiclass(best={best!r})"), workdir=tmp_path / best)
+        config = config.replace(task=f"multiclass(best={best!r})")
+        run = jv.train(config, execution=jv.Execution(keep=20), workdir=tmp_path / best)
         rows = {row["step"]: row[best] for row in run.history if row["split"] == "validation"}
         assert len(set(rows.values())) > 1 and rows[run.test["step"]] == choose(rows.values())
 

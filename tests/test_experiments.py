@@ -14,8 +14,12 @@ from conftest import make_photos
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import job, registry
-from jaxvision.run import build, open_dataset
+from jaxvision import registry, specs
+from jaxvision.cli.experiments import load_experiment
+from jaxvision.data import open_dataset
+from jaxvision.reports.start import num_trained
+from jaxvision.run import build
+from jaxvision.training_setup import prepare
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py"))
@@ -36,11 +40,11 @@ def two_steps(tmp_path_factory):
 
     @functools.cache
     def train(path):
-        config = load(path).CONFIG
+        config, execution, *_ = load_experiment(str(path))
         if config.init_from:
             source = train(path.with_name(f"{Path(config.init_from).name}.py"))
             config = config.replace(init_from=str(source.workdir))
-        return jv.train(shortened(config, photos, table), workdir=folder / path.stem)
+        return jv.train(shortened(config, photos, table), execution=execution, workdir=folder / path.stem)
 
     return train
 
@@ -60,7 +64,7 @@ def make_table(folder):
 
 def shortened(config, photos, table):
     """The config for two steps on small data of the same shape, with a network that compiles fast."""
-    name = registry.parse(config.dataset).name
+    name = specs.parse(config.dataset).name
     if name == "folder":
         dataset = re.sub(r"path='[^']*'", f"path='{photos}'", config.dataset)
     elif name in ("table", "series"):
@@ -105,8 +109,8 @@ def test_its_own_network_takes_a_step(path, tmp_path):
     config = load(path).CONFIG
     own = shortened(config.replace(init_from=None), make_photos(tmp_path / "photos"), tmp_path)
     data = open_dataset(own)
-    prepared = job.prepare(build(own.replace(model=config.model), data), data)
-    assert prepared.run.config.model == config.model and prepared.num_trained > 0
+    prepared = prepare(build(own.replace(model=config.model), data), data)
+    assert prepared.run.config.model == config.model and num_trained(prepared) > 0
 
 
 def blocks(language):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import jaxvision as jv
-from jaxvision import logs
+from jaxvision.engine import logs
 
 FLAGS = [
     "--dataset=synthetic(num_examples=100, num_classes=3, image_size=32)",

@@ -53,12 +53,14 @@ def test_each_loss_moves_its_own_parameters_alone(loss, other):
 
 def test_a_sample_depends_on_its_own_input_alone():
     task, model, params, state, batch = pair()
-    made = task.predict(model, params, state, batch["inputs"])
+    made = task.predict(model, params, state, batch)
     order = jnp.array([3, 1, 4, 0, 2])
-    np.testing.assert_allclose(task.predict(model, params, state, batch["inputs"][order]), made[order], atol=1e-6)
+    np.testing.assert_allclose(
+        task.predict(model, params, state, {"inputs": batch["inputs"][order]}), made[order], atol=1e-6
+    )
     assert len(np.unique(np.asarray(made).round(6), axis=0)) == 5 and made.min() >= 0 and made.max() <= 1
     pixels = (255 * batch["inputs"]).round().astype(jnp.uint8)
-    np.testing.assert_allclose(task.predict(model, params, state, pixels), made, atol=1e-6)
+    np.testing.assert_allclose(task.predict(model, params, state, {"inputs": pixels}), made, atol=1e-6)
 
 
 def test_parts_learn_at_their_own_rates():

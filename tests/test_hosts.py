@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import hosts, logs
+from jaxvision.distributed import cluster
+from jaxvision.engine import logs
 
 FLAGS = [
     "--dataset=digits",
@@ -27,7 +28,8 @@ FLAGS = [
 
 SHORT_SAVES = (
     "-c",
-    "import os, sys; from jaxvision import checkpoint; checkpoint.SAVE_SECONDS = int(os.environ['SAVE_SECONDS']); "
+    "import os, sys; from jaxvision.engine import checkpoint; "
+    "checkpoint.SAVE_SECONDS = int(os.environ['SAVE_SECONDS']); "
     "from jaxvision.cli import run; sys.exit(run('launch', sys.argv[1:]))",
 )
 
@@ -163,7 +165,7 @@ def test_a_lone_process_joins_none(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined"))
     for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.setenv(name, "1")
-    hosts.start()
+    cluster.start()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_a_clusters_launcher_is_recognised(monkeypatch, environment, local_devic
     monkeypatch.setattr(jax.distributed, "initialize", lambda *places, **options: joined.append((places, options)))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    hosts.start()
+    cluster.start()
     assert joined == [((None, None, None), {"local_device_ids": local_device_ids, "shutdown_timeout_seconds": 120})]
 
 
@@ -214,7 +216,7 @@ def test_several_processes_that_cannot_be_joined_are_refused(launch, tmp_path):
 )
 def test_hosts_that_cannot_be_joined_are_refused(given, why):
     with pytest.raises(ValueError, match=why):
-        hosts.start(*given)
+        cluster.start(*given)
 
 
 def test_deterministic_reaches_the_compiler_before_it_starts(root, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.images import find_images, from_array, random_part, read_image, read_images
+from jaxvision.image_files import find_images, random_part, read_image, read_images
+from jaxvision.images import from_array
 from jaxvision.interfaces import Preprocessing
 
 

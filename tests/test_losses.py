@@ -7,15 +7,22 @@ import optax
 import pytest
 from test_tasks import LOGITS, fixed
 
-from jaxvision import metrics, registry
-from jaxvision.interfaces import Split, Targets
-from jaxvision.tasks import losses
+from jaxvision import registry
+from jaxvision.interfaces import Split
+from jaxvision.splits import measure_targets
+from jaxvision.tasks import metrics
+from jaxvision.upgrades import upgrade_task_spec
 
 CLASSES = np.array([0] * 6 + [1] * 3 + [2], np.int32)  # ten examples
 
 
+def split_of(inputs, values):
+    kind = "tags" if values.ndim == 2 else "classes" if np.issubdtype(values.dtype, np.integer) else "numbers"
+    return Split.of(inputs, values, kind=kind)
+
+
 def targets_of(values, num_classes=3):
-    return Targets.of(Split.of(np.zeros((len(values), 1)), values), num_classes)
+    return measure_targets(split_of(np.zeros((len(values), 1)), values), num_classes)
 
 
 def build(spec, values, num_classes=3, **context):
@@ -33,10 +40,10 @@ PLAIN = -np.asarray(jax.nn.log_softmax(jnp.array(LOGITS)))  # [2, 3]
 @pytest.mark.parametrize(
     ("spec", "weights"),
     [
-        ("multiclass(class_weights='balanced')", 1 / np.array([6, 3, 1])),
-        ("multiclass(class_weights=(1.0, 2.0, 5.0))", np.array([1, 2, 5])),
-        ("multiclass(class_weights='effective', beta=0.9)", 0.1 / (1 - 0.9 ** np.array([6, 3, 1]))),
-        ("multiclass(class_weights='effective', beta=0.0)", np.ones(3)),
+        ("multiclass(loss=cross_entropy(class_weights='balanced'))", 1 / np.array([6, 3, 1])),
+        ("multiclass(loss=cross_entropy(class_weights=(1.0, 2.0, 5.0)))", np.array([1, 2, 5])),
+        ("multiclass(loss=cross_entropy(class_weights='effective', beta=0.9))", 0.1 / (1 - 0.9 ** np.array([6, 3, 1]))),
+        ("multiclass(loss=cross_entropy(class_weights='effective', beta=0.0))", np.ones(3)),
     ],
 )
 def test_class_weights_have_the_mean_1_over_train(spec, weights):
@@ -50,17 +57,17 @@ def test_class_weights_have_the_mean_1_over_train(spec, weights):
 
 
 def test_focal_loss_is_that_of_the_paper_and_of_optax():
-    task = build("multiclass(focal=2.0)", CLASSES)
+    task = build("multiclass(loss=focal(gamma=2.0))", CLASSES)
     wanted = [(1 - np.exp(-PLAIN[0, 0])) ** 2 * PLAIN[0, 0], (1 - np.exp(-PLAIN[1, 1])) ** 2 * PLAIN[1, 1]]
     np.testing.assert_allclose(loss(task, LOGITS, [0, 1]), wanted, rtol=1e-5)
-    task = build("binary(focal=2.0)", CLASSES[:9], 2)
+    task = build("binary(loss=focal(gamma=2.0))", CLASSES[:9], 2)
     logits = np.array([[1.5], [-0.5], [0.2]], np.float32)
     wanted = optax.sigmoid_focal_loss(jnp.array(logits[:, 0]), jnp.array([1.0, 0, 1]), gamma=2.0)
     np.testing.assert_allclose(loss(task, logits, [1, 0, 1]), wanted, rtol=1e-5)
 
 
 def test_logit_adjustment_adds_the_logarithm_of_each_share():
-    task = build("multiclass(logit_adjustment=1.0)", CLASSES)
+    task = build("multiclass(loss=cross_entropy(logit_adjustment=1.0))", CLASSES)
     adjusted = LOGITS + np.log([0.6, 0.3, 0.1])
     wanted = -np.asarray(jax.nn.log_softmax(jnp.array(adjusted)))[[0, 1], [1, 2]]
     np.testing.assert_allclose(loss(task, LOGITS, [1, 2]), wanted, rtol=1e-5)
@@ -68,7 +75,7 @@ def test_logit_adjustment_adds_the_logarithm_of_each_share():
 
 
 def test_binary_weights_are_those_of_its_classes():
-    task = build("binary(class_weights='balanced')", np.array([0] * 9 + [1], np.int32), 2)
+    task = build("binary(loss=cross_entropy(class_weights='balanced'))", np.array([0] * 9 + [1], np.int32), 2)
     logits = np.array([[0.7], [0.7]], np.float32)
     one, other = loss(task, logits, [0, 1])
     assert one == pytest.approx(10 / 18 * np.log1p(np.exp(0.7)), rel=1e-5)
@@ -77,11 +84,84 @@ def test_binary_weights_are_those_of_its_classes():
 
 @pytest.mark.parametrize(
     "spec",
-    ["multiclass(class_weights=(1.0, 2.0))", "multiclass(class_weights=(1.0, 0.0, 1.0))", "multiclass(focal=-1.0)"],
+    [
+        "multiclass(loss=cross_entropy(class_weights=(1.0, 2.0)))",
+        "multiclass(loss=cross_entropy(class_weights=(1.0, 0.0, 1.0)))",
+        "multiclass(loss=focal(gamma=-1.0))",
+    ],
 )
 def test_impossible_weights_are_refused(spec):
     with pytest.raises(ValueError, match="wanted"):
         build(spec, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("multiclass(loss=cross_entropy(positive_weight=2.0))", "positive_weight=2.0 does not fit this task"),
+        ("binary(loss=cross_entropy(logit_adjustment=1.0))", "logit_adjustment=1.0 does not fit this task"),
+        ("multilabel(loss=focal(class_weights='balanced'))", "class_weights='balanced' does not fit this task"),
+        ("binary(loss=focal(class_weights=(1.0, 2.0), positive_weight=2.0))", "give one of them"),
+    ],
+)
+def test_options_of_other_outputs_are_refused(spec, told):
+    values = TAGS if spec.startswith("multilabel") else CLASSES[:9]
+    with pytest.raises(ValueError, match=told):
+        build(spec, values, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("multiclass", "multiclass"),
+        ("multiclass(focal=0.0)", "multiclass"),
+        ("multiclass(focal=2.0)", "multiclass(loss='focal(gamma=2.0)')"),
+        (
+            "multiclass(label_smoothing=0.1, focal=1.5, best='loss')",
+            "multiclass(best='loss', loss='focal(gamma=1.5, label_smoothing=0.1)')",
+        ),
+        ("binary(threshold=('recall', 0.9))", "binary(threshold=('recall', 0.9))"),
+        (
+            "binary(class_weights='effective', beta=0.99)",
+            """binary(loss="cross_entropy(class_weights='effective', beta=0.99)")""",
+        ),
+        ("multilabel(positive_weight=3.0)", "multilabel(loss='cross_entropy(positive_weight=3.0)')"),
+        ("regression(loss='huber')", "regression(loss='huber')"),
+        ("my_task(focal=2.0)", "my_task(focal=2.0)"),
+    ],
+)
+def test_specs_of_the_first_version_are_rewritten(old, new):
+    assert upgrade_task_spec(old) == new == upgrade_task_spec(new)
+    if not old.startswith("my_task"):
+        registry.tasks.check(new)
+
+
+def test_a_spec_inside_a_spec_is_checked_with_it():
+    for told, spec in {
+        "unknown loss 'focl'; did you mean 'focal'?.*list losses": "multiclass(loss='focl(gamma=2)')",
+        "loss 'focal' has no argument 'gama'; did you mean 'gamma'": "multilabel(loss=focal(gama=2))",
+        "'activation' is set by the run": "binary(loss=focal(activation='softmax'))",
+        "task 'multiclass' has no argument 'focal'; write loss='focal": "multiclass(focal=2.0)",
+        "'class_weights'; write loss='cross_entropy.class_weights=….'": "binary(class_weights='balanced')",
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            registry.tasks.check(spec)
+    with pytest.raises(ValueError, match="unknown optimizer 'adm'"):
+        registry.optimizers.check("by_part(generator='adm')")
+
+
+def test_a_loss_for_other_outputs_is_refused():
+    @registry.losses.register("softmax_alone", activation="softmax")
+    def softmax_alone():
+        """Nothing."""
+        return lambda logits, targets: logits.sum(axis=-1)
+
+    try:
+        build("multiclass(loss=softmax_alone)", CLASSES)
+        with pytest.raises(ValueError, match=r"'softmax_alone' is for outputs of a softmax.*cross_entropy or focal"):
+            build("binary(loss=softmax_alone)", CLASSES[:9], 2)
+    finally:
+        del registry.losses._entries["softmax_alone"]
 
 
 TAGS = np.array([[1, 0], [1, 1], [0, 0], [1, 0]], np.float32)
@@ -93,7 +173,7 @@ def test_tags_by_hand():
     p = 1 / (1 + np.exp(-outputs))
     wanted = -(TAGS * np.log(p) + (1 - TAGS) * np.log(1 - p)).mean(axis=1)
     np.testing.assert_allclose(loss(task, outputs, TAGS), wanted, rtol=1e-5)
-    weighted = build("multilabel(threshold=0.5, positive_weight='balanced')", TAGS, 2)
+    weighted = build("multilabel(threshold=0.5, loss=cross_entropy(positive_weight='balanced'))", TAGS, 2)
     positive = np.array([1 / 3, 3 / 1])  # absent over present
     wanted = -(TAGS * positive * np.log(p) + (1 - TAGS) * np.log(1 - p)).mean(axis=1)
     np.testing.assert_allclose(loss(weighted, outputs, TAGS), wanted, rtol=1e-5)
@@ -172,7 +252,7 @@ def test_numbers_are_learned_in_deviations_of_train(spec, wanted):
     outputs = np.array([[0.0], [1.0], [-0.3], [2.0]], np.float32)
     error = outputs[:, 0] - (NUMBERS - NUMBERS.mean()) / NUMBERS.std()
     np.testing.assert_allclose(loss(task, outputs, NUMBERS), wanted(error), rtol=1e-5)
-    predictions = np.asarray(task.predict(fixed(outputs), {}, {}, jnp.zeros((4, 1))))
+    predictions = np.asarray(task.predict(fixed(outputs), {}, {}, {"inputs": jnp.zeros((4, 1))}))
     np.testing.assert_allclose(predictions, outputs[:, 0] * NUMBERS.std() + NUMBERS.mean(), rtol=1e-6)
     assert task.baseline(NUMBERS)[1] == NUMBERS.mean()
 
@@ -205,16 +285,17 @@ def test_a_task_for_other_targets_is_refused(task, values, told):
     from jaxvision import run as runs
     from jaxvision.interfaces import Dataset, Preprocessing
 
-    split = Split.of(np.zeros((len(values), 8, 8, 1), np.uint8), values)
+    split = split_of(np.zeros((len(values), 8, 8, 1), np.uint8), values)
     data = Dataset(split, None, split, ("a", "b", "c"), Preprocessing((8, 8), 1, (0.0,), (1.0,)))
     with pytest.raises(ValueError, match=told):
         runs.build(jv.Config(task=task, dataset="some"), data)
 
 
-@pytest.mark.parametrize("focal", [0.5, 1.0, 2.0])
-def test_focal_gradients_are_finite_where_all_is_decided(focal):
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_gradients_are_finite_where_all_is_decided(gamma):
     logits = jnp.array([[40.0, 0.0], [0.0, 40.0]])
-    gradient = jax.grad(lambda x: losses.softmax_loss(x, jnp.eye(2), focal=focal, weights=None).sum())(logits)
+    focal = registry.losses.build(f"focal(gamma={gamma})", activation="softmax", num_classes=2)
+    gradient = jax.grad(lambda x: focal(x, jnp.eye(2)).sum())(logits)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() < 1e-2
 
 

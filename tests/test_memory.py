@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxvision import memory
+from jaxvision.distributed import runtime
 
 PROGRAM = """
 import resource, statistics
@@ -55,7 +55,7 @@ def test_where_the_threshold_is_refused_nothing_else_is_set(system, accepted, wa
 
     for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(memory.sys, "platform", system)
-    monkeypatch.setattr(memory.ctypes, "CDLL", Library)
-    memory.keep_freed()
+    monkeypatch.setattr(runtime.sys, "platform", system)
+    monkeypatch.setattr(runtime.ctypes, "CDLL", Library)
+    runtime.keep_freed()
     assert options == wanted

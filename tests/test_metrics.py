@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxvision import metrics
+from jaxvision.tasks import metrics
 
 TARGETS = np.array([0, 0, 0, 1, 1, 2])
 DECIDED = np.array([0, 0, 1, 1, 0, 0])

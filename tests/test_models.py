@@ -1,5 +1,7 @@
 """Parameter counts as published, and convolutions and pooling against JAX's own."""
 
+import functools
+import itertools
 from functools import partial
 
 import flax.linen as nn
@@ -11,9 +13,10 @@ from jax import lax
 
 from jaxvision import registry
 from jaxvision.models import airbench, convolution
-from jaxvision.models.convolution import conv_general, max_pool
+from jaxvision.models.convolution import conv_general
 from jaxvision.models.layers import Dense, adaptive_average_pool
 from jaxvision.models.linen import from_linen
+from jaxvision.models.pooling import max_pool
 from jaxvision.run import num_parameters
 
 
@@ -246,11 +249,12 @@ def optional(*options):
     return [f"{name}({option}={value})" for name, option, value in wanted if registry.models.takes(name, option)]
 
 
-def traced(spec, train, **context):
+def traced(spec, train, *, remat=False):
     """What a model is to JAX, as text."""
     facts = registry.models.entry(spec.partition("(")[0]).facts
     size = (facts.get("least_size", 32),) * 2 + (3,)
-    model = registry.models.build(spec, output_size=facts.get("output_size", 10), input_size=size, **context)
+    model = registry.models.build(spec, output_size=facts.get("output_size", 10), input_size=size)
+    model = model.remat() if remat else model
     key, inputs = jax.random.key(0), jax.ShapeDtypeStruct((2, *size), np.float32)
     params, state = jax.eval_shape(model.init, key, inputs)
     apply = jax.make_jaxpr(lambda params, state, inputs: model.apply(params, state, inputs, train=train, key=key))
@@ -265,9 +269,29 @@ def test_what_is_dropped_is_drawn_in_training_alone(spec):
     assert registry.models.default(name, option.partition("=")[0]) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in smallest_of_families() if registry.models.takes(name, "remat")])
-def test_blocks_are_computed_again_where_told(name):
+WITH_BLOCKS = [
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "inception_v3",
+    "mobilenet_v3_small",
+    "resnet20",
+    "vgg11",
+    "vit_tiny_patch16",
+    "wide_resnet28_10",
+]
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+def test_blocks_are_computed_again_in_training_alone(name):
     assert "remat" in traced(name, True, remat=True)
+    assert "remat" not in traced(name, False, remat=True)
+    assert "remat" not in traced(name, True)
+
+
+@pytest.mark.parametrize("name", ["airbench94", "cnn", "concat_cnn", "dcgan", "lstm", "mlp"])
+def test_models_without_blocks_have_no_remat(name):
+    assert registry.models.build(name, output_size=1, input_size=(32, 32, 3)).remat is None
 
 
 def test_from_linen_takes_a_module_without_train():
@@ -284,11 +308,59 @@ def test_from_linen_takes_a_module_without_train():
     assert state == {}
 
 
+class SmallBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return x + nn.relu(nn.BatchNorm(use_running_average=not train, name="norm")(nn.Dense(4, name="dense")(x)))
+
+
+class SmallNormed(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = nn.Dense(4, name="stem")(x.reshape(len(x), -1))
+        for index in (1, 2):
+            x = SmallBlock(name=f"block{index}")(x, train)
+        return nn.Dense(3, name="head")(x)
+
+
+def test_variations_compose_in_any_order():
+    plain = from_linen(SmallNormed(), blocks=(SmallBlock,))
+    frozen = frozenset({"block1/norm"})
+    variations = [lambda m: m.freeze(frozen), lambda m: m.synchronize("shares"), lambda m: m.remat()]
+
+    def gradient(model, num_shares):
+        def loss(params, inputs):
+            outputs, new = model.apply(params, state, inputs, train=True, key=None)
+            return (outputs**2).mean(), new
+
+        function = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0), axis_name="shares")
+        return jax.jit(function), (params, inputs.reshape(num_shares, -1, 2, 2, 3))
+
+    with jax.enable_x64(True):
+        inputs = jax.random.normal(jax.random.key(1), (4, 2, 2, 3), jnp.float64)
+        params, state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), plain.init(jax.random.key(0), inputs))
+        orders = list(itertools.permutations(variations))
+        models = [functools.reduce(lambda model, vary: vary(model), order, plain) for order in orders]
+        texts = {function.lower(*each).as_text() for function, each in (gradient(model, 2) for model in models)}
+        assert len(texts) == 1
+        function, arguments = gradient(models[0], 2)
+        assert str(jax.make_jaxpr(function)(*arguments)).count("remat") >= 2
+        found, new = jax.tree.map(np.asarray, function(*arguments))
+        function, arguments = gradient(plain.freeze(frozen), 1)
+        wanted, wanted_new = jax.tree.map(np.asarray, function(*arguments))
+    first, second = (new["batch_stats"][f"block{index}"]["norm"]["mean"] for index in (1, 2))
+    assert not first.any() and second.any()
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-9)
+    jax.tree.map(lambda one, other: close(one, np.concatenate([other, other])), new, wanted_new)
+    jax.tree.map(lambda one, other: close(one.mean(axis=0), other[0]), found, wanted)
+
+
 def test_blocks_computed_again_change_no_gradient_and_hold_less():
     inputs = jax.random.normal(jax.random.key(1), (16, 32, 32, 3))
 
     def computed(remat):
-        model = registry.models.build("resnet20", output_size=10, remat=remat)
+        model = registry.models.build("resnet20", output_size=10)
+        model = model.remat() if remat else model
         params, state = jax.jit(model.init)(jax.random.key(0), inputs)
 
         def loss(params):

@@ -123,6 +123,30 @@ def test_frozen_parts_act_as_in_evaluation(make):
     assert not equal(model.apply(params, state, INPUTS, train=True, key=jax.random.key(1))[1], state)
 
 
+class Tapped(Told):
+    """Names two maps, and its inner module one that is no feature."""
+
+    def __call__(self, x):
+        x = jv.tap(self, "conv", self.conv(x)).mean(axis=(1, 2))
+        return self.head(jv.tap(self, "pooled", jv.tap(self.conv, "inner", x)))
+
+
+def test_maps_that_an_nnx_module_names_are_its_features():
+    model = jv.from_nnx(lambda rngs: Tapped(3, rngs=rngs), head="head")
+    params, state = model.init(jax.random.key(0), INPUTS)
+    outputs = model.apply(params, state, INPUTS, train=False, key=None)[0]
+    maps = model.features(params, state, INPUTS)
+    assert list(maps) == ["conv", "pooled", "outputs"]
+    assert equal(maps["outputs"], outputs)
+    head = params["head"]
+    np.testing.assert_allclose(maps["pooled"] @ head["kernel"] + head["bias"], outputs, rtol=1e-5, atol=1e-6)
+    moved = model.features(params, state, INPUTS, add={"conv": jnp.ones_like(maps["conv"])})
+    np.testing.assert_allclose(moved["pooled"], maps["pooled"] + 1, rtol=1e-5, atol=1e-6)
+    assert list(told(output_size=3).features(*told(output_size=3).init(jax.random.key(0), INPUTS), INPUTS)) == [
+        "outputs"
+    ]
+
+
 def test_a_plain_array_is_refused():
     class Plain(nnx.Module):
         def __init__(self, *, rngs):
@@ -134,25 +158,26 @@ def test_a_plain_array_is_refused():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"model": "nnx_told"}, {"model": "nnx_untold", "mesh": "data=2,fsdp=2", "accumulate": 2, "precision": "bf16"}],
+    ("options", "mesh"),
+    [({"model": "nnx_told"}, ""), ({"model": "nnx_untold", "accumulate": 2, "precision": "bf16"}, "data=2,fsdp=2")],
 )
-def test_training_resumes_bit_for_bit(tmp_path, options):
+def test_training_resumes_bit_for_bit(tmp_path, options, mesh):
     config = jv.Config(
         dataset="synthetic(num_examples=107, num_classes=3, image_size=8, channels=3)",
-        batch_size=20, augment="flip", steps=4, eval_every=2, save_every=2,
+        batch_size=20, augment="flip", steps=4, eval_every=2, **options,
     )  # fmt: skip
-    whole = jv.train(config.replace(**options), workdir=tmp_path / "whole")
+    execution = jv.Execution(mesh=mesh, save_every=2)
+    whole = jv.train(config, execution=execution, workdir=tmp_path / "whole")
     shutil.copytree(whole.workdir, tmp_path / "again")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
-    resumed = jv.train(config.replace(**options), workdir=tmp_path / "again")
+    resumed = jv.train(config, execution=execution, workdir=tmp_path / "again")
     assert arrays(resumed.workdir) == arrays(whole.workdir) != arrays(whole.workdir, 2)
     assert rows(resumed.workdir) == rows(whole.workdir)
     assert jv.predict(whole.workdir, np.zeros((2, 8, 8, 3), np.uint8)).probabilities.shape == (2, 3)
 
 
 def test_layers_come_in_the_order_in_which_the_module_makes_them():
-    from jaxvision import transfer
+    from jaxvision.engine import transfer
 
     class Deep(nnx.Module):
         def __init__(self, *, rngs):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxvision import registry
-from jaxvision.optimizers import clipped
+from jaxvision.config import Config
+from jaxvision.training_setup import make_optimizer
 
 PARAMS = {"kernel": jnp.full((4, 3), 2.0), "bias": jnp.full((3,), 2.0)}
 ZERO = jax.tree.map(jnp.zeros_like, PARAMS)
@@ -45,7 +46,8 @@ def test_nesterov_and_momentum_act():
 
 
 def test_clipping_bounds_the_global_norm():
-    optimizer = clipped(registry.optimizers.build("sgd(momentum=0.0)", learning_rate=1.0), 0.5)
+    config = Config(optimizer="sgd(momentum=0.0)", schedule="constant", learning_rate=1.0, clip_norm=0.5)
+    optimizer, _ = make_optimizer(config, num_steps=1)
     gradients = jax.tree.map(lambda p: 7 * jnp.ones_like(p), PARAMS)
     updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
     norm = np.sqrt(sum(float((u**2).sum()) for u in jax.tree.leaves(updates)))

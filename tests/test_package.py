@@ -58,10 +58,9 @@ def test_a_package_of_a_third_party_is_found_by_its_entry_point(tmp_path):
     if pip.returncode and re.search("hatchling|connection|resolve", pip.stderr, re.IGNORECASE):
         pytest.skip("pip cannot build a package here: no network for its build tools")
     assert pip.returncode == 0, pip.stderr
-    code = "import sys; from jaxvision.cli import main; sys.exit(main())"
 
     def jaxvision(*arguments):
-        return command(sys.executable, "-c", code, *arguments, cwd=tmp_path, PYTHONPATH=str(site))
+        return command(sys.executable, "-m", "jaxvision", *arguments, cwd=tmp_path, PYTHONPATH=str(site))
 
     listed = jaxvision("list", "models", "t*")
     assert listed.stdout == "  tiny()\n      One convolution and its average.\n", listed.stderr
@@ -72,10 +71,9 @@ def test_a_package_of_a_third_party_is_found_by_its_entry_point(tmp_path):
 
 def test_a_file_plugs_in_and_the_workdir_remembers_it(tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
-    code = "import sys; from jaxvision.cli import main; sys.exit(main())"
 
     def jaxvision(*arguments):
-        return command(sys.executable, "-c", code, *arguments, cwd=tmp_path)
+        return command(sys.executable, "-m", "jaxvision", *arguments, cwd=tmp_path)
 
     trained = jaxvision("launch", "--model=tiny", "--plugins=mine.py", *TINY, "--workdir=run")
     assert trained.returncode == 0, trained.stderr
@@ -87,10 +85,11 @@ def test_a_file_plugs_in_and_the_workdir_remembers_it(tmp_path):
 
 
 def test_the_checks_pass_for_a_module_that_names_no_maps(tmp_path):
-    from jaxvision import registry, testing
+    from jaxvision import testing
+    from jaxvision.plugins import load_plugins
 
     (tmp_path / "checked.py").write_text(PLUGIN.replace('"tiny"', '"tiny_checked"'))
-    registry.load_plugins([str(tmp_path / "checked.py")])
+    load_plugins([str(tmp_path / "checked.py")])
     testing.check_model("tiny_checked")
 
 

@@ -1,16 +1,20 @@
 """Devices: the mesh and how it compiles the step change where numbers are, not what they are."""
 
 import logging
+from functools import partial
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxvision as jv
-from jaxvision import parallel, pipeline
 from jaxvision import run as runs
-from jaxvision.job import prepare
+from jaxvision.data import open_dataset
+from jaxvision.distributed import mesh as meshes
+from jaxvision.engine import pipeline
+from jaxvision.training_setup import prepare
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=75, num_classes=3, image_size=8)",
@@ -31,14 +35,14 @@ def _single_precision_after():
     jax.config.update("jax_enable_x64", False)
 
 
-def trained(config, *, num_steps=10):
+def trained(config, *, num_steps=10, **execution):
     """Takes a number of steps: (state, means of the last)."""
-    data = runs.open_dataset(config)
-    job = prepare(runs.build(config, data), data)
-    state, means = job.make_state()[0], {}
+    data = open_dataset(config)
+    setup = prepare(runs.build(config, data, execution=jv.Execution(**execution)), data)
+    state, means = setup.make_state()[0], {}
     batches = pipeline.train_batches(data.train, config.step_size, seed=0)
     for _, batch in zip(range(num_steps), batches, strict=False):
-        state, means, _ = job.train_step(state, batch, 0)
+        state, means, _ = setup.train_step(state, batch, 0)
         jax.block_until_ready(means)
     batches.close()
     return state, {name: float(value) for name, value in means.items()}
@@ -57,20 +61,19 @@ DROPOUT = CONFIG.model.replace("batch_norm", "dropout=0.2, batch_norm")
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("execution", "model"),
     [
-        *({"mesh": mesh, "model": DROPOUT} for mesh in MESHES),
-        {"parallel": "pmap"},
-        {"parallel": "pmap", "mesh": "data=2"},
+        *(({"mesh": mesh}, DROPOUT) for mesh in MESHES),
+        ({"parallel": "pmap"}, CONFIG.model),
+        ({"parallel": "pmap", "mesh": "data=2"}, CONFIG.model),
     ],
     ids=str,
 )
-def test_devices_agree(changes):
-    single = CONFIG.replace(**{**changes, "mesh": "data=1", "parallel": "jit"})
+def test_devices_agree(execution, model):
     for precision, most in (("f64", 1e-9), ("f32", 1e-2)):
-        (one, losses), (other, other_losses) = (
-            trained(config.replace(precision=precision)) for config in (single, CONFIG.replace(**changes))
-        )
+        config = CONFIG.replace(model=model, precision=precision)
+        one, losses = trained(config, mesh="data=1")
+        other, other_losses = trained(config, **execution)
         assert one.params["conv1"]["kernel"].dtype == np.dtype(precision.replace("f", "float"))
         assert distance(one.params, other.params) <= most
         assert distance(one.model_state, other.model_state) <= most
@@ -79,30 +82,30 @@ def test_devices_agree(changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mesh": "data=2,fsdp=2"}, {"parallel": "pmap"}, {"mesh": "data=1", "accumulate": 3}]
+    ("execution", "accumulate"), [({"mesh": "data=2,fsdp=2"}, 1), ({"parallel": "pmap"}, 1), ({"mesh": "data=1"}, 3)]
 )
-def test_devices_augment_alike(changes):
+def test_devices_augment_alike(execution, accumulate):
     """Batches reach over the ends of epochs, where an alternating flip changes within them.
 
     Plain gradient descent: Adam divides a gradient by its size, so that of one that cancels, the images' rounding in
     float32 is most.
     """
     model = "mlp(hidden=(8,))"
-    config = CONFIG.replace(augment=STRONG, precision="f64", model=model, mesh="data=1", optimizer="sgd")
-    one, _ = trained(config)
-    size = config.batch_size // changes.get("accumulate", 1)
-    other, _ = trained(config.replace(**{"mesh": "data=4", "batch_size": size, **changes}))
+    config = CONFIG.replace(augment=STRONG, precision="f64", model=model, optimizer="sgd")
+    one, _ = trained(config, mesh="data=1")
+    parts = config.replace(batch_size=config.batch_size // accumulate, accumulate=accumulate)
+    other, _ = trained(parts, **{"mesh": "data=4", **execution})
     assert distance(one.params, other.params) <= 1e-8
 
 
-@pytest.mark.parametrize("changes", [{"mesh": mesh} for mesh in MESHES] + [{"parallel": "pmap"}], ids=str)
-def test_a_step_compiles_once(changes, caplog):
+@pytest.mark.parametrize("execution", [{"mesh": mesh} for mesh in MESHES] + [{"parallel": "pmap"}], ids=str)
+def test_a_step_compiles_once(execution, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        trained(CONFIG.replace(model="mlp(hidden=(8,))", augment="", **changes), num_steps=5)
-    name = "_fun" if "parallel" in changes else "train_step"
+        trained(CONFIG.replace(model="mlp(hidden=(8,))", augment=""), num_steps=5, **execution)
+    name = "_fun" if "parallel" in execution else "train_step"
     messages = [record.getMessage() for record in caplog.records]
     assert sum(f"Finished XLA compilation of jit({name})" in message for message in messages) == 1
-    if "parallel" not in changes:  # the step, and what adds the votes around it
+    if "parallel" not in execution:  # the step, and what adds the votes around it
         assert sum("Finished tracing" in message and " train_step " in message for message in messages) == 2
 
 
@@ -110,8 +113,8 @@ def test_a_step_compiles_once(changes, caplog):
 def test_fsdp_holds_a_share_of_the_state_on_each_device(ema, optimizer):
     model = "cnn(channels=(32, 64, 64), dense=(64,))"
     dataset = "synthetic(num_examples=75, num_classes=3, image_size=32)"
-    config = CONFIG.replace(mesh="fsdp=4", model=model, dataset=dataset, ema=ema, optimizer=optimizer)
-    state, _ = trained(config, num_steps=2)
+    config = CONFIG.replace(model=model, dataset=dataset, ema=ema, optimizer=optimizer)
+    state, _ = trained(config, num_steps=2, mesh="fsdp=4")
     for tree in filter(None, (state.params, state.opt_state, state.ema)):
         leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.size > 1]
         whole = sum(leaf.nbytes for leaf in leaves)
@@ -120,10 +123,10 @@ def test_fsdp_holds_a_share_of_the_state_on_each_device(ema, optimizer):
 
 
 def test_the_state_is_split_along_the_largest_axis_that_the_devices_divide():
-    mesh = parallel.make_mesh("fsdp=4")
+    mesh = meshes.make_mesh("fsdp=4")
     shapes = {"a": (3, 3, 8, 64), "b": (400, 6), "c": (5, 7), "d": ()}
     tree = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
-    specs = {name: tuple(sharding.spec) for name, sharding in parallel.split(tree, mesh).items()}
+    specs = {name: tuple(sharding.spec) for name, sharding in meshes.split(tree, mesh).items()}
     assert specs == {"a": (None, None, None, "fsdp"), "b": ("fsdp",), "c": (), "d": ()}
 
 
@@ -133,20 +136,20 @@ def test_accumulated_batches_are_one_batch():
     (parts, some), (whole, same) = (trained(c) for c in (config, config.replace(batch_size=16, accumulate=1)))
     assert distance(parts.params, whole.params) <= 1e-9
     assert some == pytest.approx(same, rel=1e-6)
-    several, _ = trained(config.replace(mesh="data=2,fsdp=2"))
+    several, _ = trained(config, mesh="data=2,fsdp=2")
     assert distance(parts.params, several.params) <= 1e-9
 
 
 def test_the_host_reads_the_rows_of_its_devices():
-    mesh = parallel.make_mesh("data=2,fsdp=2")
-    assert parallel.host_rows(8, mesh) == slice(0, 8)
+    mesh = meshes.make_mesh("data=2,fsdp=2")
+    assert meshes.host_rows(8, mesh) == slice(0, 8)
 
 
 def test_batches_that_devices_cannot_share_are_refused():
-    mesh = parallel.make_mesh()
+    mesh = meshes.make_mesh()
     with pytest.raises(ValueError, match="batch_size=30 cannot be split over 4 devices; the nearest are 28 or 32"):
-        parallel.check_batch_size(30, mesh)
-    parallel.check_batch_size(32, mesh)
+        meshes.check_batch_size(30, mesh)
+    meshes.check_batch_size(32, mesh)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_batches_that_devices_cannot_share_are_refused():
     [("", (4, 1)), ("data=2", (2, 1)), ("fsdp=2", (2, 2)), ("data=1, fsdp=4", (1, 4)), ("fsdp=2,data=1", (1, 2))],
 )
 def test_a_mesh_is_what_is_written(spec, shape):
-    assert tuple(parallel.make_mesh(spec).shape.values()) == shape
+    assert tuple(meshes.make_mesh(spec).shape.values()) == shape
 
 
 @pytest.mark.parametrize(
@@ -170,23 +173,57 @@ def test_a_mesh_is_what_is_written(spec, shape):
 )
 def test_a_mesh_that_cannot_be_is_refused(spec, why):
     with pytest.raises(ValueError, match=why):
-        parallel.make_mesh(spec)
+        meshes.make_mesh(spec)
+
+
+class Normed(nn.Module):
+    output_size: int
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        return nn.Dense(self.output_size)(nn.BatchNorm(use_running_average=not train)(x).mean((1, 2)))
+
+
+@jv.models.register("normed")
+def normed(*, output_size: int, axis_name: str | None = None) -> jv.Model:
+    """A model that knows of no devices; its argument is one that factories of 0.1 had."""
+    assert axis_name is None
+    return jv.from_linen(Normed(output_size))
+
+
+class NnxNormed(nnx.Module):
+    def __init__(self, output_size, *, rngs):
+        self.norm = nnx.BatchNorm(3, rngs=rngs)
+        self.head = nnx.Linear(3, output_size, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.norm(x).mean((1, 2)))
+
+
+@jv.models.register("nnx_normed")
+def nnx_normed(*, output_size: int) -> jv.Model:
+    """An NNX model that knows of no devices."""
+    return jv.from_nnx(partial(NnxNormed, output_size))
+
+
+@pytest.mark.parametrize("model", ["normed", "nnx_normed"])
+def test_batch_norms_of_plug_ins_are_of_the_whole_batch_under_pmap(model):
+    config = CONFIG.replace(model=model, augment="", precision="f64")
+    (one, _), (other, _) = trained(config, mesh="data=1"), trained(config, parallel="pmap")
+    assert distance(one.params, other.params) <= 1e-9
+    assert distance(one.model_state, other.model_state) <= 1e-9
 
 
 def test_what_pmap_cannot_do_is_refused(tmp_path):
     with pytest.raises(ValueError, match="on the axis data alone; use --parallel=jit"):
-        jv.train(CONFIG.replace(parallel="pmap", mesh="fsdp=2"), workdir=tmp_path / "run")
+        jv.train(CONFIG, execution=jv.Execution(parallel="pmap", mesh="fsdp=2"), workdir=tmp_path / "run")
 
-    class Normed(nn.Module):
-        @nn.compact
-        def __call__(self, x, *, train: bool):
-            return nn.Dense(3)(nn.BatchNorm(use_running_average=not train)(x).mean((1, 2)))
-
-    @jv.models.register("normed_by_device")
-    def normed_by_device(*, output_size: int) -> jv.Model:
+    @jv.models.register("normed_by_hand")
+    def normed_by_hand(*, output_size: int) -> jv.Model:
         """A model that does not know of devices."""
-        return jv.from_linen(Normed())
+        return jv.from_linen(Normed(output_size))._replace(synchronize=None)
 
-    with pytest.raises(ValueError, match="statistics of each device's share alone: its factory has no argument"):
-        jv.train(CONFIG.replace(parallel="pmap", model="normed_by_device"), workdir=tmp_path / "run")
+    config, execution = CONFIG.replace(model="normed_by_hand"), jv.Execution(parallel="pmap")
+    with pytest.raises(ValueError, match="statistics of each device's share alone: its Model has no `synchronize`"):
+        jv.train(config, execution=execution, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -5,9 +5,8 @@ Here a small variant of each family at a small size; `scripts/parity.py` compare
 
 import importlib.util
 
+import parity
 import pytest
-
-from jaxvision import parity
 
 SMALL = {  # the variant of each family that is compared on every change, and the size at which it is
     "resnet18": (64, 64),

@@ -131,7 +131,7 @@ def test_geometric_operations_are_pillows(name, magnitude, pictures):
 @pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision not installed")
 @pytest.mark.parametrize("policy", ["RandAugment", "TrivialAugmentWide"])
 def test_magnitudes_and_operations_are_torchvisions(policy, pictures):
-    from jaxvision import parity
+    import parity
 
     parity.import_torchvision()
     import torch

@@ -19,10 +19,12 @@ import pytest
 import safetensors.numpy
 
 import jaxvision as jv
-from jaxvision import job, pretrained, registry, weight_files, weights
+from jaxvision import pretrained, registry, training_setup
 from jaxvision import run as runs
+from jaxvision.data import open_dataset
 from jaxvision.images import IMAGENET_MEAN
 from jaxvision.interfaces import Preprocessing
+from jaxvision.weights import files, mapping
 
 DATASET = "synthetic(num_examples=60, num_classes=3, image_size=16)"
 SMALL = "cnn(channels=(4, 8), dense=(8,), padding='SAME', batch_norm=True)"
@@ -52,8 +54,8 @@ def folder(tmp_path, small):
     """A folder with resnet18's weights under timm's names, for three classes, and what belongs to them."""
     _, params, state = small(3, 1)
     preprocessing = Preprocessing((40, 48), 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 0.9, "bicubic")
-    tensors = weights.export(params, state, NAMES)
-    weight_files.write(
+    tensors = mapping.export(params, state, NAMES)
+    files.write(
         tmp_path / "weights",
         tensors,
         architecture="resnet18",
@@ -69,7 +71,7 @@ def same(one, other):
 
 
 def test_what_was_written_is_read_with_its_preprocessing_and_classes(folder, small):
-    found = weight_files.read(str(folder))
+    found = files.read(str(folder))
     assert found.preprocessing == Preprocessing((40, 48), 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 0.9, "bicubic")
     assert found.classes == ("a", "b", "c")
     _, params, state = jv.create_model("resnet18", output_size=3, init_from=str(folder), image_size=32)
@@ -136,7 +138,7 @@ def test_the_model_that_is_meant_is_named(tmp_path):
         registry.models.build("resnet18", output_size=1000).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
     )
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (params, state))
-    safetensors.numpy.save_file(weights.export(*zeros, NAMES), tmp_path / "file.safetensors")
+    safetensors.numpy.save_file(mapping.export(*zeros, NAMES), tmp_path / "file.safetensors")
     with pytest.raises(ValueError, match=r"do not fit the model 'resnet34'.*; resnet18 has as many parameters"):
         jv.create_model("resnet34", output_size=1000, init_from=str(tmp_path / "file.safetensors"), image_size=32)
 
@@ -153,7 +155,7 @@ def test_no_code_of_a_pickle_is_run(tmp_path):
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious()))
     for name in ("bad.pth", "plain.pth"):
         with pytest.raises(ValueError, match=rf"{name}' (holds posix.mkdir|is no PyTorch file|is damaged)"):
-            weight_files.read(str(tmp_path / name))
+            files.read(str(tmp_path / name))
     assert not Malicious.place.exists()
 
 
@@ -169,7 +171,7 @@ def test_files_of_torch_are_read_as_others(tmp_path, folder, small):
     assert params["head"]["kernel"].dtype == jnp.float32
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no tensors by name"):
-        weight_files.read(str(tmp_path / "list.pth"))
+        files.read(str(tmp_path / "list.pth"))
 
 
 @pytest.mark.parametrize("name", ["cut.safetensors", "cut.pth", "empty.safetensors", "text.pth"])
@@ -184,7 +186,7 @@ def test_damaged_files_are_told_in_one_line(tmp_path, folder, name):
     with pytest.raises(
         ValueError, match=rf"{name}' is (no whole file of safetensors|damaged or no PyTorch file|no PyTorch)"
     ):
-        weight_files.read(str(tmp_path / name))
+        files.read(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -333,9 +335,7 @@ def test_images_come_in_the_size_of_the_weights_unless_asked_otherwise(folder, t
     run = jv.train(config, workdir=tmp_path / "run", dataset=(images, np.arange(30) % 3))
     assert jv.load(run.workdir).run.signature.preprocessing.size == (40, 48)
     assert jv.predict(run.workdir, images[:2]).probabilities.shape == (2, 3)
-    from jaxvision.run import open_dataset
-
-    wanted = weight_files.read(str(folder)).preprocessing
+    wanted = files.read(str(folder)).preprocessing
     asked = open_dataset(CONFIG, preprocessing=wanted)  # its spec has an image_size
     assert asked.preprocessing.size == (16, 16) and asked.preprocessing.mean == (0.5, 0.4, 0.3)
     grey = open_dataset(CONFIG.replace(dataset="digits"), preprocessing=wanted)
@@ -350,12 +350,12 @@ def test_the_way_to_timm_and_back(source, tmp_path):
     place = jv.convert(run.workdir, tmp_path / "out")
     content = json.loads((place / "config.json").read_text())
     assert content["architecture"] == "resnet18" and content["label_names"] == ["class 0", "class 1", "class 2"]
-    found, trained = weight_files.read(str(place)), jv.load(run.workdir)
+    found, trained = files.read(str(place)), jv.load(run.workdir)
     assert found.preprocessing == trained.run.signature.preprocessing
     _, params, state = jv.create_model("resnet18", output_size=3, init_from=str(place), image_size=16)
     assert same((params, state), (trained.params, trained.model_state))
     if importlib.util.find_spec("timm"):
-        from jaxvision import parity
+        import parity
 
         parity.import_torchvision()
         import timm
@@ -394,7 +394,7 @@ def test_weights_that_would_compute_otherwise_in_timm_are_not_converted(tmp_path
 
 def test_a_grid_of_patches_is_that_of_the_size_of_the_source():
     wide = np.concatenate([np.zeros((1, 1, 1)), np.arange(16.0).reshape(1, 16, 1) // 8], axis=1)  # 2 rows of 8
-    square = weights._other_size(wide, (4, 4), (2, 8))[0, 1:, 0].reshape(4, 4)
+    square = mapping._other_size(wide, (4, 4), (2, 8))[0, 1:, 0].reshape(4, 4)
     assert (np.ptp(square, axis=1) < 1e-6).all() and (np.diff(square[:, 0]) > 0).all()
 
 
@@ -402,8 +402,8 @@ def test_a_grid_of_patches_is_that_of_the_size_of_the_source():
 def test_equally_many_patches_may_lie_otherwise(theirs, adapted):
     model = registry.models.build("vit_tiny_patch16", output_size=3)
     params, state = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    tensors = weights.tensors_of(params, state)
-    fitted = weights.fit(tensors, params, state, {}, size=(64, 64), their_size=theirs)
+    tensors = mapping.tensors_of(params, state)
+    fitted = mapping.fit(tensors, params, state, {}, size=(64, 64), their_size=theirs)
     assert fitted.adapted == (("position_embedding from 2x8 patches to 4x4 patches",) if adapted else ())
     assert same(fitted.params["position_embedding"], params["position_embedding"]) != adapted
 
@@ -442,19 +442,19 @@ def test_a_workdir_of_another_variant_is_told(source):
 def test_a_config_that_makes_no_sense_is_told_in_one_line(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(ValueError, match="beside the weights cannot be read"):
-        weight_files.read(str(folder))
+        files.read(str(folder))
 
 
 def test_a_config_that_says_nothing_is_no_harm(folder):
     (folder / "config.json").write_text('{"pretrained_cfg": null}')
-    assert weight_files.read(str(folder)).preprocessing is None
+    assert files.read(str(folder)).preprocessing is None
 
 
 def test_deviations_of_0_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     described(folder, pretrained_cfg={**config["pretrained_cfg"], "std": [0, 0, 0]})
     with pytest.raises(ValueError, match="with deviations above 0"):
-        weight_files.read(str(folder))
+        files.read(str(folder))
 
 
 @pytest.mark.parametrize(("name", "value"), [("layer1.0.conv1.weight", np.nan), ("bn1.running_var", -1.0)])
@@ -476,9 +476,9 @@ def test_a_file_of_its_own_says_nothing_of_preprocessing(folder, tmp_path):
     config = CONFIG.replace(model="resnet18", steps=1, init_from=str(tmp_path / "alone.safetensors"), batch_size=4)
     dataset = (np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 3)
     found = pretrained.open_weights(config.model, config.init_from)
-    data = runs.open_dataset(config, dataset=dataset)
-    start = job._start(runs.build(config, data), data.train, found)
-    assert "nothing states their preprocessing, so it is torchvision's for ImageNet" in start.said
+    data = open_dataset(config, dataset=dataset)
+    *_, said = training_setup._start(runs.build(config, data), data.train, found)
+    assert "nothing states their preprocessing, so it is torchvision's for ImageNet" in said
 
 
 def test_weights_are_never_written_over_other_things(source, tmp_path):
@@ -498,7 +498,7 @@ def test_weights_are_never_written_over_other_things(source, tmp_path):
 def test_position_embeddings_are_resampled_as_images():
     smooth = np.linspace(0, 1, 4)[:, None] + np.linspace(0, 1, 4)[None]
     embedding = np.concatenate([np.full((1, 1, 1), 7.0), smooth.reshape(1, 16, 1)], axis=1)
-    larger = weights._other_size(embedding, (8, 4), None)
+    larger = mapping._other_size(embedding, (8, 4), None)
     assert larger.shape == (1, 33, 1) and larger[0, 0, 0] == 7.0
     rows = larger[0, 1:, 0].reshape(8, 4)
     assert (np.diff(rows, axis=0) > 0).all() and rows.mean() == pytest.approx(smooth.mean(), abs=1e-6)

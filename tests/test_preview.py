@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import cli, pictures
+from jaxvision import cli
+from jaxvision.reports import plots
 
 CONFIG = jv.Config(dataset="synthetic(num_examples=40, num_classes=3, image_size=8)", augment="flip(probability=1.0)")
 
@@ -17,7 +18,7 @@ CONFIG = jv.Config(dataset="synthetic(num_examples=40, num_classes=3, image_size
 def drawn(monkeypatch):
     """What is handed to the drawing: images, captions and columns."""
     found = []
-    monkeypatch.setattr(pictures, "images", lambda *drawing, columns: found.append((*drawing[:2], columns)))
+    monkeypatch.setattr(plots, "images", lambda *drawing, columns: found.append((*drawing[:2], columns)))
     return found
 
 
@@ -65,7 +66,8 @@ def test_the_command_draws_a_picture(tmp_path, capsys, root):
     assert "seen.png" in capsys.readouterr().out
     with Image.open(tmp_path / "new" / "seen.png") as picture:
         assert picture.width > 300 and picture.height > 300 and len(picture.getcolors(1 << 20)) > 50
-    done = subprocess.run([sys.executable, root / "scripts" / "preview.py", "--help"], capture_output=True, text=True)
+    words = [sys.executable, "-m", "jaxvision", "preview", "--help"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0 and "--num_versions" in done.stdout and "--augment" in done.stdout
 
 
@@ -100,7 +102,7 @@ def test_what_cannot_be_previewed_is_told_in_one_line(flags, why, capsys, tmp_pa
 def test_greys_are_drawn_as_they_are(tmp_path):
     """An image of dark greys alone stays dark: it is not spread from black to white."""
     for image in (np.array([[30, 60]], np.uint8), np.array([[0.1, 0.25]], np.float32)):
-        pictures.images(image[None, ..., None].repeat(20, 1).repeat(10, 2), [""], tmp_path / "a.png", columns=1)
+        plots.images(image[None, ..., None].repeat(20, 1).repeat(10, 2), [""], tmp_path / "a.png", columns=1)
         with Image.open(tmp_path / "a.png") as picture:
             middle = np.asarray(picture.convert("L"))[picture.height // 2]
         assert set(np.unique(middle[middle < 250])) <= set(range(20, 75))

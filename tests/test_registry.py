@@ -3,8 +3,9 @@ import warnings
 
 import pytest
 
-from jaxvision import registry
-from jaxvision.registry import Registry, parse, parse_list
+from jaxvision import plugins, registry
+from jaxvision.registry import Registry
+from jaxvision.specs import parse, parse_list
 
 
 def test_specs_are_read():
@@ -91,7 +92,7 @@ def test_plugins_load_from_a_file_and_a_broken_one_warns(tmp_path):
     taken.write_text(PLUGIN.format(name="cnn"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        registry.load_plugins(
+        plugins.load_plugins(
             [
                 str(broken),
                 str(taken),
@@ -135,5 +136,5 @@ def test_entry_points_of_an_installed_package(tmp_path, monkeypatch):
     (tmp_path / "my_entry_module.py").write_text(PLUGIN.format(name="from_an_entry_point"))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.warns(UserWarning, match="bad .my_broken_entry_module. is left out"):
-        registry.load_entry_points()
+        plugins.load_entry_points()
     assert "from_an_entry_point" in registry.models.names()

@@ -8,33 +8,36 @@ import shlex
 import jax
 import jax.numpy as jnp
 import pytest
+import scaling
 from jax.sharding import NamedSharding, PartitionSpec
+from scaling import Setup, predict, ring_seconds
 
-from jaxvision import cli, parallel, registry, scaling, step
+from jaxvision import registry
 from jaxvision import run as runs
-from jaxvision.augments import chain
-from jaxvision.config import Config
-from jaxvision.scaling import Setup, predict, ring_seconds
+from jaxvision.cli.errors import run_command
+from jaxvision.config import Config, Execution
+from jaxvision.data import open_dataset
+from jaxvision.distributed import mesh as meshes
+from jaxvision.engine import step
+from jaxvision.engine.augmentation import chain
 
 METRICS = 3 * 4  # three scalars beside gradients and statistics: sums of the values and of the mask
 
 
 def compiled(spec, mesh, *, size=8):
     """Compiles the train step for a mesh: (its state's shapes and shardings, its text)."""
-    config = Config(
-        dataset=f"synthetic(num_examples=60, num_classes=3, image_size={size})", batch_size=8, model=spec, mesh=mesh
-    )
-    run = runs.build(config, runs.open_dataset(config))
+    config = Config(dataset=f"synthetic(num_examples=60, num_classes=3, image_size={size})", batch_size=8, model=spec)
+    run = runs.build(config, open_dataset(config), execution=Execution(mesh=mesh))
     optimizer = registry.optimizers.build("sgd", learning_rate=0.1)
     state = jax.eval_shape(lambda: step.init_state(run.model, optimizer, jnp.zeros((1, size, size, 3)), seed=0))
-    shardings = parallel.split_state(state, run.mesh)
-    gradient = parallel.gathering(step.mean_gradient, run.mesh)
+    shardings = meshes.split_state(state, run.mesh)
+    gradient = meshes.gathering(registry.gradients.build("mean"), run.mesh)
     train_step = step.make_train_step(run.model, run.task, optimizer, chain([]), gradient=gradient)
-    rows = NamedSharding(run.mesh, PartitionSpec(parallel.AXES))
-    batch = parallel.abstract(
+    rows = NamedSharding(run.mesh, PartitionSpec(meshes.AXES))
+    batch = meshes.abstract(
         example := runs.example_batch(run, runs.example_inputs(run), 8), jax.tree.map(lambda _: rows, example)
     )
-    state = parallel.abstract(state, shardings)
+    state = meshes.abstract(state, shardings)
     return state, jax.jit(train_step, out_shardings=(shardings, None)).lower(state, batch).compile().as_text()
 
 
@@ -162,7 +165,7 @@ def test_the_document_shows_what_the_command_prints(root, capsys):
     shown = re.findall(r"```sh\npython scripts/scaling.py(.*?)\n```\n\n```text\n(.*?)```", text, re.DOTALL)
     assert len(shown) >= 2
     for argv, output in shown:
-        assert cli.run("scaling", shlex.split(argv)) == 0
+        assert run_command(scaling.main, shlex.split(argv), "scripts/scaling.py") == 0
         assert capsys.readouterr().out == output
 
 
@@ -189,6 +192,6 @@ BAD_FLAGS = {
 
 @pytest.mark.parametrize("flag", BAD_FLAGS)
 def test_bad_flags_get_one_line(flag, capsys):
-    assert cli.run("scaling", [flag]) == 2
+    assert run_command(scaling.main, [flag], "scripts/scaling.py") == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and BAD_FLAGS[flag] in said.err

@@ -7,9 +7,10 @@ import pytest
 
 import jaxvision as jv
 from jaxvision import registry
-from jaxvision import run as runs
 from jaxvision.cli import run
+from jaxvision.data import open_dataset
 from jaxvision.datasets.series import read_series
+from jaxvision.splits import cut
 from jaxvision.testing import check_dataset
 
 LEVELS = np.array([3.0, 5, 4, 8, 9, 7, 12, 15, 11, 18, 20, 19])
@@ -52,7 +53,7 @@ def test_a_seasonal_baseline_and_the_split_by_time(file):
     data = check_dataset(spec(file, season=6))
     np.testing.assert_array_equal(data.test.baselines["value 6 steps before"], LEVELS[3:6])
     assert len(data.train) + len(data.test) == 6  # those that have a value a season before
-    train, validation = data.train.cut(0.3, seed=0)
+    train, validation = cut(data.train, 0.3, seed=0)
     assert list(train.names) + list(validation.names) == list(data.train.names)
 
 
@@ -194,7 +195,7 @@ def test_what_is_for_images_is_refused(file, tmp_path, capsys):
 
 def test_windows_are_scaled_by_what_precedes_validation(file):
     config = jv.Config(dataset=spec(file, target="level"), validation_fraction=0.3)
-    data = runs.open_dataset(config)
+    data = open_dataset(config)
     seen = data.train.read(np.arange(len(data.train)))
     assert data.preprocessing.mean[0] == pytest.approx(seen.mean())
     assert data.preprocessing.std[0] == pytest.approx(seen.std())

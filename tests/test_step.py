@@ -5,12 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision import parallel, pipeline, registry, step
+from jaxvision import registry, training_setup
 from jaxvision import run as runs
-from jaxvision.augments import chain
-from jaxvision.config import Config
-from jaxvision.evaluate import run_split
-from jaxvision.interfaces import Preprocessing
+from jaxvision.config import Config, Execution
+from jaxvision.data import open_dataset
+from jaxvision.distributed.compilation import compile_eval
+from jaxvision.distributed.mesh import make_mesh
+from jaxvision.engine import pipeline, step
+from jaxvision.engine.augmentation import chain
+from jaxvision.engine.inference import infer_split
+from jaxvision.engine.precision import computing
+from jaxvision.interfaces import Gradient, Preprocessing
 
 CONFIG = Config(dataset="synthetic(num_examples=75, num_classes=3, image_size=8)", batch_size=12)
 MODEL = "cnn(channels=(4, 4), dense=(8,), padding='SAME', batch_norm=True, dropout=0.2)"
@@ -18,7 +23,7 @@ MODEL = "cnn(channels=(4, 4), dense=(8,), padding='SAME', batch_norm=True, dropo
 
 def made(config=CONFIG, **changes):
     config = config.replace(**{"model": MODEL, **changes})
-    data = runs.open_dataset(config)
+    data = open_dataset(config)
     return runs.build(config, data), data
 
 
@@ -28,9 +33,9 @@ def test_metrics_do_not_depend_on_batch_size_padding_or_devices():
     eval_step = step.make_eval_step(run.model, run.task)
 
     def judged(num_devices, batch_size):
-        mesh = parallel.make_mesh(f"data={num_devices}")
-        compiled = parallel.compile_eval(eval_step, mesh)
-        return run_split(run._replace(mesh=mesh), compiled, params, state, data.train, batch_size)
+        mesh = make_mesh(f"data={num_devices}")
+        compiled = compile_eval(eval_step, mesh)
+        return infer_split(compiled, params, state, data.train, batch_size=batch_size, mesh=mesh)
 
     found = [judged(n, size) for n, size in ((1, 1), (1, 7), (2, 64), (4, 8), (4, 1000))]
     for values, predictions in found[1:]:
@@ -50,7 +55,8 @@ def test_padding_has_no_gradient():
     def moved(batch):
         optimizer = registry.optimizers.build("sgd(momentum=0.0)", learning_rate=1.0)
         before = step.init_state(run.model, optimizer, jnp.zeros((1, 8, 8, 3)), seed=0)
-        return step.make_train_step(run.model, run.task, optimizer, chain([]))(before, batch)
+        mean = registry.gradients.build("mean")
+        return step.make_train_step(run.model, run.task, optimizer, chain([]), gradient=mean)(before, batch)
 
     one, other = moved(real), moved(padded)
     for a, b in zip(jax.tree.leaves(one[0].params), jax.tree.leaves(other[0].params), strict=True):
@@ -63,8 +69,12 @@ def test_another_gradient_can_stand_in():
     optimizer = registry.optimizers.build("sgd(momentum=0.0)", learning_rate=1.0)
     state = step.init_state(run.model, optimizer, jnp.zeros((1, 8, 8, 3)), seed=0)
 
-    def none(loss, params):
-        return jax.tree.map(jnp.zeros_like, params), loss(params)[1]
+    def microbatch(loss, params, model_state, batch, key):
+        values, model_state = loss(params, model_state, batch, key)
+        sums = {name: (value * batch["mask"]).sum() for name, value in values.items()}
+        return jax.tree.map(jnp.zeros_like, params), sums, model_state
+
+    none = Gradient(microbatch, lambda sums, count, key: sums)
 
     before = jax.tree.map(np.array, state.params)
     train_step = step.make_train_step(run.model, run.task, optimizer, chain([]), gradient=none)
@@ -95,7 +105,24 @@ def test_what_a_model_adapts_keeps_its_type(precision, dtype):
     inner = registry.models.build("airbench94(channels=(4, 4, 4))", output_size=3, input_size=(9, 9, 3))
     images = np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), np.uint8)
     with jax.enable_x64(precision == "f64"):
-        model = step.computing(inner, Preprocessing((9, 9), 3, (0.5,) * 3, (0.25,) * 3), precision=precision)
+        model = computing(inner, Preprocessing((9, 9), 3, (0.5,) * 3, (0.25,) * 3), precision=precision)
         params, state = model.init(jax.random.key(0), images[:1])
         _, adapted = model.adapt(params, state, images)
     assert adapted["whitening"]["kernel"].dtype == state["whitening"]["kernel"].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "fits"), [(54, 1, True), (27, 2, True), (55, 1, False), (28, 2, False)]
+)
+def test_steps_larger_than_the_training_split_are_refused(batch_size, accumulate, fits):
+    config = CONFIG.replace(model="mlp(hidden=())", batch_size=batch_size, accumulate=accumulate)
+    data = open_dataset(config)
+    run = runs.build(config, data, execution=Execution(mesh="data=1"))
+    assert len(data.train) == 54
+    if fits:
+        assert training_setup.prepare(run, data).num_steps > 0
+    else:
+        with pytest.raises(
+            ValueError, match=f"a step of {batch_size * accumulate} examples is larger than the training"
+        ):
+            training_setup.prepare(run, data)

@@ -12,9 +12,15 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import cli, logs, pictures, registry, space
-from jaxvision import run as runs
-from jaxvision.sweep import plan, rank
+from jaxvision import cli, registry, space
+from jaxvision.cli.experiments import load_experiment
+from jaxvision.data import open_dataset, splits_of
+from jaxvision.distributed import mesh as meshes
+from jaxvision.engine import logs
+from jaxvision.ranking import rank
+from jaxvision.reports import plots
+from jaxvision.splits import fold, joined
+from jaxvision.trials import Search, plan
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=240, num_classes=3, image_size=4)",
@@ -52,7 +58,7 @@ def trials(workdir):
 
 
 def test_a_grid_is_all_combinations_in_order():
-    found = plan(CONFIG, {"learning_rate": (1e-4, 1e-2), "augment": ("", "flip"), "batch_size": [10]})
+    found = plan(CONFIG, Search({"learning_rate": (1e-4, 1e-2), "augment": ("", "flip"), "batch_size": [10]}))
     wanted = [(rate, augment, 10) for rate in (1e-4, 1e-2) for augment in ("", "flip")]
     assert [tuple(trial.setting.values()) for trial in found] == wanted
     assert [(t.config.learning_rate, t.config.augment, t.config.batch_size) for t in found] == wanted
@@ -60,12 +66,12 @@ def test_a_grid_is_all_combinations_in_order():
 
 
 def test_seeds_and_folds_are_tried_with_each_setting():
-    found = plan(CONFIG.replace(seed=5), {"augment": ("", "flip")}, seeds=2, folds=3)
+    found = plan(CONFIG.replace(seed=5), Search({"augment": ("", "flip")}, seeds=2, folds=3))
     assert [(t.config.augment, t.config.seed, t.config.fold) for t in found] == [
         (augment, seed, fold) for augment in ("", "flip") for seed in (5, 6) for fold in ("1/3", "2/3", "3/3")
     ]
     assert len({trial.name for trial in found}) == 12 and found[1].name == "0000-seed5-fold2"
-    of_space = plan(CONFIG, {"augment": ("", "flip"), "seed": (3, 9)})
+    of_space = plan(CONFIG, Search({"augment": ("", "flip"), "seed": (3, 9)}))
     assert [(t.setting, t.config.seed) for t in of_space[:2]] == [({"augment": ""}, 3), ({"augment": ""}, 9)]
 
 
@@ -118,11 +124,11 @@ def test_what_cannot_be_swept_is_told_in_one_line(content, flags, why, tmp_path,
 
 
 def test_every_experiments_space_can_be_swept(root):
-    found = [cli.load_experiment(str(path)) for path in sorted((root / "experiments").glob("*.py"))]
+    found = [load_experiment(str(path)) for path in sorted((root / "experiments").glob("*.py"))]
     spaces = [each for each in found if each.space is not None]
     assert spaces
     for each in spaces:
-        assert len(plan(each.config, each.space)) > 1
+        assert len(plan(each.config, Search(each.space))) > 1
 
 
 # ── folds ──
@@ -130,29 +136,29 @@ def test_every_experiments_space_can_be_swept(root):
 
 def test_folds_hold_each_example_out_once_and_each_class_alike():
     targets = np.repeat(np.arange(4), [25, 10, 5, 1]).astype(np.int32)
-    whole = jv.Split.of(np.arange(41), targets)
-    cuts = [whole.fold(number, 5, seed=3) for number in range(1, 6)]
+    whole = jv.Split.of(np.arange(41), targets, kind="classes")
+    cuts = [fold(whole, number, 5, seed=3) for number in range(1, 6)]
     held = [part.read(np.arange(len(part))) for _, part in cuts]
     assert sorted(np.concatenate(held)) == list(range(41))
     for rest, part in cuts:
         assert sorted([*rest.read(np.arange(len(rest))), *part.read(np.arange(len(part)))]) == list(range(41))
         assert np.bincount(part.targets, minlength=4)[:3].tolist() == [5, 2, 1]
-    assert not np.array_equal(held[0], whole.fold(1, 5, seed=4)[1].read(np.arange(8)))
+    assert not np.array_equal(held[0], fold(whole, 1, 5, seed=4)[1].read(np.arange(8)))
 
 
 def test_folds_part_no_group_and_keep_order():
     numbers = np.linspace(0, 1, 24, dtype=np.float32)
-    grouped = jv.Split(lambda i: i, numbers, groups=np.arange(24) // 3 * 7)
+    grouped = jv.Split(lambda i: i, numbers, kind="numbers", groups=np.arange(24) // 3 * 7)
     held = []
     for number in (1, 2, 3):
-        rest, part = grouped.fold(number, 3, seed=0)
+        rest, part = fold(grouped, number, 3, seed=0)
         assert not set(rest.groups) & set(part.groups) and len(rest) + len(part) == 24
         held += part.targets.tolist()
     assert sorted(held) == numbers.tolist()
     with pytest.raises(ValueError, match="24 examples in 8 parts at most cannot be cut into 9 folds"):
-        grouped.fold(1, 9, seed=0)
-    ordered = jv.Split(lambda i: i, numbers, ordered=True)
-    cuts = [ordered.fold(number, 3, seed=0) for number in (1, 2, 3)]
+        fold(grouped, 1, 9, seed=0)
+    ordered = jv.Split(lambda i: i, numbers, kind="numbers", ordered=True)
+    cuts = [fold(ordered, number, 3, seed=0) for number in (1, 2, 3)]
     for rest, part in cuts:
         assert rest.targets.max() < part.targets.min() and len(part) == 6
     assert np.concatenate([part.targets for _, part in cuts]).tolist() == numbers[6:].tolist()
@@ -165,9 +171,9 @@ def test_folds_are_of_train_and_validation_together_and_never_of_test():
     data = {name: (images[part], labels[part]) for name, part in parts.items()}
     held = []
     for number in (1, 2, 3):
-        found = runs.open_dataset(CONFIG.replace(fold=f"{number}/3"), dataset=data)
-        seen = {name: split.read(np.arange(len(split)))[:, 0, 0, 0] for name, split in runs.splits(found).items()}
-        for name, split in runs.splits(found).items():
+        found = open_dataset(CONFIG.replace(fold=f"{number}/3"), dataset=data)
+        seen = {name: split.read(np.arange(len(split)))[:, 0, 0, 0] for name, split in splits_of(found).items()}
+        for name, split in splits_of(found).items():
             assert np.array_equal(seen[name] % 2, split.targets)
         assert sorted([*seen["train"], *seen["validation"]]) == list(range(42))
         held += seen["validation"].tolist()
@@ -176,12 +182,11 @@ def test_folds_are_of_train_and_validation_together_and_never_of_test():
 
 
 def test_two_splits_are_joined_in_the_order_asked_for():
-    one = jv.Split(
-        lambda i: i * 10, np.arange(4), groups=np.zeros(4, int), offsets=np.zeros(4), baselines={"a": np.ones(4)}
-    )
-    both = one.joined(
-        jv.Split(lambda i: -i, np.arange(3), groups=np.ones(3, int), offsets=np.ones(3), baselines={"a": np.zeros(3)})
-    )
+    def split(read, size, value):
+        further = {"offsets": np.full(size, value), "baselines": {"a": np.full(size, value)}}
+        return jv.Split(read, np.arange(size), kind="classes", groups=np.full(size, value), **further)
+
+    both = joined(split(lambda i: i * 10, 4, 0), split(lambda i: -i, 3, 1))
     assert both.read(np.array([5, 0, 6, 3, 4])).tolist() == [-1, 0, -2, 30, 0]
     assert both.read(np.array([6])).tolist() == [-2] and both.targets.tolist() == [0, 1, 2, 3, 0, 1, 2]
     assert both.groups.tolist() == both.offsets.tolist() == [0] * 4 + [1] * 3 and len(both.baselines["a"]) == 7
@@ -241,7 +246,7 @@ def test_ended_trials_are_not_run_again(swept, tmp_path, monkeypatch, capsys):
 
 def test_a_signal_ends_the_sweep_which_goes_on_where_it_stood(swept, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(f"{FILE}SPACE = {SPACE!r}")
-    put, calls = jv.train.__globals__["parallel"].put_batch, []
+    put, calls = meshes.put_batch, []
 
     def interrupting(batch, mesh):
         calls.append(len(batch["mask"]))
@@ -249,12 +254,12 @@ def test_a_signal_ends_the_sweep_which_goes_on_where_it_stood(swept, tmp_path, m
             signal.raise_signal(signal.SIGTERM)
         return put(batch, mesh)
 
-    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", interrupting)
     assert cli.run("sweep", ["--experiment=mine"]) == 128 + signal.SIGTERM
     said = capsys.readouterr().err.strip()
     command = shlex.split(said.split("to go on: ")[1])
     assert command[:3] == ["jaxvision", "sweep", "--experiment=mine"] and "stopped and saved at step 4 of 6" in said
-    monkeypatch.setattr("jaxvision.parallel.put_batch", put)
+    monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", put)
     assert cli.run("sweep", command[2:]) == 0
     said = capsys.readouterr().out
     assert "3 trials, 1 of them ended before" in said and "0001-seed0: resumes at step 4, of 6" in said
@@ -267,10 +272,10 @@ def test_the_test_split_has_no_say(swept, tmp_path, monkeypatch):
 
     def other_tests(*args, **context):
         data = opened(*args, **context)
-        return data._replace(test=jv.Split(data.test.read, np.roll(data.test.targets, 1)))
+        return data._replace(test=jv.Split(data.test.read, np.roll(data.test.targets, 1), kind="classes"))
 
     monkeypatch.setattr(registry.datasets, "build", other_tests)
-    monkeypatch.setitem(jv.train.__globals__, "evaluate", lambda *a, **k: pytest.fail("the test split was judged"))
+    monkeypatch.setitem(jv.train.__globals__, "evaluate_on", lambda *a, **k: pytest.fail("the test split was judged"))
     other = jv.sweep(CONFIG, SPACE, workdir=tmp_path / "other")
     assert [row["value"] for row in other.rows] == [row["value"] for row in swept.rows]
     assert not list(other.workdir.glob("*/report*"))
@@ -352,13 +357,13 @@ def test_lower_can_be_better_and_failures_come_last():
 
 def test_numbers_that_span_decades_are_drawn_by_logarithm(monkeypatch, tmp_path):
     figures = []
-    make = pictures._figure
-    monkeypatch.setattr(pictures, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    make = plots._figure
+    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     settings = [
         {"learning_rate": 1e-4 * 10**i, "batch_size": 8 + i, "clip_norm": None if i else 1.0, "keep": 2}
         for i in range(3)
     ]
-    pictures.choices(settings, [0.9, 0.8, 0.7], [0.1, None, None], "accuracy", tmp_path / "a.png")
+    plots.choices(settings, [0.9, 0.8, 0.7], [0.1, None, None], "accuracy", tmp_path / "a.png")
     panels = figures[0].axes
     assert [axes.get_xlabel() for axes in panels] == ["learning rate", "batch size", "clip norm"]
     assert [axes.get_xscale() for axes in panels] == ["log", "linear", "linear"]
@@ -366,6 +371,7 @@ def test_numbers_that_span_decades_are_drawn_by_logarithm(monkeypatch, tmp_path)
     assert [tick.get_text() for tick in panels[2].get_xticklabels()] == ["1.0", "None"]
 
 
-def test_the_script(root):
-    done = subprocess.run([sys.executable, root / "scripts" / "sweep.py", "--help"], capture_output=True, text=True)
+def test_the_module_is_a_command(root):
+    words = [sys.executable, "-m", "jaxvision", "sweep", "--help"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0 and "--num_trials" in done.stdout and "--folds" in done.stdout

@@ -8,8 +8,9 @@ from PIL import Image
 
 from jaxvision import registry
 from jaxvision.config import Config
+from jaxvision.data import open_dataset
 from jaxvision.interfaces import Dataset, Preprocessing, Split
-from jaxvision.run import open_dataset
+from jaxvision.splits import cut
 from jaxvision.testing import check_dataset
 
 HEAD = ["id", "kind", "season", "price", "shop", "part"]
@@ -102,7 +103,7 @@ def test_groups_are_never_parted(shop):
     def shops(split):
         return {int(name.rpartition("/")[2][:-4]) % 10 for name in split.names}
 
-    train, validation = data.train.cut(0.3, seed=1)
+    train, validation = cut(data.train, 0.3, seed=1)
     parts = [shops(train), shops(validation), shops(data.test)]
     assert sum(map(len, parts)) == 10 == len(set.union(*parts))
     with pytest.raises(ValueError, match="rows of one group are in train and in"):
@@ -302,7 +303,7 @@ def test_a_tag_without_a_row_and_a_column_twice_are_told(shop, tmp_path):
 
 def test_a_class_that_validation_takes_whole_is_told():
     targets = np.repeat(np.arange(2, dtype=np.int32), 5)
-    train = Split(lambda chosen: np.zeros((len(chosen), 4, 4, 1), np.uint8), targets, groups=targets)
+    train = Split(lambda chosen: np.zeros((len(chosen), 4, 4, 1), np.uint8), targets, kind="classes", groups=targets)
     data = Dataset(train, None, None, ("hat", "shoe"), Preprocessing((4, 4), 1, (0.0,), (1.0,)))
     with pytest.raises(ValueError, match="are held out for validation"):  # as each class is one group
         open_dataset(Config(), dataset=data)

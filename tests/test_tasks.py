@@ -38,17 +38,21 @@ def test_top_5_accuracy_from_six_classes_on_is_judged_by_logits():
 def test_confident_answers_are_still_ranked():
     task = registry.tasks.build("binary", num_classes=2)
     logits = np.array([[18.0], [20], [25], [30], [35], [40]], np.float32)
-    predictions = np.asarray(task.predict(fixed(logits), {}, {}, jnp.zeros((6, 1))))
+    predictions = np.asarray(task.predict(fixed(logits), {}, {}, {"inputs": jnp.zeros((6, 1))}))
     assert task.report(np.array([0, 0, 0, 1, 1, 1]), predictions, ("no", "yes"))["auroc"] == 1
 
 
 def test_label_smoothing_acts_in_training_alone():
     log_probabilities = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
-    smoothed = loss("multiclass(label_smoothing=0.3)", LOGITS, [0, 2], train=True, num_classes=3)["loss"]
+    smoothed = loss("multiclass(loss=cross_entropy(label_smoothing=0.3))", LOGITS, [0, 2], train=True, num_classes=3)[
+        "loss"
+    ]
     expected = [-(0.7 * row[t] + 0.3 * row.mean()) for row, t in zip(log_probabilities, [0, 2], strict=True)]
     np.testing.assert_allclose(smoothed, expected, rtol=1e-6)
     plain = loss("multiclass", LOGITS, [0, 2], num_classes=3)["loss"]
-    np.testing.assert_array_equal(loss("multiclass(label_smoothing=0.3)", LOGITS, [0, 2], num_classes=3)["loss"], plain)
+    np.testing.assert_array_equal(
+        loss("multiclass(loss=cross_entropy(label_smoothing=0.3))", LOGITS, [0, 2], num_classes=3)["loss"], plain
+    )
 
 
 def test_sigmoid_cross_entropy_by_hand():
@@ -59,7 +63,7 @@ def test_sigmoid_cross_entropy_by_hand():
         values["loss"], [-np.log(probability[0]), -np.log(1 - probability[1]), -np.log(1 - probability[2])], rtol=1e-6
     )
     np.testing.assert_array_equal(values["accuracy"], [1, 1, 0])
-    smoothed = loss("binary(label_smoothing=0.2)", outputs, [1, 0, 0], train=True)["loss"]
+    smoothed = loss("binary(loss=cross_entropy(label_smoothing=0.2))", outputs, [1, 0, 0], train=True)["loss"]
     np.testing.assert_allclose(
         smoothed[0], -(0.9 * np.log(probability[0]) + 0.1 * np.log(1 - probability[0])), rtol=1e-6
     )
@@ -73,7 +77,12 @@ def test_threshold_moves_the_decision():
 
 
 @pytest.mark.parametrize(
-    "spec", ["multiclass(label_smoothing=1.0)", "binary(threshold=0.0)", "binary(label_smoothing=-1.0)"]
+    "spec",
+    [
+        "multiclass(loss=cross_entropy(label_smoothing=1.0))",
+        "binary(threshold=0.0)",
+        "binary(loss=cross_entropy(label_smoothing=-1.0))",
+    ],
 )
 def test_impossible_arguments_are_refused(spec):
     with pytest.raises(ValueError, match="wanted"):

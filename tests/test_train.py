@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import logs, pipeline, registry
+from jaxvision import registry
+from jaxvision.data import open_dataset
+from jaxvision.distributed import mesh as meshes
+from jaxvision.distributed import resident
+from jaxvision.engine import logs, pipeline
+from jaxvision.engine.timing import Clock
 from jaxvision.models import airbench
 
 CONFIG = jv.Config(
@@ -58,7 +63,7 @@ def straight(tmp_path_factory):
 
 def test_a_run_leaves_what_later_verbs_read(straight):
     names = {p.name for p in straight.workdir.iterdir()}
-    assert {"config.json", "signature.json", "metrics.jsonl", "checkpoints", "report"} <= names
+    assert {"config.json", "execution.json", "signature.json", "metrics.jsonl", "checkpoints", "report"} <= names
     assert {p.name for p in (straight.workdir / "report").iterdir()} >= {
         "report.json",
         "confusion_matrix.png",
@@ -77,7 +82,7 @@ def test_a_model_is_adapted_to_training_images_once(tmp_path):
         optimizer="muon_sgd", steps=2, eval_every=1,
     )  # fmt: skip
     result = jv.train(config, workdir=tmp_path / "run")
-    data = jv.run.open_dataset(config)
+    data = open_dataset(config)
     mean, std = np.array(data.preprocessing.mean), np.array(data.preprocessing.std)
     images = data.train.read(np.arange(len(data.train))).astype(np.float32) / 255
     expected = airbench.whitening(((images - mean) / std).astype(np.float32))
@@ -98,47 +103,53 @@ def test_training_is_a_function_of_the_seed(straight, tmp_path):
 def holding(monkeypatch):
     """The sizes that were asked about, where devices hold all data, as GPUs and TPUs do whose memory suffices."""
     sizes = []
-    parallel = jv.train.__globals__["parallel"]
-    monkeypatch.setattr(parallel, "fits", lambda num_bytes, mesh: sizes.append(num_bytes) or True)
+    monkeypatch.setattr(resident, "fits", lambda num_bytes, mesh: sizes.append(num_bytes) or True)
     return sizes
 
 
 @pytest.mark.parametrize("mesh", ["", "data=1"])
 def test_data_that_stay_on_the_devices_train_alike(straight, tmp_path, monkeypatch, mesh, holding):
-    held = jv.train(CONFIG.replace(mesh=mesh), workdir=tmp_path / "held")
+    execution = jv.Execution(mesh=mesh)
+    held = jv.train(CONFIG, execution=execution, workdir=tmp_path / "held")
     assert holding == [77 * 8 * 8 * 3]
     for one, other in zip(held.history, straight.history, strict=True):
         assert [one[name] for name in ("step", "split")] == [other[name] for name in ("step", "split")]
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
     # However many steps are dispatched at once, they compute the same to the last bit.
     monkeypatch.setitem(jv.train.__globals__, "NUM_AT_ONCE", 3)
-    again = jv.train(CONFIG.replace(mesh=mesh), workdir=tmp_path / "again")
+    again = jv.train(CONFIG, execution=execution, workdir=tmp_path / "again")
     assert rows(again.workdir) == rows(held.workdir) and arrays(again.workdir) == arrays(held.workdir)
 
 
 def test_steps_dispatched_at_once_end_where_something_is_due(holding):
     train = jv.train.__globals__
-    job = SimpleNamespace(num_steps=21, train_steps=print, data=SimpleNamespace(train=range(77)))
-    for every, expected in [({"eval_every": 10}, [8, 10, 18, 20, 21]), ({"save_every": 7}, [7, 14, 21])]:
-        job.run = SimpleNamespace(config=CONFIG.replace(**{"eval_every": 100, **every}))
-        assert [numbers[-1] for numbers in train["_dispatches"](job, 1)] == expected
-    assert list(train["_dispatches"](job, 20)) == [range(20, 22)]
-    job.train_steps = None
-    assert list(train["_dispatches"](job, 20)) == [range(20, 21), range(21, 22)]
+    setup = SimpleNamespace(num_steps=21, train_steps=print, data=SimpleNamespace(train=range(77)))
+    for eval_every, save_every, expected in [(10, None, [8, 10, 18, 20, 21]), (100, 7, [7, 14, 21])]:
+        config, execution = CONFIG.replace(eval_every=eval_every), jv.Execution(save_every=save_every)
+        setup.run = SimpleNamespace(config=config, execution=execution)
+        assert [numbers[-1] for numbers in train["_dispatches"](setup, 1)] == expected
+    assert list(train["_dispatches"](setup, 20)) == [range(20, 22)]
+    setup.train_steps = None
+    assert list(train["_dispatches"](setup, 20)) == [range(20, 21), range(21, 22)]
 
 
 def test_a_run_whose_data_stay_on_the_devices_is_resumed_where_it_stood(tmp_path, holding, monkeypatch):
     config = CONFIG.replace(eval_every=20)
     whole = jv.train(config, workdir=tmp_path / "whole")
-    read, calls = jv.train.__globals__["_dispatch"], []
+    compile_steps, calls = resident.compile_steps, []
 
-    def interrupting(job, state, batches, vote):
-        calls.append(len(batches))
-        if len(calls) == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return read(job, state, batches, vote)
+    def interrupting(*arguments, **options):
+        train_steps = compile_steps(*arguments, **options)
 
-    monkeypatch.setitem(jv.train.__globals__, "_dispatch", interrupting)
+        def interrupted(state, batches):
+            calls.append(len(batches))
+            if len(calls) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return train_steps(state, batches)
+
+        return interrupted
+
+    monkeypatch.setattr(resident, "compile_steps", interrupting)
     with pytest.raises(jv.Interrupted, match="saved at step 8 of 10"):
         jv.train(config, workdir=tmp_path / "run")
     resumed = jv.train(config, workdir=tmp_path / "run")
@@ -148,7 +159,7 @@ def test_a_run_whose_data_stay_on_the_devices_is_resumed_where_it_stood(tmp_path
 
 @pytest.mark.parametrize("stop_at", [1, 4, 7, 9])
 def test_interrupted_and_resumed_equals_straight(straight, tmp_path, monkeypatch, stop_at):
-    put, calls = jv.train.__globals__["parallel"].put_batch, []
+    put, calls = meshes.put_batch, []
 
     def interrupting(batch, mesh):
         calls.append(1)
@@ -156,7 +167,7 @@ def test_interrupted_and_resumed_equals_straight(straight, tmp_path, monkeypatch
             os.kill(os.getpid(), signal.SIGTERM)
         return put(batch, mesh)
 
-    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", interrupting)
     with pytest.raises(jv.Interrupted, match=f"saved at step {stop_at} of 10") as caught:
         jv.train(CONFIG.replace(eval_every=20), workdir=tmp_path / "run")
     assert caught.value.exit_status == 128 + signal.SIGTERM
@@ -171,7 +182,7 @@ def test_interrupted_and_resumed_equals_straight(straight, tmp_path, monkeypatch
 @pytest.mark.parametrize("crop", ["", ", random_crop=(0.3, 1.0)"])
 def test_a_streamed_folder_interrupted_and_resumed_equals_straight(photos, tmp_path, monkeypatch, crop):
     config = CONFIG.replace(dataset=f"folder(path='{photos}', image_size=8, stream=True{crop})", batch_size=12, steps=8)
-    put, calls = jv.train.__globals__["parallel"].put_batch, []
+    put, calls = meshes.put_batch, []
 
     def interrupting(batch, mesh):
         calls.append(1)
@@ -180,7 +191,7 @@ def test_a_streamed_folder_interrupted_and_resumed_equals_straight(photos, tmp_p
         return put(batch, mesh)
 
     whole = jv.train(config, workdir=tmp_path / "whole")
-    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", interrupting)
     with pytest.raises(jv.Interrupted):
         jv.train(config, workdir=tmp_path / "run")
     monkeypatch.undo()
@@ -205,7 +216,7 @@ def test_rows_and_the_line_for_people_say_how_long_input_was_waited_for(tmp_path
             time.sleep(0.1)
             yield batch
 
-    monkeypatch.setattr("jaxvision.pipeline.train_batches", slow)
+    monkeypatch.setattr("jaxvision.engine.pipeline.train_batches", slow)
     config = CONFIG.replace(model="mlp(hidden=(4,))", augment="", eval_every=2)
     run = jv.train(config, workdir=tmp_path / "run")
     shares = [row["waiting"] for row in run.history if row["split"] == "train"]
@@ -215,7 +226,7 @@ def test_rows_and_the_line_for_people_say_how_long_input_was_waited_for(tmp_path
 
 
 def test_waiting_is_of_all_steps_of_a_report_though_it_was_interrupted(tmp_path, monkeypatch):
-    put, calls = jv.train.__globals__["parallel"].put_batch, []
+    put, calls = meshes.put_batch, []
 
     def interrupting(batch, mesh):
         calls.append(1)
@@ -230,8 +241,8 @@ def test_waiting_is_of_all_steps_of_a_report_though_it_was_interrupted(tmp_path,
             time.sleep(0.1)
             yield batch
 
-    monkeypatch.setattr("jaxvision.pipeline.train_batches", slow)
-    monkeypatch.setattr("jaxvision.parallel.put_batch", interrupting)
+    monkeypatch.setattr("jaxvision.engine.pipeline.train_batches", slow)
+    monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", interrupting)
     config = CONFIG.replace(eval_every=6, steps=6, model="mlp(hidden=(4,))")
     with pytest.raises(jv.Interrupted, match="step 3 of 6"):
         jv.train(config, workdir=tmp_path / "run")
@@ -249,7 +260,7 @@ def test_what_is_read_while_a_step_is_computed_is_no_waiting():
             time.sleep(0.4)
             yield {}
 
-    with closing(jv.train.__globals__["_Clock"](reading())) as clock:
+    with closing(Clock(reading())) as clock:
         for _ in range(3):
             clock.next()
             clock.dispatched(Means())
@@ -305,7 +316,7 @@ def test_rows_beyond_the_restored_step_are_dropped(straight, tmp_path):
 def test_another_config_or_other_data_are_refused(straight):
     with pytest.raises(ValueError, match=r"another config: optimizer 'sgd' there, 'adam' here, seed 0 there, 3 here"):
         jv.train(CONFIG.replace(optimizer="adam", seed=3), workdir=straight.workdir)
-    jv.train(CONFIG.replace(save_every=3), workdir=straight.workdir)  # this may change
+    jv.train(CONFIG, execution=jv.Execution(save_every=3), workdir=straight.workdir)  # this may change
     jv.train(CONFIG, workdir=straight.workdir)
 
 
@@ -332,10 +343,10 @@ def test_more_steps_go_on_with_the_schedule_of_the_longer_run(straight, tmp_path
     [("data=1", "data=4"), ("data=4", "data=2"), ("data=4", "fsdp=4"), ("data=2,fsdp=2", "data=1")],
 )
 def test_a_run_goes_on_with_the_same_batches_on_another_mesh(tmp_path, first, then):
-    config = CONFIG.replace(mesh=first, ema=0.9, schedule="constant")
-    stopped = jv.train(config.replace(steps=4), workdir=tmp_path / "run")
-    whole = jv.train(config, workdir=tmp_path / "whole")
-    resumed = jv.train(config.replace(mesh=then), workdir=stopped.workdir)
+    config, execution = CONFIG.replace(ema=0.9, schedule="constant"), jv.Execution(mesh=first)
+    stopped = jv.train(config.replace(steps=4), execution=execution, workdir=tmp_path / "run")
+    whole = jv.train(config, execution=execution, workdir=tmp_path / "whole")
+    resumed = jv.train(config, execution=execution.replace(mesh=then), workdir=stopped.workdir)
     one, other = (jv.load(r.workdir, step=10).params for r in (whole, resumed))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)
@@ -353,29 +364,30 @@ def interrupting_evaluation(monkeypatch, batch_of_split):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    monkeypatch.setattr("jaxvision.pipeline.eval_batches", interrupting)
+    monkeypatch.setattr("jaxvision.engine.pipeline.eval_batches", interrupting)
 
 
 @pytest.mark.parametrize("steps", [4, 10])
 def test_a_signal_in_an_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(tmp_path, monkeypatch, steps):
-    config = CONFIG.replace(steps=steps, eval_batch_size=4)
-    whole = jv.train(config, workdir=tmp_path / "whole")
+    config, execution = CONFIG.replace(steps=steps), jv.Execution(eval_batch_size=4)
+    whole = jv.train(config, execution=execution, workdir=tmp_path / "whole")
     interrupting_evaluation(monkeypatch, 0)
     with pytest.raises(jv.Interrupted, match=f"saved at step 4 of {steps}"):
-        jv.train(config, workdir=tmp_path / "run")
+        jv.train(config, execution=execution, workdir=tmp_path / "run")
     monkeypatch.undo()
     assert rows(tmp_path / "run") == []
-    resumed = jv.train(config, workdir=tmp_path / "run")
+    resumed = jv.train(config, execution=execution, workdir=tmp_path / "run")
     assert rows(resumed.workdir) == rows(whole.workdir) and arrays(resumed.workdir) == arrays(whole.workdir)
     assert jv.load(resumed.workdir).step == jv.load(whole.workdir).step
-    again = jv.train(config, workdir=tmp_path / "run")
+    again = jv.train(config, execution=execution, workdir=tmp_path / "run")
     assert rows(again.workdir) == rows(whole.workdir)
 
 
 def test_the_average_of_the_parameters_is_what_is_judged(tmp_path):
-    config = CONFIG.replace(ema=0.5, steps=3, eval_every=1, save_every=1, keep=3, model="mlp(hidden=(4,))", augment="")
-    run = jv.train(config, workdir=tmp_path / "run")
-    plain = jv.train(config.replace(ema=None), workdir=tmp_path / "plain")
+    config = CONFIG.replace(ema=0.5, steps=3, eval_every=1, model="mlp(hidden=(4,))", augment="")
+    execution = jv.Execution(save_every=1, keep=3)
+    run = jv.train(config, execution=execution, workdir=tmp_path / "run")
+    plain = jv.train(config.replace(ema=None), execution=execution, workdir=tmp_path / "plain")
     kernels = [np.asarray(jv.load(plain.workdir, step=n).params["head"]["kernel"]) for n in (1, 2, 3)]
     average = np.asarray(jv.load(run.workdir, step=1).params["head"]["kernel"])
     for number in (1, 2):  # decays of 2/11 and 3/12: the warm-up is below 0.5 here
@@ -413,7 +425,7 @@ def test_double_precision_ends_with_its_run(tmp_path):
 
 def test_what_cannot_be_computed_again_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the model .*cnn\(.* has no blocks that could be computed again"):
-        jv.train(CONFIG.replace(remat=True), workdir=tmp_path / "run")
+        jv.train(CONFIG, execution=jv.Execution(remat=True), workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -477,8 +489,8 @@ def test_nothing_is_written_for_what_cannot_run(tmp_path):
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
-    config = CONFIG.replace(eval_every=2, save_every=1, keep=2, steps=12)
-    result = jv.train(config, workdir=tmp_path / "run")
+    config, execution = CONFIG.replace(eval_every=2, steps=12), jv.Execution(save_every=1, keep=2)
+    result = jv.train(config, execution=execution, workdir=tmp_path / "run")
     scores = {r["step"]: r["accuracy"] for r in result.history if r["split"] == "validation"}
     best = max(scores, key=lambda step: (scores[step], step))
     kept = {int(p.name) for p in (result.workdir / "checkpoints").iterdir() if p.name.isdigit()}
@@ -540,30 +552,31 @@ def test_tensorboard_files_are_written_where_it_is_installed(straight):
 
 def poisoned(monkeypatch, step):
     """Makes the inputs of one training step infinite."""
-    put, calls = jv.train.__globals__["parallel"].put_batch, []
+    put, calls = meshes.put_batch, []
 
     def poison(batch, mesh):
         calls.append(1)
         inputs = batch["inputs"].astype(np.float32) / 255
         return put({**batch, "inputs": np.full_like(inputs, np.inf) if len(calls) == step else inputs}, mesh)
 
-    monkeypatch.setattr("jaxvision.parallel.put_batch", poison)
+    monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", poison)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_what_is_good(tmp_path, monkeypatch, straight):
+    config, execution = CONFIG.replace(eval_every=20), jv.Execution(save_every=3)
     poisoned(monkeypatch, 7)
     with pytest.raises(FloatingPointError, match=r"loss is nan and gradient_norm is nan at step 7.*--learning_rate"):
-        jv.train(CONFIG.replace(eval_every=20, save_every=3), workdir=tmp_path / "run")
+        jv.train(config, execution=execution, workdir=tmp_path / "run")
     monkeypatch.undo()
     assert jv.load(tmp_path / "run").step == 6
-    resumed = jv.train(CONFIG.replace(eval_every=20, save_every=3), workdir=tmp_path / "run")
+    resumed = jv.train(config, execution=execution, workdir=tmp_path / "run")
     assert resumed.history[-1]["step"] == 10
 
 
 def test_updates_that_are_not_finite_are_dropped_and_counted(tmp_path, monkeypatch):
-    config = CONFIG.replace(on_nonfinite="skip", eval_every=20, save_every=1, keep=9)
+    execution = jv.Execution(on_nonfinite="skip", save_every=1, keep=9)
     poisoned(monkeypatch, 4)
-    run = jv.train(config, workdir=tmp_path / "run")
+    run = jv.train(CONFIG.replace(eval_every=20), execution=execution, workdir=tmp_path / "run")
     assert run.history[0]["num_skipped"] == 1 and np.isfinite(run.history[0]["loss"])
     three, four, five = (arrays(run.workdir, step) for step in (3, 4, 5))
     changed = {path for path in three if three[path] != four[path]}
@@ -616,7 +629,7 @@ def test_damage_is_told_in_one_line(straight, tmp_path, root):
     shutil.copytree(straight.workdir, tmp_path / "copy")
     for step in (tmp_path / "copy" / "checkpoints").iterdir():
         damage(step, "truncated")
-    words = [sys.executable, root / "scripts" / "predict.py", f"--workdir={tmp_path / 'copy'}", "tests/conftest.py"]
+    words = [sys.executable, "-m", "jaxvision", "predict", f"--workdir={tmp_path / 'copy'}", "tests/conftest.py"]
     done = subprocess.run(words, cwd=root, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "none of the checkpoints" in done.stderr
 
@@ -639,15 +652,17 @@ def test_the_signature_describes_the_inputs(straight):
 
 
 def test_where_all_steps_are_skipped_the_run_ends_and_says_so(tmp_path):
-    config = CONFIG.replace(on_nonfinite="skip", learning_rate=1e38, optimizer="sgd", schedule="constant", augment="")
+    config = CONFIG.replace(learning_rate=1e38, optimizer="sgd", schedule="constant", augment="")
+    config, execution = config.replace(model="mlp(hidden=(4,))", steps=40), jv.Execution(on_nonfinite="skip")
     with pytest.raises(FloatingPointError, match=r"all 4 steps up to step \d+ were skipped.*lower --learning_rate"):
-        jv.train(config.replace(model="mlp(hidden=(4,))", steps=40), workdir=tmp_path / "run")
+        jv.train(config, execution=execution, workdir=tmp_path / "run")
 
 
 def test_a_model_that_gives_no_numbers_is_not_judged(tmp_path):
-    config = CONFIG.replace(model="mlp(hidden=(4,))", on_nonfinite="skip", learning_rate=1e38, schedule="constant")
+    config = CONFIG.replace(model="mlp(hidden=(4,))", learning_rate=1e38, schedule="constant")
+    config, execution = config.replace(steps=1, eval_every=None), jv.Execution(on_nonfinite="skip")
     with pytest.raises(FloatingPointError, match=r"predictions of step 1 in .* are not finite"):
-        jv.train(config.replace(steps=1, eval_every=None), workdir=tmp_path / "run")
+        jv.train(config, execution=execution, workdir=tmp_path / "run")
 
 
 def test_an_epoch_counts_all_that_a_step_accumulates(tmp_path):
@@ -664,7 +679,7 @@ def test_seconds_are_of_training_alone(tmp_path, monkeypatch):
         time.sleep(1.0)
         yield from read(*arguments, **options)
 
-    monkeypatch.setattr("jaxvision.pipeline.eval_batches", slow)
+    monkeypatch.setattr("jaxvision.engine.pipeline.eval_batches", slow)
     run = jv.train(CONFIG.replace(eval_every=2, model="mlp(hidden=(4,))"), workdir=tmp_path / "run")
     assert all(row["seconds"] < 0.9 for row in run.history[2:] if row["split"] == "train")
 

@@ -11,10 +11,14 @@ import optax
 import pytest
 
 import jaxvision as jv
-from jaxvision import job, optimizers, registry, transfer
+from jaxvision import probe, registry
 from jaxvision import run as runs
+from jaxvision.data import open_dataset
+from jaxvision.engine import transfer
+from jaxvision.engine.precision import computing
 from jaxvision.interfaces import Preprocessing
 from jaxvision.models.linen import tap
+from jaxvision.training_setup import prepare
 from jaxvision.trees import flat
 
 CONFIG = jv.Config(
@@ -74,19 +78,19 @@ def bits(tree):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "execution"),
     [
-        {"ema": 0.9},
-        {"accumulate": 2, "batch_size": 4},
-        {"mesh": "data=2,fsdp=2", "clip_norm": 1.0},
-        {"parallel": "pmap"},
-        {"precision": "bf16", "optimizer": "muon"},
+        ({"ema": 0.9}, {}),
+        ({"accumulate": 2, "batch_size": 4}, {}),
+        ({"clip_norm": 1.0}, {"mesh": "data=2,fsdp=2"}),
+        ({}, {"parallel": "pmap"}),
+        ({"precision": "bf16", "optimizer": "muon"}, {}),
     ],
     ids=str,
 )
-def test_what_is_frozen_stays_bit_for_bit(tmp_path, changes):
+def test_what_is_frozen_stays_bit_for_bit(tmp_path, changes, execution):
     config = CONFIG.replace(freeze="conv1, norm1", model=SMALL, **changes)
-    run = jv.train(config, workdir=tmp_path / "run")
+    run = jv.train(config, execution=jv.Execution(**execution), workdir=tmp_path / "run")
     trained = jv.load(run.workdir, step=3)
     inputs = jnp.zeros((1, 8, 8, 3), jnp.uint8)
     key, _ = jax.random.split(jax.random.key(config.seed))
@@ -102,8 +106,8 @@ def test_what_is_frozen_stays_bit_for_bit(tmp_path, changes):
 def test_the_optimizer_has_state_for_what_is_trained_alone():
     def size(freeze):
         config = CONFIG.replace(freeze=freeze)
-        data = runs.open_dataset(config)
-        state, _ = job.prepare(runs.build(config, data), data).make_state()
+        data = open_dataset(config)
+        state, _ = prepare(runs.build(config, data), data).make_state()
         return sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim), state.params["head"]
 
     whole, _ = size("")
@@ -167,8 +171,6 @@ def test_statistics_without_parameters_are_frozen_with_their_part():
 
 @pytest.mark.parametrize("precision", ["f32", "f64"])
 def test_the_order_of_layers_is_that_of_computation_in_every_precision(precision):
-    from jaxvision.step import computing
-
     model = registry.models.build("resnet20", output_size=2)
     with jax.enable_x64(precision == "f64"):
         whole = computing(model, Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3), precision=precision)
@@ -232,7 +234,7 @@ def test_layers_are_those_of_computation(name, size, count):
 def test_layers_learn_at_rates_that_decay():
     params = {"stem": {"kernel": jnp.ones(2)}, "block1": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
     scales = transfer.layer_scales(params, ["stem", "block1", "head"], 0.5)
-    optimizer = optimizers.scaled(optax.sgd(1.0), scales)
+    optimizer = transfer.scaled(optax.sgd(1.0), scales)
     updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
     assert {name: float(update["kernel"][0]) for name, update in updates.items()} == {
         "stem": -0.25,
@@ -304,12 +306,12 @@ def test_features_of_images_cut_at_random_are_not_cached(photos, tmp_path):
 
 def seconds_of(config, *, num_steps):
     """The median time of a training step, and the bytes of the optimizer's state."""
-    data = runs.open_dataset(config)
-    made = job.prepare(runs.build(config, data), data)
+    data = open_dataset(config)
+    made = prepare(runs.build(config, data, execution=jv.Execution(mesh="data=1")), data)
     state, _ = made.make_state()
     num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
-    if made.on_features:
-        made = made.on_features(state.params, state.model_state)
+    if config.cache_features:
+        made = probe.on_features(made, state.params, state.model_state)
     indices = np.arange(config.batch_size)
     batch = {"inputs": made.data.train.read(indices), "targets": made.data.train.targets[indices]}
     batch["mask"] = np.ones(config.batch_size, np.float32)
@@ -325,7 +327,7 @@ def seconds_of(config, *, num_steps):
 @pytest.mark.slow
 def test_a_frozen_backbone_halves_the_step_and_cached_features_take_a_twentieth():
     dataset = "synthetic(num_examples=40, num_classes=10, image_size=224)"
-    config = jv.Config(model="resnet50", dataset=dataset, batch_size=8, mesh="data=1")
+    config = jv.Config(model="resnet50", dataset=dataset, batch_size=8)
     whole, whole_bytes = seconds_of(config, num_steps=4)
     frozen, frozen_bytes = seconds_of(config.replace(freeze="backbone"), num_steps=4)
     cached, _ = seconds_of(config.replace(freeze="backbone", cache_features=True), num_steps=20)

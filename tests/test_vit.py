@@ -6,17 +6,19 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity
 import pytest
 
-from jaxvision import parity, registry, weights
+from jaxvision import registry
 from jaxvision.models.linen import from_linen
-from jaxvision.models.vit import NAMES, VisionTransformer
+from jaxvision.models.vit import NAMES, Block, VisionTransformer
+from jaxvision.weights import mapping
 
 
-def small(*, output_size=3, dropout=0.0, drop_path=0.0, remat=False):
+def small(*, output_size=3, dropout=0.0, drop_path=0.0):
     shape = {"patch_size": 4, "width": 12, "depth": 3, "num_heads": 2}
-    module = VisionTransformer(output_size, **shape, dropout=dropout, drop_path=drop_path, remat=remat)
-    return from_linen(module, head="head")
+    module = VisionTransformer(output_size, **shape, dropout=dropout, drop_path=drop_path)
+    return from_linen(module, head="head", blocks=(Block,))
 
 
 IMAGES = jax.random.normal(jax.random.key(1), (4, 8, 12, 3))
@@ -37,7 +39,7 @@ def test_names_and_logits_are_torchvisions(of):
     inputs = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
     with jax.enable_x64(True):
         model = small(output_size=1000)
-        fitted = weights.fit(tensors, *parity.double_shapes(model, inputs), NAMES)
+        fitted = mapping.fit(tensors, *parity.double_shapes(model, inputs), NAMES)
         assert not {**fitted.missing, **fitted.unexpected, **fitted.misshapen}
         ours = model.apply(fitted.params, fitted.state, inputs, train=False, key=None)[0]
     wanted = parity._apply_torch(theirs, inputs, False)[0]
@@ -54,7 +56,7 @@ def test_dropout_and_drop_path_act_in_training_alone(option):
 
     assert np.array_equal(outputs(1, True), outputs(2, True)) == (not option)
     assert np.array_equal(outputs(1, False), outputs(2, False))
-    again = small(**option, remat=True).apply(params, state, IMAGES, train=True, key=jax.random.key(1))[0]
+    again = model.remat().apply(params, state, IMAGES, train=True, key=jax.random.key(1))[0]
     np.testing.assert_allclose(again, outputs(1, True), rtol=1e-6)
 
 
@@ -64,7 +66,7 @@ def test_what_is_added_to_a_map_flows_on():
     params = jax.tree.map(lambda leaf: 10 * leaf, params)  # to be seen through the attention of 0.02
     assert model.features is not None
     maps = model.features(params, state, IMAGES)
-    assert list(maps) == ["stem", "block1", "block2", "block3", "pooled"]
+    assert list(maps) == ["stem", "block1", "block2", "block3", "pooled", "outputs"]
     assert maps["block2"].shape == (4, 2, 3, 12) and maps["pooled"].shape == (4, 12)
     head = params["head"]
     np.testing.assert_allclose(
@@ -76,6 +78,24 @@ def test_what_is_added_to_a_map_flows_on():
         added = jax.random.normal(jax.random.key(2), maps[name].shape)
         moved = model.features(params, state, IMAGES, add={name: added})
         assert not np.allclose(moved["pooled"], maps["pooled"])
+
+
+def test_attention_is_given_where_asked_for():
+    model = small()
+    params, state = model.init(jax.random.key(0), IMAGES)
+    params = jax.tree.map(lambda leaf: 10 * leaf, params)
+    maps = model.features(params, state, IMAGES)
+    more = model.features(params, state, IMAGES, attention=True)
+    names = ["block1_attention", "block2_attention", "block3_attention"]
+    assert [name for name in more if name not in maps] == names
+    for name in names:
+        assert more[name].shape == (4, 2, 7, 7)  # of 2x3 patches and the class token
+        assert more[name].std() > 0.01
+        np.testing.assert_allclose(more[name].sum(axis=-1), 1, rtol=1e-6)
+    for name, each in maps.items():
+        np.testing.assert_array_equal(more[name], each)
+    text = str(jax.make_jaxpr(lambda *a: model.features(*a, attention=True))(params, state, IMAGES))
+    assert text.count(" exp ") == 3  # one softmax a block, asked for or not
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 0.1), (jnp.float64, 1e-5)])

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from jaxvision import registry, weights
+from jaxvision import registry
 from jaxvision.trees import flat
+from jaxvision.weights import mapping
 
 NAMES = {
     "dense": ((r"^first/", "classifier/0/"), (r"^head/", "fc/")),
@@ -21,12 +22,12 @@ def network():
 
 def test_a_dense_layer_goes_and_comes_as_a_convolution_over_the_whole_map():
     params = network()
-    theirs = weights.export(params, {}, NAMES["convolution"])
+    theirs = mapping.export(params, {}, NAMES["convolution"])
     assert theirs["logits.weight"].shape == (5, 4, 2, 3) and theirs["fc.weight"].shape == (7, 5)
     image = np.random.default_rng(1).normal(size=(4, 2, 3))  # channels first, as a dense layer sees it there
     convolved = np.einsum("ochw,chw->o", theirs["logits.weight"], image)
     np.testing.assert_allclose(convolved, image.reshape(-1) @ params["first"]["kernel"])
-    fitted = weights.fit(theirs, {k: {n: v * 0 for n, v in e.items()} for k, e in params.items()}, {}, NAMES)
+    fitted = mapping.fit(theirs, {k: {n: v * 0 for n, v in e.items()} for k, e in params.items()}, {}, NAMES)
     assert fitted.source == "convolution" and not (fitted.missing or fitted.unexpected or fitted.misshapen)
     for path, leaf in flat(params).items():
         np.testing.assert_array_equal(flat(fitted.params)[path], leaf)
@@ -34,14 +35,14 @@ def test_a_dense_layer_goes_and_comes_as_a_convolution_over_the_whole_map():
 
 def test_parts_that_ours_leave_out_are_not_unexpected():
     params = network()
-    theirs = weights.export(params, {}, NAMES["dense"])
+    theirs = mapping.export(params, {}, NAMES["dense"])
     theirs |= {"Auxiliary.fc.weight": np.zeros((7, 5)), "AuxiliaryToo.bias": np.zeros(5)}
-    fitted = weights.fit(theirs, params, {}, NAMES, unused=("Auxiliary",))
+    fitted = mapping.fit(theirs, params, {}, NAMES, unused=("Auxiliary",))
     assert fitted.source == "dense" and list(fitted.unexpected) == ["AuxiliaryToo.bias"]
 
 
 def test_older_files_are_known_by_their_names():
     names = registry.models.entry("densenet121").facts["names"]
     path = "stage2_block3/norm1/mean"
-    assert weights.their_name(path, names["timm"]) == "features.denseblock2.denselayer3.norm1.running_mean"
-    assert weights.their_name(path, names["files"]) == "features.denseblock2.denselayer3.norm.1.running_mean"
+    assert mapping.their_name(path, names["timm"]) == "features.denseblock2.denselayer3.norm1.running_mean"
+    assert mapping.their_name(path, names["files"]) == "features.denseblock2.denselayer3.norm.1.running_mean"

@@ -15,8 +15,8 @@ from jaxvision.augments.colour import blend, grey
 from jaxvision.augments.draws import check_fill, each, happens
 from jaxvision.augments.geometry import turning
 from jaxvision.augments.sampling import affine
-from jaxvision.augments.settling import settled
 from jaxvision.interfaces import Array, Augment
+from jaxvision.settling import settled
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 ENHANCING = ("brightness", "color", "contrast", "sharpness")

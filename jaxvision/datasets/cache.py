@@ -13,18 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxvision.machine import cache_folder
+
 DECODING = 1  # counts the changes of images.py after which what was decoded before is no longer right
 Arrays = dict[str, np.ndarray]
 
 
-def cache_folder() -> Path:
-    """The folder for all that can be made again: $JAXVISION_CACHE, or jaxvision in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("JAXVISION_CACHE") or f"{base}/jaxvision").expanduser()
-
-
 def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
-    """Maps the arrays that `make(folder)` wrote as .npy files, now or, under the same key, at an earlier start.
+    """Map the arrays that `make(folder)` wrote as .npy files, now or, under the same key, at an earlier start.
 
     The folder appears whole or not at all. A cache that cannot be written warns, and a temporary folder serves.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.arrays import statistics_of
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.splits import cut, statistics_of
 
 
 @register("digits", input_size=(32, 32, 1), num_classes=10)
@@ -25,7 +25,8 @@ def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int 
     shape = Preprocessing((image_size, image_size), 1, (0.0,), (1.0,), interpolation="bicubic")
     images = np.stack([from_array(image, shape) for image in images])
     names = [f"digit {index}" for index in range(len(targets))]
-    train, test = Split.of(images, targets.astype(np.int32), names).cut(test_fraction, seed=split_seed)
+    whole = Split.of(images, targets.astype(np.int32), kind="classes", names=names)
+    train, test = cut(whole, test_fraction, seed=split_seed)
     mean, std = statistics_of(train)
     preprocessing = Preprocessing(shape.size, 1, mean, std, interpolation="bicubic")
     return Dataset(train, None, test, tuple("0123456789"), preprocessing)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision.datasets.cache import cached
-from jaxvision.images import UnreadableImages, random_part, read_image, read_images
-from jaxvision.interfaces import Decode, Preprocessing, Split
+from jaxvision.image_files import UnreadableImages, random_part, read_image, read_images
+from jaxvision.interfaces import Decode, Kind, Preprocessing, Split
 
 
 def _stamps(files: Sequence[Path]) -> str:
-    """Says which files they are, and in which state."""
+    """Return which files they are, and in which state."""
     stats = [p.stat() for p in files]
     return "\n".join(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(files, stats, strict=True))
 
@@ -25,7 +25,7 @@ def _stamps(files: Sequence[Path]) -> str:
 def _read_all(
     files: Sequence[Path], preprocessing: Preprocessing, *, doing: str, keep: Callable[[int, np.ndarray], None]
 ) -> np.ndarray:
-    """Decodes all files and hands each with its index to `keep`; says of each why it could not be read, or ""."""
+    """Decode all files and hand each with its index to `keep`; return of each why it could not be read, or ""."""
     from tqdm import tqdm
 
     errors = np.zeros(len(files), object)
@@ -42,7 +42,7 @@ def _read_all(
 
 
 def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the images [N, H, W, C], and of each why it could not be read, or ""."""
+    """Return the images [N, H, W, C], and of each why it could not be read, or ""."""
     shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
 
     def make(folder: Path) -> None:
@@ -57,7 +57,7 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> 
 
 
 def _checked(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> np.ndarray:
-    """Says of each file why it cannot be read, or "", so that none is found out in the middle of training."""
+    """Return of each file why it cannot be read, or "", so that none is found out in the middle of training."""
 
     def make(folder: Path) -> None:
         errors = _read_all(files, preprocessing, doing=f"checking {name}", keep=lambda index, image: None)
@@ -67,7 +67,7 @@ def _checked(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> 
 
 
 def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.ndarray) -> np.ndarray:
-    """Decodes the chosen files. Raises what one of them raises."""
+    """Decode the chosen files. Raise what one of them raises."""
     images = np.empty((len(chosen), *preprocessing.size, preprocessing.channels), np.uint8)
     for chunk, results in read_images([files[int(i)] for i in chosen], preprocessing):
         for index, result in enumerate(results, chunk.start):
@@ -80,7 +80,7 @@ def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.n
 def _make_decode(
     files: Sequence[Path], preprocessing: Preprocessing, random_crop: tuple[float, float] | None
 ) -> Decode:
-    """Makes what decodes one file; with a generator, a random part of it where random_crop says how large."""
+    """Make what decodes one file; with a generator, a random part of it where random_crop says how large."""
 
     def decode(index: int, rng: np.random.Generator | None) -> np.ndarray:
         if rng is None or random_crop is None:
@@ -95,13 +95,14 @@ def read_files(
     targets: np.ndarray,
     preprocessing: Preprocessing,
     *,
+    kind: Kind,
     name: str,
     on_bad_image: str,
     groups: np.ndarray | None = None,
     stream: bool = False,
     random_crop: tuple[float, float] | None = None,
 ) -> Split:
-    """Reads files into the split of a name. Raises ValueError for one that is unreadable, or warns and skips it.
+    """Read files into the split of a name. Raise ValueError for one that is unreadable, or warn and skip it.
 
     With `stream` they are decoded at each use, and but checked now. With `random_crop`, training decodes them at each
     use and takes parts of them, of a share of the area between the two.
@@ -118,5 +119,13 @@ def read_files(
     if errors:
         warnings.warn(UnreadableImages(name, errors), stacklevel=2)
     decode = _make_decode(files, preprocessing, random_crop) if stream or random_crop else None
-    split = Split(read, targets, [str(file) for file in files], groups, decode=decode, is_random=bool(random_crop))
+    split = Split(
+        read,
+        targets,
+        kind=kind,
+        names=[str(file) for file in files],
+        groups=groups,
+        decode=decode,
+        is_random=bool(random_crop),
+    )
     return split.take(np.flatnonzero(found == "")) if errors else split

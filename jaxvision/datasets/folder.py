@@ -9,10 +9,12 @@ from typing import Literal
 import numpy as np
 
 from jaxvision.datasets import register
+from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.subsets import few
-from jaxvision.images import EXTENSIONS, asked, is_image
-from jaxvision.interfaces import Dataset, Interpolation, Preprocessing
+from jaxvision.image_files import EXTENSIONS, is_image
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.splits import cut
 
 TRAIN = ("train", "training", "train_set", "training_set")
 VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
@@ -25,7 +27,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def split_folders(path: Path) -> dict[str, Path]:
-    """Finds which folder is train, validation and test; {"train": path} where path holds the classes itself."""
+    """Find which folder is train, validation and test; {"train": path} where path holds the classes itself."""
     folders = {p.name.lower(): p for p in _folders(path)}
     train = next((folders.pop(name) for name in TRAIN if name in folders and _folders(folders[name])), None)
     if train is None:
@@ -44,7 +46,7 @@ def split_folders(path: Path) -> dict[str, Path]:
 
 
 def list_classes(path: Path) -> list[str]:
-    """Names the classes: the sub-folders. Raises ValueError where there are fewer than two."""
+    """Return the classes: the sub-folders. Raise ValueError where there are fewer than two."""
     classes = [p.name for p in _folders(path)]
     if not classes:
         loose = any(p.suffix.lower() in EXTENSIONS for p in path.iterdir())
@@ -56,7 +58,7 @@ def list_classes(path: Path) -> list[str]:
 
 
 def list_files(path: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
-    """Lists a split's files by class, and the class of each. Raises ValueError for a class that train has not."""
+    """List a split's files by class, and the class of each. Raise ValueError for a class that train has not."""
     unknown = [p.name for p in _folders(path) if p.name not in classes]
     if unknown:
         raise ValueError(
@@ -73,7 +75,7 @@ def list_files(path: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
 
 
 def _check_crop(random_crop: tuple[float, float] | None, stream: bool | None) -> None:
-    """Raises ValueError for a share of the area that cannot be, and where no part can be cut."""
+    """Raise ValueError for a share of the area that cannot be, and where no part can be cut."""
     if random_crop is not None and not 0 < random_crop[0] <= random_crop[1] <= 1:
         raise ValueError(
             f"random_crop={random_crop}; wanted the least and the largest share of a picture's area, as (0.08, 1.0)"
@@ -83,6 +85,33 @@ def _check_crop(random_crop: tuple[float, float] | None, stream: bool | None) ->
             f"random_crop={random_crop} is cut from the files anew at each use, and stream=False decodes them once; "
             "leave one of them out"
         )
+
+
+def _read_splits(
+    listed: dict[str, tuple[list[Path], np.ndarray]],
+    shape: Preprocessing,
+    *,
+    on_bad_image: str,
+    stream: bool | None,
+    random_crop: tuple[float, float] | None,
+) -> dict[str, Split]:
+    """Read the files of each split; with stream=None, stream them where they are too many for the cache."""
+    if stream is None:
+        num_decoded = sum(len(files) for name, (files, _) in listed.items() if not (random_crop and name == "train"))
+        stream = num_decoded * math.prod(shape.size) * shape.channels > MAX_CACHED
+    return {
+        name: read_files(
+            files,
+            targets,
+            shape,
+            kind="classes",
+            name=name,
+            on_bad_image=on_bad_image,
+            stream=stream or (random_crop is not None and name == "train"),
+            random_crop=None if name == "test" else random_crop,  # a fold may train on validation
+        )
+        for name, (files, targets) in listed.items()
+    }
 
 
 @register("folder")
@@ -116,29 +145,17 @@ def folder(
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {path!r}; name the one that holds the classes: folder(path='…')")
-    shape = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
+    shape = requested_preprocessing(
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+    )
     folders = split_folders(root)
     classes = list_classes(folders["train"])
     listed = {name: list_files(place, classes) for name, place in folders.items()}
-    if stream is None:
-        num_decoded = sum(len(files) for name, (files, _) in listed.items() if not (random_crop and name == "train"))
-        stream = num_decoded * math.prod(shape.size) * shape.channels > MAX_CACHED
-    splits = {
-        name: read_files(
-            files,
-            targets,
-            shape,
-            name=name,
-            on_bad_image=on_bad_image,
-            stream=stream or (random_crop is not None and name == "train"),
-            random_crop=None if name == "test" else random_crop,  # a fold may train on validation
-        )
-        for name, (files, targets) in listed.items()
-    }
+    splits = _read_splits(listed, shape, on_bad_image=on_bad_image, stream=stream, random_crop=random_crop)
     empty = [name for index, name in enumerate(classes) if not (splits["train"].targets == index).any()]
     if empty:
         raise ValueError(f"the class folder {empty[0]!r} of train has no readable images")
     if "test" not in splits:
-        splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
+        splits["train"], splits["test"] = cut(splits["train"], test_fraction, seed=split_seed)
     train = few(splits["train"], per_class, seed=split_seed)
     return Dataset(train, splits.get("validation"), splits["test"], tuple(classes), shape)

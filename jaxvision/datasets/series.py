@@ -8,25 +8,25 @@ from typing import Literal
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets import table as tables
+from jaxvision.datasets.rows import numbers, read_table
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 
 
 def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
-    """Reads a column of numbers, and what names its steps: the table's first other column. Raises as `table` does."""
-    table = tables.read_table(Path(path).expanduser())
-    levels = tables.numbers(table.column(column), column, table.places)
+    """Read a column of numbers, and what names its steps: the table's first other column. Raise as `table` does."""
+    table = read_table(Path(path).expanduser())
+    levels = numbers(table.column(column), column, table.places)
     others = [name for name in table.rows[0] if name != column]
     return levels, table.column(others[0]) if others else [str(step) for step in range(len(levels))]
 
 
 def steps_of(window: int, target: str) -> int:
-    """Counts the levels that make a window: of differences, one more."""
+    """Count the levels that make a window: of differences, one more."""
     return window + (target == "difference")
 
 
 def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Gives each window [N, window, 1] that precedes a step, and what is added to a prediction from it [N].
+    """Return each window [N, window, 1] that precedes a step, and what is added to a prediction from it [N].
 
     The first is that of step `window`, for levels, or of the step after it, for differences.
     """
@@ -37,7 +37,7 @@ def windows(levels: np.ndarray, window: int, target: str) -> tuple[np.ndarray, n
 
 
 def last_window(levels: np.ndarray, window: int, target: str, *, name: str) -> tuple[np.ndarray, np.float32]:
-    """Gives the window [window, 1] that precedes the next step of a series, and what is added to what it predicts."""
+    """Return the window [window, 1] that precedes the next step of a series, and what is added to what it predicts."""
     needed = steps_of(window, target)
     if len(levels) < needed:
         raise ValueError(f"the series {name!r} has {len(levels)} steps; wanted its last {needed}, or more")
@@ -45,6 +45,18 @@ def last_window(levels: np.ndarray, window: int, target: str, *, name: str) -> t
     if target == "level":
         return values[:, None], np.float32(0)
     return np.diff(values)[:, None], values[-1]
+
+
+def _check_arguments(window: int, season: int | None, test_fraction: float) -> None:
+    """Raise ValueError for arguments that no series suits."""
+    if window < 1 or (season is not None and season < 1):
+        raise ValueError(f"series: window={window}, season={season}; wanted numbers of steps, 1 or more")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"series: test_fraction={test_fraction}; wanted a share between 0 and 1")
+
+
+def _repair(name: str, largest: int) -> str:
+    return f"{name}={largest} is the largest possible" if largest > 0 else "give more steps, or fewer of test"
 
 
 @register("series", read=read_series, last_window=last_window)
@@ -63,10 +75,7 @@ def series(
     way the level is judged. The last test_fraction of the series is test, and the last of the rest validation. Inputs
     are scaled by train. The baselines are the last value and, with a season in steps, the value one season before.
     """
-    if window < 1 or (season is not None and season < 1):
-        raise ValueError(f"series: window={window}, season={season}; wanted numbers of steps, 1 or more")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"series: test_fraction={test_fraction}; wanted a share between 0 and 1")
+    _check_arguments(window, season, test_fraction)
     levels, names = read_series(path, column)
     needed = max(steps_of(window, target), season or 0)
     num_test = max(round(test_fraction * len(levels)), 1)
@@ -74,11 +83,8 @@ def series(
     free = len(levels) - num_test - 2  # two are learned from
     for name, value, largest in (("window", window, free - steps_of(0, target)), ("season", season, free)):
         if value is not None and value > largest:
-            repair = f"{name}={largest} is the largest possible" if largest > 0 else "give more steps, or fewer of test"
-            raise ValueError(
-                f"{what} has {len(levels)} steps, {num_test} of them test (test_fraction={test_fraction}), too few for "
-                f"{name}={value}; {repair}"
-            )
+            has = f"{what} has {len(levels)} steps, {num_test} of them test (test_fraction={test_fraction})"
+            raise ValueError(f"{has}, too few for {name}={value}; {_repair(name, largest)}")
     inputs, offsets = windows(levels, window, target)
     skipped = needed - (len(levels) - len(inputs))  # of the first windows, those without a value a season before
     inputs, offsets = np.ascontiguousarray(inputs[skipped:]), offsets[skipped:]
@@ -89,7 +95,8 @@ def series(
     whole = Split(
         lambda chosen: inputs[chosen],
         levels[steps] - offsets,
-        [names[step] for step in steps],
+        kind="numbers",
+        names=[names[step] for step in steps],
         ordered=True,
         offsets=offsets,
         baselines=baselines,

@@ -8,7 +8,7 @@ from jaxvision.interfaces import Split
 
 
 def few(train: Split, per_class: int | None, *, seed: int) -> Split:
-    """Draws so many examples of each class, all for None. Raises ValueError where a class has fewer."""
+    """Draw so many examples of each class, all for None. Raise ValueError where a class has fewer."""
     if per_class is None:
         return train
     if per_class < 1:
@@ -21,7 +21,7 @@ def few(train: Split, per_class: int | None, *, seed: int) -> Split:
 
 
 def long_tailed(train: Split, imbalance: float | None, *, seed: int) -> Split:
-    """Draws ever fewer examples of each class, the first one's number over the last one's being `imbalance`; None: all.
+    """Draw ever fewer examples of each class, the first one's number over the last one's being `imbalance`; None: all.
 
     Class c of C keeps the share imbalance^(-c / (C - 1)) of the rarest class's number (Y. Cui et al., Class-Balanced
     Loss, CVPR 2019, section 5.1; K. Cao et al., LDAM, NeurIPS 2019, section 4.2).

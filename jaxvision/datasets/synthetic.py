@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.arrays import statistics_of
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.splits import cut, statistics_of
 
 
 @register("synthetic")
@@ -38,7 +38,7 @@ def synthetic(
         (num_examples, image_size, image_size, channels)
     )
     images = (255 * images.clip(0, 1)).astype(np.uint8)
-    train, test = Split.of(images, targets).cut(test_fraction, seed=split_seed)
+    train, test = cut(Split.of(images, targets, kind="classes"), test_fraction, seed=split_seed)
     mean, std = statistics_of(train)
     preprocessing = Preprocessing((image_size, image_size), channels, mean, std)
     return Dataset(train, None, test, tuple(f"class {i}" for i in range(num_classes)), preprocessing)

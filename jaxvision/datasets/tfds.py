@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.datasets.arrays import statistics_of
-from jaxvision.datasets.cache import cached
+from jaxvision.datasets.arguments import requested_preprocessing
+from jaxvision.datasets.cache import Arrays, cached
 from jaxvision.datasets.subsets import few, long_tailed
-from jaxvision.images import asked, from_array
+from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.splits import cut, statistics_of
 
 SPLITS = ("train", "validation", "test")
 CHUNK_SIZE = 1000
@@ -27,14 +28,14 @@ NAME = re.compile(r"[a-z]\w{0,99}(/\w[\w+.-]{0,99})?(:(\d+|\*)(\.(\d+|\*)){2})?"
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow Datasets' own warnings and banners to itself: they hold nothing that a user could act upon."""
+    """Keep TensorFlow Datasets' own warnings and banners to itself: they hold nothing that a user could act upon."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def find_prepared(root: Path, name: str) -> Path | None:
-    """Finds the folder of a prepared set, the newest version of it, by looking at the disk alone."""
+    """Find the folder of a prepared set, the newest version of it, by looking at the disk alone."""
     name, _, version = name.partition(":")
     found = (path.parent for path in root.glob(f"{name}/{version or '*'}/dataset_info.json"))
     numbered = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
@@ -51,7 +52,7 @@ def _is_classification(image: Any, label: Any) -> bool:
 def _decoding(
     info: Any, name: str, shape: Preprocessing | None, resize: dict[str, Any]
 ) -> tuple[tuple[str, str], Preprocessing]:
-    """Gives the keys of image and class in a set's examples and the shape to decode to, or raises ValueError."""
+    """Return the keys of image and class in a set's examples and the shape to decode to, or raise ValueError."""
     keys = info.supervised_keys
     if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
         raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")
@@ -64,7 +65,7 @@ def _decoding(
 
 
 def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None, resize: dict[str, Any]) -> None:
-    """Decodes all splits of a prepared set into .npy files."""
+    """Decode all splits of a prepared set into .npy files."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(str(prepared))
@@ -96,6 +97,18 @@ def _write_split(folder: Path, source: Any, split: str, keys: tuple[str, str], s
     np.save(folder / f"{split}_targets.npy", targets)
 
 
+def _splits(arrays: Arrays, name: str) -> dict[str, Split]:
+    """Return the splits that have labels. Without those of test, the held-out split that there is becomes test."""
+    found = [s for s in SPLITS if f"{s}_images" in arrays]
+    splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"], kind="classes") for s in found}
+    splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabelled ones have -1
+    if "train" not in splits:
+        raise ValueError(f"the set {name!r} of TensorFlow Datasets has no train split")
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+    return splits
+
+
 def read(
     name: str,
     data_dir: str | None,
@@ -108,7 +121,7 @@ def read(
     test_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Dataset:
-    """Reads a set from the cache of decoded arrays, or from where it is prepared, or downloads and prepares it first.
+    """Read a set from the cache of decoded arrays, or from where it is prepared; else download and prepare it first.
 
     Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
     """
@@ -132,14 +145,9 @@ def read(
             _write(folder, prepared, name, shape, resize or {})
 
     arrays = cached(name.replace("/", "-").replace(":", "-"), key, write)
-    splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"]) for s in SPLITS if f"{s}_images" in arrays}
-    splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabelled ones have -1
-    if "train" not in splits:
-        raise ValueError(f"the set {name!r} of TensorFlow Datasets has no train split")
-    if "test" not in splits and "validation" in splits:
-        splits["test"] = splits.pop("validation")
+    splits = _splits(arrays, name)
     if "test" not in splits:
-        splits["train"], splits["test"] = splits["train"].cut(test_fraction, seed=split_seed)
+        splits["train"], splits["test"] = cut(splits["train"], test_fraction, seed=split_seed)
     images = arrays["train_images"]
     splits["train"] = long_tailed(few(splits["train"], per_class, seed=split_seed), imbalance, seed=split_seed)
     mean, std = constants or statistics_of(splits["train"])
@@ -219,7 +227,9 @@ def tfds(
     split_seed, of which the run may cut validation off; by default all. imbalance makes them long-tailed: ever fewer of
     each class, the first one's number over the last one's being the imbalance, as 100.
     """
-    wanted = asked(preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation)
+    wanted = requested_preprocessing(
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+    )
     resize = {"crop": wanted.crop, "interpolation": wanted.interpolation}
     shape = None
     if image_size is not None or preprocessing is not None:

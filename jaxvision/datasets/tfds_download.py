@@ -1,4 +1,4 @@
-"""Bounds the downloads of TensorFlow Datasets: they end soon where nothing answers, and with their own call."""
+"""Bound the downloads of TensorFlow Datasets: they end soon where nothing answers, and with their own call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _impatient(send: Callable[..., Any], stopped: threading.Event) -> Callable[..., Any]:
-    """Makes `HTTPAdapter.send` ask a silent host once, not eleven times as TensorFlow Datasets would."""
+    """Make `HTTPAdapter.send` ask a silent host once, not eleven times as TensorFlow Datasets would."""
     from requests.exceptions import ConnectionError
 
     def check() -> None:
@@ -49,7 +49,7 @@ def _impatient(send: Callable[..., Any], stopped: threading.Event) -> Callable[.
 
 
 def _hasty(connect: Callable[..., Any]) -> Callable[..., Any]:
-    """Bounds a connection as a whole: names may be sought for minutes, and a host may have dozens of addresses."""
+    """Bound a connection as a whole: names may be sought for minutes, and a host may have dozens of addresses."""
 
     def hasty(*args, **options):
         connection: Future[Any] = Future()
@@ -68,7 +68,7 @@ def _hasty(connect: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Bounds the downloads begun within; those unfinished at the end are stopped, and their files removed."""
+    """Bound the downloads begun within; those unfinished at the end are stopped, and their files removed."""
     from requests.adapters import HTTPAdapter
     from tensorflow_datasets.core.download import download_manager, downloader
     from urllib3.util import connection

@@ -1,4 +1,4 @@
-"""Downloads and prepares sets of TensorFlow Datasets.
+"""Download and prepare sets of TensorFlow Datasets.
 
 TensorFlow Datasets stays the engine: its builders, its download manager, its checksums, its file format. For the sets
 whose own readers need TensorFlow only to open files, the reader is replaced; what is written is the same.
@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 
 from jaxvision.datasets.tfds_download import bounded
-from jaxvision.registry import nearest
+from jaxvision.specs import nearest
 
 MNIST_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -28,7 +28,7 @@ Examples = Iterator[tuple[int, dict[str, Any]]]
 
 
 def png(image: np.ndarray) -> io.BytesIO:
-    """The image [H, W, C] as a PNG file in memory: arrays are encoded by TensorFlow, files are stored as they are."""
+    """Return the image [H, W, C] as a PNG file in memory: TensorFlow encodes arrays, files are stored as they are."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -38,7 +38,7 @@ def png(image: np.ndarray) -> io.BytesIO:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads a gzipped IDX file of bytes: two zeros, the type 8, the number of axes, their sizes, the values."""
+    """Read a gzipped IDX file of bytes: two zeros, the type 8, the number of axes, their sizes, the values."""
     content = gzip.decompress(Path(path).read_bytes())
     if content[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is not an IDX file of bytes")
@@ -47,7 +47,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def mnist_examples(images: Path, labels: Path) -> Examples:
-    """Gives the examples of one split of MNIST or one of its kin, keyed and ordered as TensorFlow Datasets has them."""
+    """Return the examples of one split of MNIST or one of its kin, keyed and ordered as in TensorFlow Datasets."""
     for index, (image, label) in enumerate(zip(read_idx(images), read_idx(labels), strict=True)):
         yield index, {"image": png(image[..., None]), "label": int(label)}
 
@@ -58,7 +58,7 @@ def _mnist_splits(builder: Any, manager: Any) -> dict[str, Examples]:
 
 
 def cifar_examples(content: bytes, label_keys: list[str], prefix: str) -> Examples:
-    """Gives the examples of CIFAR's binary records: a byte for each label, then 32x32 bytes for each colour."""
+    """Return the examples of CIFAR's binary records: a byte for each label, then 32x32 bytes for each colour."""
     records = np.frombuffer(content, np.uint8).reshape(-1, len(label_keys) + 3 * 32 * 32)
     for index, record in enumerate(records):
         image = record[len(label_keys) :].reshape(3, 32, 32).transpose(1, 2, 0)
@@ -110,9 +110,9 @@ def _builder(name: str, root: Path) -> Any:
 
 
 def prepare(name: str, root: Path, check: Callable[[Any], Any]) -> Path:
-    """Downloads a set and prepares it below `root`; gives its folder. Checksums are those of TensorFlow Datasets.
+    """Download a set and prepare it below `root`; return its folder. Checksums are those of TensorFlow Datasets.
 
-    Before the download `check` is called with what is known of the set, and may raise. Raises ConnectionError where
+    Before the download `check` is called with what is known of the set, and may raise. Raise ConnectionError where
     the source cannot be reached, within seconds; ValueError for a set that does not exist, for an archive with another
     checksum, and where TensorFlow is needed.
     """
@@ -151,7 +151,7 @@ def _download(builder: Any, downloads: Path) -> None:
 
 
 def _advice(builder: Any, manual: Path, error: Exception) -> str:
-    """Says what could not be reached, and the three ways out."""
+    """Return what could not be reached, and the three ways out."""
     infos = builder.url_infos or {}  # None for a set without a list of its archives
     files = sorted(info.filename for info in infos.values() if info.filename)
     hosts = sorted({urlsplit(url).hostname or url for url in infos})
@@ -163,7 +163,7 @@ def _advice(builder: Any, manual: Path, error: Exception) -> str:
 
 
 def _unlike_the_original(error: Exception, manual: Path) -> ValueError:
-    """Says which archive has a wrong checksum, and where the right one belongs."""
+    """Return which archive has a wrong checksum, and where the right one belongs."""
     url, _, rest = str(error).removeprefix("Artifact ").partition(", downloaded to ")
     path = Path(rest.partition(", has wrong checksum")[0])
     if path.parent == manual:
@@ -177,7 +177,7 @@ def _unlike_the_original(error: Exception, manual: Path) -> ValueError:
 
 
 def _explained(error: BaseException, name: str) -> ValueError:
-    """Says in one line why a set cannot be prepared here."""
+    """Return in one line why a set cannot be prepared here."""
     text, cause = "", error
     while cause is not None:
         text, cause = f"{text} {cause}", cause.__cause__ or cause.__context__

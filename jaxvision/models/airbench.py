@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import conv_general, max_pool
+from jaxvision.models.convolution import conv_general
 from jaxvision.models.layers import Conv, PooledConv, require_least_size
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 WHITENED = 2  # side in pixels of the patches that the first layer whitens
 EPSILON = 5e-4  # added to the patches' variances, so that what hardly varies is not blown up
@@ -59,13 +60,12 @@ def whitening(images: jax.Array) -> jax.Array:
 
 class Block(nn.Module):
     channels: int
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, train: bool):
         options = {"use_bias": False, "kernel_init": _passing_on}
         conv, pooled_conv = (partial(kind, self.channels, (3, 3), **options) for kind in (Conv, PooledConv))
-        norm = partial(Norm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(Norm, use_running_average=not train)
         x = nn.gelu(norm(name="norm1")(max_pool(pooled_conv(name="conv1")(x), joined=True)), approximate=False)
         return nn.gelu(norm(name="norm2")(conv(name="conv2")(x)), approximate=False)
 
@@ -73,7 +73,6 @@ class Block(nn.Module):
 class Airbench(nn.Module):
     output_size: int
     channels: tuple[int, int, int]
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -89,15 +88,13 @@ class Airbench(nn.Module):
         bias = self.param("whitening_bias", nn.initializers.zeros_init(), shape[-1:])
         x = tap(self, "stem", nn.gelu(x + bias, approximate=False))
         for index, channels in enumerate(self.channels, 1):
-            x = tap(self, f"block{index}", Block(channels, self.axis_name, name=f"block{index}")(x, train))
+            x = tap(self, f"block{index}", Block(channels, name=f"block{index}")(x, train))
         x = tap(self, "pooled", x.max(axis=(1, 2)) / self.channels[-1])
         return nn.Dense(self.output_size, use_bias=False, kernel_init=_unit_deviation, name="head")(x)
 
 
 @register("airbench94", num_parameters=1_971_352, input_size=(32, 32, 3))
-def airbench94(
-    *, output_size: int, channels: tuple[int, int, int] = (64, 256, 256), axis_name: str | None = None
-) -> Model:
+def airbench94(*, output_size: int, channels: tuple[int, int, int] = (64, 256, 256)) -> Model:
     """Three blocks of two convolutions behind a layer that whitens 2x2 patches, fixed by the training images.
 
     For images of about 32 pixels (9 and more); trained best by `muon_sgd`.
@@ -108,4 +105,4 @@ def airbench94(
     def adapt(params, state, inputs):
         return params, {**state, "whitening": {"kernel": whitening(inputs)}}
 
-    return from_linen(Airbench(output_size, channels, axis_name), head="head")._replace(adapt=adapt)
+    return from_linen(Airbench(output_size, channels), head="head", adapt=adapt)

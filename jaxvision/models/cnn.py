@@ -8,9 +8,9 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import BatchNorm, Conv, PooledConv, require_probability, require_size
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 
 class CNN(nn.Module):
@@ -21,7 +21,6 @@ class CNN(nn.Module):
     padding: Literal["VALID", "SAME"]
     dropout: float
     batch_norm: bool
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -31,7 +30,7 @@ class CNN(nn.Module):
             conv = PooledConv if index <= self.num_pools else Conv
             x = conv(size, (3, 3), padding=self.padding, use_bias=not self.batch_norm, name=f"conv{index}")(x)
             if self.batch_norm:
-                x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name=f"norm{index}")(x)
+                x = BatchNorm(use_running_average=not train, name=f"norm{index}")(x)
             x = tap(self, f"conv{index}", nn.relu(x))
             if index <= self.num_pools:
                 x = max_pool(x, joined=True)
@@ -52,7 +51,6 @@ def cnn(
     padding: Literal["VALID", "SAME"] = "VALID",
     dropout: float = 0.0,
     batch_norm: bool = False,
-    axis_name: str | None = None,
 ) -> Model:
     """3x3 convolutions with ReLU, 2x2 max-pooling after the first num_pools of them, dense layers, an output layer.
 
@@ -65,5 +63,13 @@ def cnn(
     dense = (dense,) if isinstance(dense, int) else dense
     if min(dense, default=1) < 1 or num_pools < 0:
         raise ValueError(f"cnn: dense={dense}, num_pools={num_pools}; wanted sizes of 1 and more, and 0 pools or more")
-    module = CNN(output_size, channels, dense, num_pools, padding, dropout, batch_norm, axis_name)
+    module = CNN(
+        output_size=output_size,
+        channels=channels,
+        dense=dense,
+        num_pools=num_pools,
+        padding=padding,
+        dropout=dropout,
+        batch_norm=batch_norm,
+    )
     return from_linen(module, head="head")

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import Conv, require_size
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 
 class ConcatCNN(nn.Module):

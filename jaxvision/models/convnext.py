@@ -68,7 +68,6 @@ class ConvNeXt(nn.Module):
     depths: tuple[int, ...]
     channels: tuple[int, ...]
     drop_path: float
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -77,7 +76,6 @@ class ConvNeXt(nn.Module):
                 f"images of {x.shape[1]}x{x.shape[2]} pixels are too small for convnext, which takes "
                 f"{LEAST_SIZE}x{LEAST_SIZE} and larger; enlarge them (image_size=…)"
             )
-        block = nn.remat(ConvNeXtBlock, static_argnums=(2,)) if self.remat else ConvNeXtBlock  # 2: train
         x = Conv(self.channels[0], (4, 4), (4, 4), padding="VALID", kernel_init=normal, name="stem_conv")(x)
         x = tap(self, "stem", LayerNorm(name="stem_norm")(x))
         number, last = 0, sum(self.depths) - 1
@@ -86,7 +84,7 @@ class ConvNeXt(nn.Module):
                 x = _halve(x, channels, f"stage{stage}_down")
             for index in range(1, depth + 1):
                 # G. Huang et al. 2016, section 3: the rate grows with depth
-                x = block(self.drop_path * number / last, name=f"stage{stage}_block{index}")(x, train)
+                x = ConvNeXtBlock(self.drop_path * number / last, name=f"stage{stage}_block{index}")(x, train)
                 number += 1
             x = tap(self, f"stage{stage}", x)
         x = tap(self, "pooled", LayerNorm(name="last_norm")(x.mean(axis=(1, 2))))
@@ -104,9 +102,10 @@ def _register(
     """Registers a variant of section 3; each stage has twice the channels of the one before."""
     channels, name = tuple(width * 2**stage for stage in range(len(depths))), f"convnext_{variant}"
 
-    def factory(*, output_size: int, drop_path: float = 0.0, remat: bool = False) -> Model:
+    def factory(*, output_size: int, drop_path: float = 0.0) -> Model:
         require_probability(drop_path=drop_path)
-        return from_linen(ConvNeXt(output_size, depths, channels, drop_path, remat), head="head")
+        module = ConvNeXt(output_size, depths, channels, drop_path)
+        return from_linen(module, head="head", blocks=(ConvNeXtBlock,))
 
     factory.__name__ = name
     factory.__doc__ = f"ConvNeXt-{variant.title()} (section 3); the paper's table 5 has drop_path={paper_drop_path}."

@@ -1,4 +1,4 @@
-"""Convolution, matrix product and max-pooling, each in the form that suits the platform and the shapes.
+"""Convolution and matrix product, each in the form that suits the platform and the shapes.
 
 On CPUs XLA's own convolutions come near the machine's matrix products (jaxlib 0.10 and 0.12), but for some, which are
 slices, side by side, times one matrix: those of few input channels (two cores, [128, 32, 32, 3] to 32 by 3x3: 2 ms,
@@ -12,10 +12,8 @@ from __future__ import annotations
 import math
 from functools import partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
@@ -34,8 +32,8 @@ def _convolution(lhs, rhs, *, strides, padding, groups=1):
     return lax.conv_general_dilated(lhs, rhs, strides, padding, dimension_numbers=NHWC, feature_group_count=groups)
 
 
-def _slices(inputs, window, strides, padding, fill):
-    """The inputs as seen from each place of the window, [kh * kw] arrays [N, H', W', C]."""
+def cut_slices(inputs, window, strides, padding, fill):
+    """Cut the inputs as seen from each place of the window, [kh * kw] arrays [N, H', W', C]."""
     inputs = lax.pad(inputs, jnp.asarray(fill, inputs.dtype), [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)])
     n, height, width, channels = inputs.shape
     rows, columns = ((size - w) // s * s + 1 for size, w, s in zip((height, width), window, strides, strict=True))
@@ -46,8 +44,8 @@ def _slices(inputs, window, strides, padding, fill):
     ]
 
 
-def _blocks(inputs, window):
-    """Cuts [N, H, W, C] into blocks side by side, [N, H', h, W', w, C]; what is left over at the end is cut off."""
+def cut_blocks(inputs, window):
+    """Cut [N, H, W, C] into blocks side by side, [N, H', h, W', w, C]; what is left over at the end is cut off."""
     n, height, width, channels = inputs.shape
     rows, columns = height // window[0], width // window[1]
     inputs = inputs[:, : rows * window[0], : columns * window[1]]
@@ -58,17 +56,17 @@ def _matrix_product(lhs, rhs, *, strides, padding):
     """The barrier keeps what is multiplied as it is, so that nothing puts it together a second time."""
     height, width, _, outputs = rhs.shape
     if strides == (height, width) and padding == ((0, 0), (0, 0)):  # hundreds of slices for a transformer's patches
-        blocks = _blocks(lhs, strides).swapaxes(2, 3)
+        blocks = cut_blocks(lhs, strides).swapaxes(2, 3)
         patches = blocks.reshape(*blocks.shape[:3], -1)
     else:  # columns before rows: fewer and longer pieces to copy
-        columns = _slices(lhs, (1, width), (1, strides[1]), ((0, 0), padding[1]), 0)
-        rows = _slices(jnp.concatenate(columns, axis=-1), (height, 1), (strides[0], 1), (padding[0], (0, 0)), 0)
+        columns = cut_slices(lhs, (1, width), (1, strides[1]), ((0, 0), padding[1]), 0)
+        rows = cut_slices(jnp.concatenate(columns, axis=-1), (height, 1), (strides[0], 1), (padding[0], (0, 0)), 0)
         patches = jnp.concatenate(rows, axis=-1)
     return dot_general(lax.optimization_barrier(patches), rhs.reshape(-1, outputs), (((3,), (0,)), ((), ())))
 
 
 def _sum_of_products(lhs, rhs, *, strides, padding):
-    slices = _slices(lhs, rhs.shape[:2], strides, padding, 0)
+    slices = cut_slices(lhs, rhs.shape[:2], strides, padding, 0)
     weights = rhs.reshape(-1, 1, 1, 1, rhs.shape[-1])
     return sum(each * weight for each, weight in zip(slices, weights, strict=True))
 
@@ -215,73 +213,3 @@ def dot_general(lhs, rhs, dimension_numbers, **options):
     assert dimension_numbers == (((lhs.ndim - 1,), (0,)), ((), ()))
     found = lax.dot_general(lhs.reshape(-1, lhs.shape[-1]), rhs, (((1,), (0,)), ((), ())), **options)
     return found.reshape(*lhs.shape[:-1], rhs.shape[-1])
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _largest_of_slices(inputs, window, strides, padding):
-    return _first_largest(_slices(inputs, window, strides, padding, -jnp.inf))[0]
-
-
-@_largest_of_slices.defjvp
-def _largest_of_slices_jvp(window, strides, padding, primals, tangents):
-    """The gradient goes to the first of equals, as XLA's own does."""
-    (inputs,), (tangent,) = primals, tangents
-    place = _first_largest(_slices(inputs, window, strides, padding, -jnp.inf))[1]
-    slices = _slices(tangent, window, strides, padding, 0)
-    largest = _largest_of_slices(inputs, window, strides, padding)  # whose own derivative is this one
-    return largest, sum(jnp.where(place == index, each, 0) for index, each in enumerate(slices))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _largest_of_blocks(inputs, window, joined):
-    return nn.max_pool(inputs, window, window) if joined else _first_largest(_blocks_apart(inputs, window))[0]
-
-
-@_largest_of_blocks.defjvp
-def _largest_of_blocks_jvp(window, joined, primals, tangents):
-    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
-    (inputs,), (tangent,) = primals, tangents
-    place = _first_largest(_blocks_apart(inputs, window))[1]
-    places = np.arange(window[0] * window[1], dtype=place.dtype).reshape(window[0], 1, window[1], 1)
-    is_here = place[:, :, None, :, None] == places
-    largest = _largest_of_blocks(inputs, window, False)  # XLA's own would not join what this computes
-    return largest, jnp.where(is_here, _blocks(tangent, window), 0).sum(axis=(2, 4))
-
-
-def _blocks_apart(inputs, window):
-    """The inputs as seen from each place of blocks side by side, [h * w] arrays [N, H', W', C]."""
-    blocks = _blocks(inputs, window)
-    return [blocks[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
-
-
-def _first_largest(values):
-    """Gives the largest value of each window, [N, H', W', C], and its place in there, counted by rows."""
-    largest, place = values[0], jnp.zeros(values[0].shape, np.min_scalar_type(len(values) - 1))
-    for index, value in enumerate(values[1:], 1):
-        place = jnp.where(value > largest, jnp.asarray(index, place.dtype), place)
-        largest = jnp.maximum(largest, value)
-    return largest, place
-
-
-def max_pool(
-    inputs: jax.Array,
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] | None = None,
-    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
-    *,
-    joined: bool = False,
-) -> jax.Array:
-    """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default.
-
-    `joined` says that the inputs come from a convolution that knows it, as `pooled`, and go nowhere else.
-    """
-    strides = strides or window
-    if strides == window and padding == ((0, 0), (0, 0)):
-        on_cpu = partial(_largest_of_blocks, window=window, joined=joined)
-    else:
-        on_cpu = partial(_largest_of_slices, window=window, strides=strides, padding=padding)
-
-    def elsewhere(inputs):
-        return nn.max_pool(inputs, window, strides, list(padding))  # pyright: ignore[reportArgumentType]
-
-    return lax.platform_dependent(inputs, cpu=on_cpu, default=elsewhere)

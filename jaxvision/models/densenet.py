@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3, require_least_size, require_probability
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 LEAST = 29  # five times halved, the first two upwards
 
@@ -41,11 +41,10 @@ class Layer(nn.Module):
 
     growth: int
     dropout: float
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, maps, train: bool):
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(BatchNorm, use_running_average=not train)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         x = nn.relu(norm(name="norm1")(jnp.concatenate(maps, axis=-1)))
         x = drop(NormFreeConv(4 * self.growth, (1, 1), name="conv1")(x))
@@ -58,15 +57,12 @@ class DenseNet(nn.Module):
     depths: tuple[int, ...]
     growth: int
     dropout: float
-    axis_name: str | None
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
         require_least_size(x, name="densenet", least=LEAST)
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(BatchNorm, use_running_average=not train)
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        layer = nn.remat(Layer, static_argnums=(2,)) if self.remat else Layer  # 2: train
         x = NormFreeConv(2 * self.growth, (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="stem_conv")(x)
         x = max_pool(nn.relu(norm(name="stem_norm")(x)), (3, 3), (2, 2), ((1, 1), (1, 1)))
         x = tap(self, "stem", x)
@@ -77,21 +73,21 @@ class DenseNet(nn.Module):
                 x = nn.avg_pool(x, (2, 2), (2, 2))
             maps = (x,)
             for index in range(1, depth + 1):
-                new = layer(self.growth, self.dropout, self.axis_name, name=f"stage{stage}_block{index}")(maps, train)
-                maps = (*maps, new)
+                layer = Layer(self.growth, self.dropout, name=f"stage{stage}_block{index}")
+                maps = (*maps, layer(maps, train))
             x = jnp.concatenate(maps, axis=-1)
             x = tap(self, f"stage{stage}", x if stage < len(self.depths) else nn.relu(norm(name="norm")(x)))
         return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x.mean(axis=(1, 2))))
 
 
 def _register(name, tag, num_parameters, summary, depths, growth=32) -> None:
-    def factory(*, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False) -> Model:
+    def factory(*, output_size: int, dropout: float = 0.0) -> Model:
         require_probability(dropout=dropout)
-        return from_linen(DenseNet(output_size, depths, growth, dropout, axis_name, remat), head="head")
+        return from_linen(DenseNet(output_size, depths, growth, dropout), head="head", blocks=(Layer,))
 
     factory.__doc__ = f"""{summary}; dropout follows all convolutions but the first.
 
-    The paper's is 0.2, where images are not augmented (section 4.2). remat is that of G. Pleiss et al.,
+    The paper's is 0.2, where images are not augmented (section 4.2). --remat is that of G. Pleiss et al.,
     Memory-Efficient Implementation of DenseNets, 2017.
     """
     facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "least_size": LEAST, "names": NAMES}

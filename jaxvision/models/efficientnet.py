@@ -67,12 +67,11 @@ def _register(
 
     def factory(
         *, output_size: int, dropout: float = 0.0, drop_path: float = 0.0, norm_epsilon: float = epsilon,
-        axis_name: str | None = None, remat: bool = False,
     ) -> Model:  # fmt: skip
         style = Style(nn.silu, nn.silu, nn.sigmoid, momentum=momentum, epsilon=norm_epsilon)
         return build(
             output_size=output_size, stem=multiple_of_8(width * 32), stages=stages, last=multiple_of_8(width * 1280),
-            style=style, dropout=dropout, drop_path=drop_path, axis_name=axis_name, remat=remat,
+            style=style, dropout=dropout, drop_path=drop_path,
         )  # fmt: skip
 
     factory.__name__ = name

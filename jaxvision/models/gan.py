@@ -21,9 +21,8 @@ def _noise(keys: jax.Array, noise_size: int) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(key, (noise_size,)))(keys)
 
 
-def _pair(generator: nn.Module, discriminator: nn.Module) -> Model:
-    """Gives the discriminator with the generator as its part; parameters and state are kept by part."""
-    makes, judges = from_linen(generator), from_linen(discriminator, head="head")
+def _pair(makes: Model, judges: Model) -> Model:
+    """Give the discriminator with the generator as its part; parameters and state are kept by part."""
 
     def init(key, inputs):
         keys = jax.random.split(key)
@@ -45,11 +44,16 @@ def _pair(generator: nn.Module, discriminator: nn.Module) -> Model:
         images, new = makes.apply(params[of], state[of], keys, train=train, key=key)
         return images, {**state, of: new}
 
-    def features(params, state, inputs, *, add=None):
+    def features(params, state, inputs, **options):
         assert judges.features is not None
-        return judges.features(params["discriminator"], state["discriminator"], inputs, add=add or {})
+        return judges.features(params["discriminator"], state["discriminator"], inputs, **options)
 
-    return Model(init, apply, features, parts={"generator": Model(init, generate)})
+    def synchronize(axis):
+        assert makes.synchronize is not None and judges.synchronize is not None
+        return _pair(makes.synchronize(axis), judges.synchronize(axis))
+
+    parts = {"generator": Model(init=init, apply=generate)}
+    return Model(init=init, apply=apply, features=features, parts=parts, synchronize=synchronize)
 
 
 class Generator(nn.Module):
@@ -81,21 +85,21 @@ def gan(*, output_size: int, input_size: Size, noise_size: int = 100, hidden: in
     The sigmoid of that output, the probability that the image is real, is in the loss.
     """
     _check(output_size, noise_size, hidden)
-    return _pair(Generator(input_size, noise_size, hidden), Discriminator(hidden))
+    makes = from_linen(Generator(input_size, noise_size, hidden))
+    return _pair(makes, from_linen(Discriminator(hidden), head="head"))
 
 
 class ConvGenerator(nn.Module):
     image_size: Size
     noise_size: int
     width: int
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, keys, *, train: bool):
         height, width, channels = self.image_size
 
         def normed(x, name):
-            return nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name, name=name)(x))
+            return nn.relu(BatchNorm(use_running_average=not train, name=name)(x))
 
         rows, columns = -(-height // 4), -(-width // 4)
         x = nn.Dense(rows * columns * 2 * self.width, name="dense")(_noise(keys, self.noise_size))
@@ -120,22 +124,15 @@ class ConvDiscriminator(nn.Module):
 
 
 @register("dcgan", input_size=(28, 28, 1), output_size=1)
-def dcgan(
-    *,
-    output_size: int,
-    input_size: Size,
-    noise_size: int = 100,
-    width: int = 64,
-    dropout: float = 0.0,
-    axis_name: str | None = None,
-) -> Model:
+def dcgan(*, output_size: int, input_size: Size, noise_size: int = 100, width: int = 64, dropout: float = 0.0) -> Model:
     """A convolutional pair (A. Radford et al., Unsupervised Representation Learning with DCGANs, ICLR 2016, section 3).
 
     The generator doubles a map of 2 * width channels twice, by nearest neighbours and a 5x5 convolution; the
     discriminator halves the image twice by 5x5 convolutions of width and 2 * width channels, with dropout after each.
     """
     _check(output_size, noise_size, width)
-    return _pair(ConvGenerator(input_size, noise_size, width, axis_name), ConvDiscriminator(width, dropout))
+    makes = from_linen(ConvGenerator(input_size, noise_size, width))
+    return _pair(makes, from_linen(ConvDiscriminator(width, dropout), head="head"))
 
 
 def _check(output_size: int, noise_size: int, width: int) -> None:

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import BatchNorm, NormFreeConv, require_least_size, require_probability
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 LEAST = 75  # leaves one pixel after the last reduction
 ONE, THREE, FIVE, ROW, COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
@@ -77,8 +77,8 @@ THEIRS = (
 )
 
 
-def batch_norm(train: bool, axis_name: str | None, name: str) -> nn.Module:
-    return BatchNorm(use_running_average=not train, axis_name=axis_name, epsilon=1e-3, name=name)
+def batch_norm(train: bool, name: str) -> nn.Module:
+    return BatchNorm(use_running_average=not train, epsilon=1e-3, name=name)
 
 
 class ConvNorm(nn.Module):
@@ -86,26 +86,23 @@ class ConvNorm(nn.Module):
     window: tuple[int, int]
     stride: int
     padding: str
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, train: bool):
         strides = (self.stride, self.stride)
         x = NormFreeConv(self.channels, self.window, strides, padding=self.padding, name="conv")(x)
-        return nn.relu(batch_norm(train, self.axis_name, "norm")(x))
+        return nn.relu(batch_norm(train, "norm")(x))
 
 
 class Block(nn.Module):
     branches: tuple[Any, ...]
-    reduces: bool  # the map to half: the last convolutions have stride 2, and the maxima stand beside the branches
-    axis_name: str | None
+    reduces: bool = False  # to half: the last convolutions have stride 2, and the maxima stand beside the branches
 
-    def _step(self, x, convolutions, name: str, last: bool, train: bool):
-        stride, padding = (2, "VALID") if self.reduces and last else (1, "SAME")
+    def _step(self, x, convolutions, name: str, train: bool, *, is_last: bool):
+        stride, padding = (2, "VALID") if self.reduces and is_last else (1, "SAME")
         ends = zip(convolutions, ("",) if len(convolutions) == 1 else "ab", strict=True)
         return [
-            ConvNorm(channels, window, stride, padding, self.axis_name, name=name + end)(x, train)
-            for (channels, window), end in ends
+            ConvNorm(channels, window, stride, padding, name=name + end)(x, train) for (channels, window), end in ends
         ]
 
     @nn.compact
@@ -116,7 +113,7 @@ class Block(nn.Module):
             for index, step in enumerate(steps, 1):
                 name = branch if len(steps) == 1 else f"{branch}_{index}"
                 step = step if isinstance(step[0], tuple) else (step,)
-                y = self._step(y[0], step, name, index == len(steps), train)
+                y = self._step(y[0], step, name, train, is_last=index == len(steps))
             outputs += y
         return jnp.concatenate([*outputs, max_pool(x, (3, 3), (2, 2))] if self.reduces else outputs, axis=-1)
 
@@ -124,14 +121,12 @@ class Block(nn.Module):
 class InceptionV3(nn.Module):
     output_size: int
     dropout: float
-    axis_name: str | None
-    remat: bool
 
     def _stem(self, x, train: bool):
         x = NormFreeConv(32, THREE, (2, 2), padding="VALID", name="stem_conv")(x)
-        x = nn.relu(batch_norm(train, self.axis_name, "stem_norm")(x))
+        x = nn.relu(batch_norm(train, "stem_norm")(x))
         for index, (channels, window, padding) in enumerate(STEM, 2):
-            x = ConvNorm(channels, window, 1, padding, self.axis_name, name=f"stem{index}")(x, train)
+            x = ConvNorm(channels, window, 1, padding, name=f"stem{index}")(x, train)
             if index in (3, 5):
                 x = max_pool(x, (3, 3), (2, 2))
         return x
@@ -139,13 +134,12 @@ class InceptionV3(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool):
         require_least_size(x, name="inception_v3", least=LEAST)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
         x = tap(self, "stem", self._stem(x, train))
         for stage, (down, blocks) in enumerate(STAGES, 1):
             if down:
-                x = block(down, True, self.axis_name, name=f"stage{stage}_down")(x, train)
+                x = Block(down, reduces=True, name=f"stage{stage}_down")(x, train)
             for index, branches in enumerate(blocks, 1):
-                x = block(branches, False, self.axis_name, name=f"stage{stage}_block{index}")(x, train)
+                x = Block(branches, name=f"stage{stage}_block{index}")(x, train)
             x = tap(self, f"stage{stage}", x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean(axis=(1, 2)))
         return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x))
@@ -163,7 +157,7 @@ class InceptionV3(nn.Module):
     mean=(0.5, 0.5, 0.5),  # as the original takes its inputs
     std=(0.5, 0.5, 0.5),
 )
-def inception_v3(*, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False) -> Model:
+def inception_v3(*, output_size: int, dropout: float = 0.0) -> Model:
     """Inception-v3 (section 6) without the auxiliary head; dropout before the head is 0.5 in torchvision."""
     require_probability(dropout=dropout)
-    return from_linen(InceptionV3(output_size, dropout, axis_name, remat), head="head")
+    return from_linen(InceptionV3(output_size, dropout), head="head", blocks=(Block,))

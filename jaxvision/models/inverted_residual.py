@@ -98,12 +98,11 @@ class InvertedResidual(nn.Module):
     block: Block
     style: Style
     drop_path: float
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, train: bool):
         block, act = self.block, self.block.activation
-        norm = _norm(self.style, train, self.axis_name)
+        norm = _norm(self.style, train)
         pad = block.kernel // 2
         y = x
         if block.expanded != x.shape[-1]:
@@ -122,10 +121,8 @@ class InvertedResidual(nn.Module):
         return x + drop_path(y, self.drop_path, train=train)
 
 
-def _norm(style: Style, train: bool, axis_name: str | None) -> Callable[..., nn.Module]:
-    return partial(
-        BatchNorm, use_running_average=not train, axis_name=axis_name, momentum=style.momentum, epsilon=style.epsilon
-    )
+def _norm(style: Style, train: bool) -> Callable[..., nn.Module]:
+    return partial(BatchNorm, use_running_average=not train, momentum=style.momentum, epsilon=style.epsilon)
 
 
 def _conv1x1(channels: int, name: str) -> nn.Module:
@@ -143,12 +140,10 @@ class InvertedResiduals(nn.Module):
     style: Style
     dropout: float
     drop_path: float
-    axis_name: str | None
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        act, norm = self.style.activation, _norm(self.style, train, self.axis_name)
+        act, norm = self.style.activation, _norm(self.style, train)
         x = Conv(
             self.stem, (3, 3), (2, 2), padding=((1, 1), (1, 1)), use_bias=False, kernel_init=he_normal, name="stem_conv"
         )(x)
@@ -162,12 +157,11 @@ class InvertedResiduals(nn.Module):
         return nn.Dense(self.output_size, name="head")(x)
 
     def _blocks(self, x, train):
-        module = nn.remat(InvertedResidual, static_argnums=(2,)) if self.remat else InvertedResidual  # 2: train
         number, total = 0, sum(map(len, self.stages))
         for stage, blocks in enumerate(self.stages, 1):
             for index, block in enumerate(blocks, 1):
                 rate = self.drop_path * number / total  # G. Huang et al. 2016, section 3: it grows with depth
-                x = module(block, self.style, rate, self.axis_name, name=f"stage{stage}_block{index}")(x, train)
+                x = InvertedResidual(block, self.style, rate, name=f"stage{stage}_block{index}")(x, train)
                 number += 1
             x = tap(self, f"stage{stage}", x)
         return x
@@ -175,14 +169,12 @@ class InvertedResiduals(nn.Module):
 
 def build(
     *, output_size: int, stem: int, stages: Stages, last: int, hidden: int = 0, style: Style, dropout: float,
-    drop_path: float = 0.0, axis_name: str | None, remat: bool,
+    drop_path: float = 0.0,
 ) -> Model:  # fmt: skip
-    """Puts a network of these blocks under the Model contract."""
+    """Put a network of these blocks under the Model contract."""
     require_probability(dropout=dropout, drop_path=drop_path)
-    module = InvertedResiduals(
-        output_size, stem, stages, last, hidden, style, dropout, drop_path, axis_name, remat
-    )  # fmt: skip
-    return from_linen(module, head="head")
+    module = InvertedResiduals(output_size, stem, stages, last, hidden, style, dropout, drop_path)
+    return from_linen(module, head="head", blocks=(InvertedResidual,))
 
 
 def torchvision_block(stages: Stages, place: Callable[[int, int], str]) -> tuple[str, Callable[[re.Match[str]], str]]:

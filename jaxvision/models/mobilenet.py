@@ -107,15 +107,6 @@ def _v3_names(stages: Stages):
     }
 
 
-def _v3(stages, last, hidden, output_size, norm_epsilon, dropout, axis_name, remat) -> Model:
-    # momentum: section 6.1.1
-    style = Style(nn.hard_swish, nn.relu, hard_sigmoid, momentum=0.99, epsilon=norm_epsilon)
-    return build(
-        output_size=output_size, stem=16, stages=stages, last=last, hidden=hidden, style=style, dropout=dropout,
-        axis_name=axis_name, remat=remat,
-    )  # fmt: skip
-
-
 @register(
     "mobilenet_v2",
     num_parameters=3_504_872,
@@ -124,43 +115,37 @@ def _v3(stages, last, hidden, output_size, norm_epsilon, dropout, axis_name, rem
     torchvision="mobilenet_v2",
     weights="timm/mobilenetv2_100.ra_in1k",
 )
-def mobilenet_v2(*, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False) -> Model:
+def mobilenet_v2(*, output_size: int, dropout: float = 0.0) -> Model:
     """MobileNetV2 (table 2); dropout comes before the output layer, 0.2 in torchvision."""
-    return build(
-        output_size=output_size, stem=32, stages=V2, last=1280, style=Style(nn.relu6), dropout=dropout,
-        axis_name=axis_name, remat=remat,
-    )  # fmt: skip
+    style = Style(nn.relu6)
+    return build(output_size=output_size, stem=32, stages=V2, last=1280, style=style, dropout=dropout)
 
 
-@register(
-    "mobilenet_v3_small",
-    num_parameters=2_542_856,
-    input_size=(224, 224, 3),
-    names=_v3_names(SMALL),
-    torchvision="mobilenet_v3_small",
-    weights="timm/mobilenetv3_small_100.lamb_in1k",
-    options={"torchvision": {"norm_epsilon": 1e-3}},
-)
-def mobilenet_v3_small(
-    *, output_size: int, dropout: float = 0.0, norm_epsilon: float = 1e-5, axis_name: str | None = None,
-    remat: bool = False,
-) -> Model:  # fmt: skip
-    """MobileNetV3-Small (table 2); dropout comes before the output layer, 0.2 in torchvision."""
-    return _v3(SMALL, 576, 1024, output_size, norm_epsilon, dropout, axis_name, remat)
+def _register(
+    variant: str, tag: str, num_parameters: int, table: int, stages: Stages, *, last: int, hidden: int
+) -> None:
+    name = f"mobilenet_v3_{variant}"
+
+    @register(
+        name,
+        num_parameters=num_parameters,
+        input_size=(224, 224, 3),
+        names=_v3_names(stages),
+        torchvision=name,
+        weights=f"timm/mobilenetv3_{variant}_100.{tag}",
+        options={"torchvision": {"norm_epsilon": 1e-3}},
+    )
+    def factory(*, output_size: int, dropout: float = 0.0, norm_epsilon: float = 1e-5) -> Model:
+        # momentum: section 6.1.1
+        style = Style(nn.hard_swish, nn.relu, hard_sigmoid, momentum=0.99, epsilon=norm_epsilon)
+        return build(
+            output_size=output_size, stem=16, stages=stages, last=last, hidden=hidden, style=style, dropout=dropout
+        )
+
+    factory.__doc__ = (
+        f"MobileNetV3-{variant.title()} (table {table}); dropout comes before the output layer, 0.2 in torchvision."
+    )
 
 
-@register(
-    "mobilenet_v3_large",
-    num_parameters=5_483_032,
-    input_size=(224, 224, 3),
-    names=_v3_names(LARGE),
-    torchvision="mobilenet_v3_large",
-    weights="timm/mobilenetv3_large_100.ra_in1k",
-    options={"torchvision": {"norm_epsilon": 1e-3}},
-)
-def mobilenet_v3_large(
-    *, output_size: int, dropout: float = 0.0, norm_epsilon: float = 1e-5, axis_name: str | None = None,
-    remat: bool = False,
-) -> Model:  # fmt: skip
-    """MobileNetV3-Large (table 1); dropout comes before the output layer, 0.2 in torchvision."""
-    return _v3(LARGE, 960, 1280, output_size, norm_epsilon, dropout, axis_name, remat)
+_register("small", "lamb_in1k", 2_542_856, 2, SMALL, last=576, hidden=1024)
+_register("large", "ra_in1k", 5_483_032, 1, LARGE, last=960, hidden=1280)

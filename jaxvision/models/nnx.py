@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,6 +16,15 @@ from jaxvision.interfaces import Array, Model, Tree
 from jaxvision.trees import kept
 
 Path = tuple[Any, ...]  # attributes by name, items of a list by number
+_tapped: ContextVar[tuple[Any, Mapping[str, Array], dict[str, Array]] | None] = ContextVar("tapped", default=None)
+
+
+def tap(module: Any, name: str, value: Array) -> Array:
+    """Name a map inside the outermost module, as `linen.tap` does."""
+    outermost, add, maps = _tapped.get() or (None, {}, {})
+    if module is outermost:
+        value = maps[name] = value + add[name] if name in add else value
+    return value
 
 
 class Layout(NamedTuple):
@@ -32,31 +42,52 @@ def from_nnx(make: Callable[..., Any], *, head: str | None = None) -> Model:
     argument `train`, it is told, and otherwise its `train()` or `eval()` is called before. The parameters are its
     nnx.Param, by the names of its attributes; the state is its other variables, batch statistics apart. Randomness is
     drawn anew from the key of each call, and is no part of the state. `head` is the attribute that is the last layer.
-    It has no features. Raises ValueError for a module with plain jax.Arrays as attributes, which NNX loses in tracing.
+    Maps that it names by `tap` are its features. Raises ValueError for a module with plain jax.Arrays as attributes,
+    which NNX loses in tracing.
     """
-    return _model(cache(lambda: _layout(make)), make, head, frozenset())
+    return _model(cache(lambda: _layout(make)), make, head, frozenset(), None)
 
 
-def _model(layout: Callable[[], Layout], make: Callable[..., Any], head: str | None, frozen: frozenset[str]) -> Model:
+def _model(
+    layout: Callable[[], Layout], make: Callable[..., Any], head: str | None, frozen: frozenset[str], axis: str | None
+) -> Model:
     from flax import nnx
 
     def init(key, inputs):
         trees = _trees(make(rngs=nnx.Rngs(key)), layout().variables)
         return trees.pop("params", {}), trees
 
-    def apply(params, state, inputs, *, train, key):
-        module = _module(layout(), {"params": params, **state}, key, train=train)
+    def call(params, state, inputs, *, train, key, add=None):
+        module, maps = _module(layout(), {"params": params, **state}, key, train=train), {}
         if not layout().takes_train:
             module.train() if train else module.eval()
-        if train and frozen:
-            _freeze(module, frozen)
-        outputs = module(inputs, **({"train": train} if layout().takes_train else {}))
+        if train:
+            _vary(module, frozen, axis)
+        token = _tapped.set((module, add or {}, maps))
+        try:
+            return module, maps, module(inputs, **({"train": train} if layout().takes_train else {}))
+        finally:
+            _tapped.reset(token)
+
+    def apply(params, state, inputs, *, train, key):
+        module, _, outputs = call(params, state, inputs, train=train, key=key)
         if not train:
             return outputs, state
         new = _trees(module, layout().variables)
         return outputs, {collection: kept(new[collection], state[collection], frozen) for collection in state}
 
-    return Model(init, apply, None, head, freeze=lambda modules: _model(layout, make, head, modules))
+    def features(params, state, inputs, *, add=None, attention=False):
+        _, maps, outputs = call(params, state, inputs, train=False, key=None, add=add)
+        return {**maps, "outputs": outputs}
+
+    return Model(
+        init=init,
+        apply=apply,
+        features=features,
+        head=head,
+        freeze=lambda modules: _model(layout, make, head, modules, axis),
+        synchronize=lambda axis: _model(layout, make, head, frozen, axis),
+    )
 
 
 def _layout(make: Callable[..., Any]) -> Layout:
@@ -146,11 +177,16 @@ def _randomness(variable: Any, key: Array | None, number: int, *, train: bool) -
     return jax.random.split(own, like.shape) if like.shape else own
 
 
-def _freeze(module: Any, frozen: frozenset[str]) -> None:
-    """Makes the modules of some paths act as in evaluation, whatever the module tells its batch norms when it calls."""
+def _vary(module: Any, frozen: frozenset[str], axis: str | None) -> None:
+    """Make batch norms take statistics over an axis of devices, and the modules of some paths act as in evaluation.
+
+    The latter do so whatever the module tells its batch norms when it calls them.
+    """
     from flax import nnx
 
     for path, part in nnx.iter_modules(module):
+        if axis is not None and isinstance(part, nnx.BatchNorm):
+            part.axis_name = axis
         if "/".join(map(str, path)) in frozen:
             part.eval()
             if isinstance(part, nnx.BatchNorm):

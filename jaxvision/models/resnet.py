@@ -16,9 +16,9 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 Stem = Literal["imagenet", "cifar"]
 WIDTHS = (64, 128, 256, 512)
@@ -44,11 +44,10 @@ class BasicBlock(nn.Module):
     channels: int
     stride: int
     shortcut: Literal["projection", "padding"]  # section 3.3: options B and A
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, train: bool):
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(BatchNorm, use_running_average=not train)
         y = nn.relu(norm(name="norm1")(conv3x3(self.channels, self.stride, "conv1")(x)))
         y = norm(name="norm2")(conv3x3(self.channels, 1, "conv2")(y))
         return nn.relu(y + _shortcut(self, x, y, norm))
@@ -60,13 +59,12 @@ class Bottleneck(nn.Module):
     channels: int
     stride: int
     shortcut: Literal["projection", "padding"]
-    axis_name: str | None
     groups: int = 1
     widening: int = 1
 
     @nn.compact
     def __call__(self, x, train: bool):
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(BatchNorm, use_running_average=not train)
         inner = self.widening * self.channels
         y = nn.relu(norm(name="norm1")(NormFreeConv(inner, (1, 1), name="conv1")(x)))
         y = nn.relu(norm(name="norm2")(conv3x3(inner, self.stride, "conv2", groups=self.groups)(y)))
@@ -91,7 +89,6 @@ class ResNet(nn.Module):
     channels: tuple[int, ...]
     stem: Stem
     shortcut: Literal["projection", "padding"]
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -99,7 +96,7 @@ class ResNet(nn.Module):
             x = NormFreeConv(self.channels[0], (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="stem_conv")(x)
         else:
             x = conv3x3(self.channels[0], 1, "stem_conv")(x)
-        x = nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="stem_norm")(x))
+        x = nn.relu(BatchNorm(use_running_average=not train, name="stem_norm")(x))
         if self.stem == "imagenet":
             x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         x = tap(self, "stem", x)
@@ -107,22 +104,15 @@ class ResNet(nn.Module):
             for index in range(depth):
                 stride = 2 if stage > 1 and index == 0 else 1
                 name = f"stage{stage}_block{index + 1}"
-                x = self.make_block(channels, stride, self.shortcut, self.axis_name, name=name)(x, train)
+                x = self.make_block(channels, stride, self.shortcut, name=name)(x, train)
             x = tap(self, f"stage{stage}", x)
         return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x.mean(axis=(1, 2))))
 
 
-def _resnet(output_size, block, depths, channels, stem, shortcut, axis_name, remat, inner=None) -> Model:
-    block = nn.remat(block, static_argnums=(2,)) if remat else block  # 2: train
-    module = ResNet(output_size, partial(block, **(inner or {})), depths, channels, stem, shortcut, axis_name)
-    return from_linen(module, head="head")
-
-
 def _register(name, tag, num_parameters, summary, block, depths, inner=None) -> None:
-    def factory(
-        *, output_size: int, stem: Stem = "imagenet", axis_name: str | None = None, remat: bool = False
-    ) -> Model:
-        return _resnet(output_size, block, depths, WIDTHS, stem, "projection", axis_name, remat, inner)
+    def factory(*, output_size: int, stem: Stem = "imagenet") -> Model:
+        module = ResNet(output_size, partial(block, **(inner or {})), depths, WIDTHS, stem, "projection")
+        return from_linen(module, head="head", blocks=(block,))
 
     factory.__doc__ = f"{summary}; stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."
     facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "names": NAMES}
@@ -150,6 +140,7 @@ _register("resnext101_64x4d", "c1_in1k", 83_455_272, NEXT101, Bottleneck, DEPTH1
 
 
 @register("resnet20", num_parameters=269_722, input_size=(32, 32, 3))
-def resnet20(*, output_size: int, axis_name: str | None = None, remat: bool = False) -> Model:
+def resnet20(*, output_size: int) -> Model:
     """ResNet-20 for CIFAR (section 4.2): 3x3 stem, stages of 16, 32, 64 channels, shortcuts without parameters."""
-    return _resnet(output_size, BasicBlock, (3, 3, 3), (16, 32, 64), "cifar", "padding", axis_name, remat)
+    module = ResNet(output_size, BasicBlock, (3, 3, 3), (16, 32, 64), stem="cifar", shortcut="padding")
+    return from_linen(module, head="head", blocks=(BasicBlock,))

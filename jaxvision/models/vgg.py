@@ -8,7 +8,6 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.convolution import max_pool
 from jaxvision.models.layers import (
     BatchNorm,
     Conv,
@@ -18,6 +17,7 @@ from jaxvision.models.layers import (
     require_probability,
 )
 from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.pooling import max_pool
 
 CHANNELS = (64, 128, 256, 512, 512)
 LEAST = 32  # five times halved
@@ -51,13 +51,12 @@ def conv3x3(channels: int, name: str) -> nn.Module:
 class Block(nn.Module):
     channels: int
     batch_norm: bool
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, train: bool):
         x = conv3x3(self.channels, "conv")(x)
         if self.batch_norm:
-            x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="norm")(x)
+            x = BatchNorm(use_running_average=not train, name="norm")(x)
         return nn.relu(x)
 
 
@@ -66,21 +65,17 @@ class VGG(nn.Module):
     depths: tuple[int, ...]
     batch_norm: bool
     dropout: float
-    axis_name: str | None
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
         require_least_size(x, name="vgg", least=LEAST)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
         x = conv3x3(CHANNELS[0], "stem_conv")(x)
         if self.batch_norm:
-            x = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="stem_norm")(x)
+            x = BatchNorm(use_running_average=not train, name="stem_norm")(x)
         x = tap(self, "stem", nn.relu(x))
         for stage, (depth, channels) in enumerate(zip(self.depths, CHANNELS, strict=True), 1):
             for index in range(2 if stage == 1 else 1, depth + 1):
-                name = f"stage{stage}_block{index}"
-                x = block(channels, self.batch_norm, self.axis_name, name=name)(x, train)
+                x = Block(channels, self.batch_norm, name=f"stage{stage}_block{index}")(x, train)
             x = max_pool(tap(self, f"stage{stage}", x))
         x = adaptive_average_pool(x, (7, 7)).transpose(0, 3, 1, 2)  # channels first: others' weights come so
         x = x.reshape(x.shape[0], -1)
@@ -90,34 +85,30 @@ class VGG(nn.Module):
         return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x))
 
 
-def _facts(name, num_parameters, depths, batch_norm):
-    return {
-        "num_parameters": num_parameters,
-        "input_size": (224, 224, 3),
-        "least_size": LEAST,
-        "names": _names(depths, batch_norm),
-        "torchvision": name,
-        "weights": f"timm/{name}.tv_in1k",
-    }
+def _register(name: str, num_parameters: int, depths: tuple[int, ...], *, batch_norm: bool = False) -> None:
+    """Register a network, and under name_bn the same with batch norm: a scale and a bias for each channel more."""
 
-
-def _register(name, num_parameters, depths) -> None:
-    """Registers a network, and under name_bn the same with batch norm: a scale and a bias for each channel more."""
-    num_scales = sum(2 * depth * channels for depth, channels in zip(depths, CHANNELS, strict=True))
-    summary = f"VGG-{sum(depths) + 3} (table 1)"
-
-    def plain(*, output_size: int, dropout: float = 0.0, remat: bool = False) -> Model:
+    @register(
+        name,
+        num_parameters=num_parameters,
+        input_size=(224, 224, 3),
+        least_size=LEAST,
+        names=_names(depths, batch_norm),
+        torchvision=name,
+        weights=f"timm/{name}.tv_in1k",
+    )
+    def factory(*, output_size: int, dropout: float = 0.0) -> Model:
         require_probability(dropout=dropout)
-        return from_linen(VGG(output_size, depths, False, dropout, None, remat), head="head")
+        module = VGG(output_size, depths=depths, batch_norm=batch_norm, dropout=dropout)
+        return from_linen(module, head="head", blocks=(Block,))
 
-    def normed(*, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False) -> Model:
-        require_probability(dropout=dropout)
-        return from_linen(VGG(output_size, depths, True, dropout, axis_name, remat), head="head")
-
-    plain.__doc__ = f"{summary}; dropout follows both hidden dense layers, in the paper 0.5."
-    normed.__doc__ = f"{summary} with batch norm after each convolution; dropout is 0.5 in the paper."
-    register(name, **_facts(name, num_parameters, depths, False))(plain)
-    register(f"{name}_bn", **_facts(f"{name}_bn", num_parameters + num_scales, depths, True))(normed)
+    normed = " with batch norm after each convolution" if batch_norm else ""
+    factory.__doc__ = (
+        f"VGG-{sum(depths) + 3} (table 1){normed}; dropout follows both hidden dense layers, in the paper 0.5."
+    )
+    if not batch_norm:
+        num_scales = sum(2 * depth * channels for depth, channels in zip(depths, CHANNELS, strict=True))
+        _register(f"{name}_bn", num_parameters + num_scales, depths, batch_norm=True)
 
 
 _register("vgg11", 132_863_336, (1, 1, 2, 2, 2))

@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import Conv, Dense, drop_path
-from jaxvision.models.linen import from_linen, tap
+from jaxvision.models.layers import Conv, Dense, drop_path, require_probability
+from jaxvision.models.linen import from_linen, tap, tap_attention
 
 
 def _numbered(name: str):
@@ -54,17 +54,18 @@ NormalDense = partial(Dense, kernel_init=small_normal)
 LayerNorm = partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 
 
-def attention(qkv: jax.Array, num_heads: int) -> jax.Array:
-    """Self-attention of [B, N, 3 D]: queries, keys and values, each head by head; softmax in float32 at least.
+def attention(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array]:
+    """Give self-attention of [B, N, 3 D], queries, keys and values: ([B, N, D], the heads' shares [B, heads, N, N]).
 
-    (jax.nn.dot_product_attention rounds to float32 in double precision too.)
+    The shares are a softmax over the last axis, computed in float32 at least. (jax.nn.dot_product_attention rounds to
+    float32 in double precision too.)
     """
     batch, length, width = qkv.shape
     q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, num_heads, -1), 2, 0)
     wide = jnp.promote_types(qkv.dtype, jnp.float32)
     scores = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=wide) * q.shape[-1] ** -0.5
     shares = jax.nn.softmax(scores).astype(v.dtype)
-    return jnp.einsum("bhnm,bmhd->bnhd", shares, v).reshape(batch, length, width // 3)
+    return jnp.einsum("bhnm,bmhd->bnhd", shares, v).reshape(batch, length, width // 3), shares
 
 
 class Block(nn.Module):
@@ -77,7 +78,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         width, dropout = x.shape[-1], partial(nn.Dropout, self.dropout, deterministic=not train)
-        y = attention(NormalDense(3 * width, name="qkv")(LayerNorm(name="norm1")(x)), self.num_heads)
+        y, shares = attention(NormalDense(3 * width, name="qkv")(LayerNorm(name="norm1")(x)), self.num_heads)
+        tap_attention(self, shares)
         y = dropout()(NormalDense(width, name="projection")(y))
         x = x + drop_path(y, self.drop_path, train=train)
         y = nn.gelu(NormalDense(4 * width, name="dense1")(LayerNorm(name="norm2")(x)), approximate=False)
@@ -93,7 +95,6 @@ class VisionTransformer(nn.Module):
     num_heads: int
     dropout: float
     drop_path: float
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -105,9 +106,8 @@ class VisionTransformer(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(class_token, (len(x), 1, self.width)), x], axis=1)
         x = x + self.param("position_embedding", small_normal, (1, *x.shape[1:]), jnp.float32)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
         for index, rate in enumerate(np.linspace(0, self.drop_path, self.depth).tolist(), 1):
-            x = block(self.num_heads, self.dropout, rate, name=f"block{index}")(x, train)
+            x = Block(self.num_heads, self.dropout, rate, name=f"block{index}")(x, train)
             x = _tap_patches(self, f"block{index}", x, rows)
         pooled = tap(self, "pooled", LayerNorm(name="norm")(x[:, 0]))
         return NormalDense(self.output_size, name="head")(pooled)
@@ -132,12 +132,6 @@ def _require_whole_patches(size: tuple[int, int], patch_size: int) -> None:
         )
 
 
-def _require_shares(**shares: float) -> None:
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise ValueError(f"{name}={share}; wanted a probability from 0 to below 1")
-
-
 SHAPES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 VIT = "ViT", "table 1, trained with dropout=0.1"
 STEINER = "ViT", "A. Steiner et al., How to Train Your ViT?, TMLR 2022, with dropout=0.1 and drop_path=0.1, or neither"
@@ -158,10 +152,10 @@ def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], 
         pooling="token",
         **facts,
     )
-    def factory(*, output_size: int, dropout: float = 0.0, drop_path: float = 0.0, remat: bool = False) -> Model:
-        _require_shares(dropout=dropout, drop_path=drop_path)
-        shape = (patch_size, width, depth, num_heads)
-        return from_linen(VisionTransformer(output_size, *shape, dropout, drop_path, remat), head="head")
+    def factory(*, output_size: int, dropout: float = 0.0, drop_path: float = 0.0) -> Model:
+        require_probability(dropout=dropout, drop_path=drop_path)
+        module = VisionTransformer(output_size, patch_size, width, depth, num_heads, dropout, drop_path)
+        return from_linen(module, head="head", blocks=(Block,))
 
     shown = f"{depth} blocks, {width} wide, {num_heads} heads, patches of {patch_size} pixels"
     factory.__doc__ = f"{paper[0]}, {shape} ({paper[1]}): {shown}."

@@ -21,11 +21,10 @@ class Block(nn.Module):
     channels: int
     stride: int
     dropout: float
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x, train: bool):
-        norm = partial(BatchNorm, use_running_average=not train, axis_name=self.axis_name)
+        norm = partial(BatchNorm, use_running_average=not train)
         y = nn.relu(norm(name="norm1")(x))
         if x.shape[-1] != self.channels:
             stride = (self.stride, self.stride)
@@ -40,29 +39,24 @@ class WideResNet(nn.Module):
     depth: int  # blocks in each of the three stages
     widening: int
     dropout: float
-    axis_name: str | None
-    remat: bool
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block  # 2: train
         x = tap(self, "stem", conv3x3(16, 1, "stem_conv")(x))
         for stage, channels in enumerate((16, 32, 64), 1):
             for index in range(self.depth):
                 stride = 2 if stage > 1 and index == 0 else 1
                 name = f"stage{stage}_block{index + 1}"
-                x = block(self.widening * channels, stride, self.dropout, self.axis_name, name=name)(x, train)
+                x = Block(self.widening * channels, stride, self.dropout, name=name)(x, train)
             if stage == 3:
-                norm = BatchNorm(use_running_average=not train, axis_name=self.axis_name, name="norm")
-                x = nn.relu(norm(x))
+                x = nn.relu(BatchNorm(use_running_average=not train, name="norm")(x))
             x = tap(self, f"stage{stage}", x)
         return nn.Dense(self.output_size, name="head")(tap(self, "pooled", x.mean(axis=(1, 2))))
 
 
 @register("wide_resnet28_10", num_parameters=36_479_194, input_size=(32, 32, 3))  # 36.5 M in table 4
-def wide_resnet28_10(
-    *, output_size: int, dropout: float = 0.0, axis_name: str | None = None, remat: bool = False
-) -> Model:
+def wide_resnet28_10(*, output_size: int, dropout: float = 0.0) -> Model:
     """WRN-28-10 (table 1), for images of about 32 pixels; the paper's dropout, where used, is 0.3."""
     require_probability(dropout=dropout)
-    return from_linen(WideResNet(output_size, 4, 10, dropout, axis_name, remat), head="head")
+    module = WideResNet(output_size, depth=4, widening=10, dropout=dropout)
+    return from_linen(module, head="head", blocks=(Block,))

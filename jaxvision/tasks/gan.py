@@ -36,6 +36,21 @@ def gan(*, smoothing: float = 0.0) -> Task:
     if not 0 <= smoothing < 0.5:
         raise ValueError(f"gan: smoothing={smoothing}; wanted at least 0 and below 0.5, as 0.1")
 
+    return Task(
+        output_size=1,
+        loss=_make_loss(smoothing),
+        predict=_predict,
+        decide=lambda predictions: predictions,
+        describe=_describe,
+        score=lambda targets, predictions: {},
+        report=lambda targets, predictions, classes: {},
+        headline="generator_loss",
+    )
+
+
+def _make_loss(smoothing: float):
+    """Build the task's loss: each part's by itself, and their sum."""
+
     def loss(model, params, state, batch, *, train, key):
         real = batch["inputs"]
         keys = sample_keys(real)
@@ -58,20 +73,13 @@ def gan(*, smoothing: float = 0.0) -> Task:
         }
         return {"loss": values["discriminator_loss"] + values["generator_loss"], **values}, state
 
-    def predict(model, params, state, inputs):
-        made, _ = _generator(model).apply(params, state, sample_keys(inputs), train=False, key=None)
-        return made
+    return loss
 
-    def decide(predictions):
-        return predictions
 
-    def describe(prediction, decided, *, classes, top):
-        raise ValueError("a generator has nothing to say of an image: `jaxvision evaluate` draws what it makes")
+def _predict(model, params, state, batch):
+    made, _ = _generator(model).apply(params, state, sample_keys(batch["inputs"]), train=False, key=None)
+    return made
 
-    def score(targets, predictions):
-        return {}
 
-    def report(targets, predictions, classes):
-        return {}
-
-    return Task(1, loss, predict, decide, describe, score, report, None)
+def _describe(prediction, decided, *, classes, top):
+    raise ValueError("a generator has nothing to say of an image: `jaxvision evaluate` draws what it makes")

@@ -7,9 +7,8 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import metrics
-from jaxvision.interfaces import Targets, Task
-from jaxvision.tasks import register
+from jaxvision.interfaces import Monitor, Targets, Task
+from jaxvision.tasks import metrics, register
 
 
 @register("regression", targets="numbers")
@@ -39,21 +38,23 @@ def regression(
         error = outputs[:, 0] - (batch["targets"].astype(outputs.dtype) - mean) / std
         return {"loss": error_loss(error), "mae": jnp.abs(error) * std}, state
 
-    def predict(model, params, state, inputs):
-        outputs, _ = model.apply(params, state, inputs, train=False, key=None)
+    def predict(model, params, state, batch):
+        outputs, _ = model.apply(params, state, batch["inputs"], train=False, key=None)
         return outputs[:, 0] * std + mean
 
-    def decide(predictions):
-        return predictions
+    return Task(
+        output_size=1,
+        loss=loss_of,
+        predict=predict,
+        decide=lambda predictions: predictions,
+        describe=_describe,
+        score=metrics.regression,
+        report=lambda targets, predictions, classes: {},
+        monitor=Monitor("rmse", "min"),
+        headline="rmse",
+        baseline=lambda targets: ("mean of train", np.array(targets.mean(), np.float32)),
+    )
 
-    def describe(prediction, decided, *, classes, top):
-        return {"value": float(prediction)}
 
-    def report(targets, predictions, classes):
-        return {}
-
-    def baseline(targets):
-        return "mean of train", np.array(targets.mean(), np.float32)
-
-    best = ("rmse", "min")
-    return Task(1, loss_of, predict, decide, describe, metrics.regression, report, best, baseline)
+def _describe(prediction, decided, *, classes, top):
+    return {"value": float(prediction)}

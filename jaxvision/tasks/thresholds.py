@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxvision import metrics
+from jaxvision.tasks import metrics
 
 Aim = float | Literal["f1"] | tuple[Literal["precision", "recall"], float]
 

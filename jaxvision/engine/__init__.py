@@ -1,0 +1,1 @@
+"""The machinery of a run: steps, batches, checkpoints, logs."""

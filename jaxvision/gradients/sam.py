@@ -1,0 +1,35 @@
+"""Sharpness-aware minimization."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision.gradients import register
+from jaxvision.gradients.mean import divided_by_count, summed_gradient
+from jaxvision.interfaces import Gradient
+
+
+@register("sam")
+def sam(*, rho: float = 0.05, axis_name: str | None = None) -> Gradient:
+    """Sharpness-aware minimization: the gradient at the parameters moved by `rho` along the gradient.
+
+    P. Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization, ICLR 2021, equations 2 and 3
+    with p = 2. Each step computes two gradients. The norm is that of the gradient over all devices, of one micro-batch:
+    with gradient accumulation each micro-batch has a move of its own (the paper's m-sharpness). The metrics and the
+    model's state, batch statistics among it, are those of the first pass; both passes use the same dropout. Frozen
+    parameters do not move. Raises ValueError for a `rho` that is not above 0.
+    """
+    if not rho > 0:
+        raise ValueError(f"sam: rho={rho}; wanted a number above 0, as 0.05")
+
+    def microbatch(loss, params, model_state, batch, key):
+        gradients, sums, new = summed_gradient(loss, params, model_state, batch, key)
+        whole = gradients if axis_name is None else jax.lax.psum(gradients, axis_name)
+        norm = optax.tree.norm(whole)
+        scale = jnp.where(norm > 0, rho / jnp.where(norm > 0, norm, 1), 0)  # at a flat place there is no direction
+        moved = jax.tree.map(lambda p, g: (p + scale * g).astype(p.dtype), params, whole)
+        return summed_gradient(loss, moved, model_state, batch, key)[0], sums, new
+
+    return Gradient(microbatch=microbatch, finish=divided_by_count)

@@ -1,0 +1,103 @@
+"""Gradient descent, Adam and their relatives."""
+
+from __future__ import annotations
+
+import optax
+
+from jaxvision.optimizers import register
+from jaxvision.optimizers.options import LearningRate, check, coupled_decay, decay_mask
+
+
+@register("sgd")
+def sgd(
+    *,
+    learning_rate: LearningRate = 0.1,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum; weight decay is L2 regularisation, as in PyTorch."""
+    check(at_least_0={"weight_decay": weight_decay}, below_1={"momentum": momentum})
+    return optax.chain(
+        coupled_decay(weight_decay, decay_all), optax.sgd(learning_rate, momentum or None, nesterov=nesterov)
+    )
+
+
+@register("adam")
+def adam(
+    *, learning_rate: LearningRate = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam (D. Kingma, J. Ba, ICLR 2015, algorithm 1)."""
+    check(at_least_0={"eps": eps}, below_1={"b1": b1, "b2": b2})
+    return optax.adam(learning_rate, b1, b2, eps)
+
+
+@register("adamw")
+def adamw(
+    *,
+    learning_rate: LearningRate = 2e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, ICLR 2019, algorithm 2)."""
+    check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
+    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask(decay_all))
+
+
+@register("lion")
+def lion(
+    *,
+    learning_rate: LearningRate = 2e-4,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    weight_decay: float = 0.1,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """Lion (X. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023, program 1)."""
+    check(at_least_0={"weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
+    return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay, mask=decay_mask(decay_all))
+
+
+@register("lamb")
+def lamb(
+    *,
+    learning_rate: LearningRate = 5e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """LAMB, layer-wise adaptive Adam for large batches (Y. You et al., ICLR 2020, algorithm 2)."""
+    check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
+    return optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask(decay_all))
+
+
+@register("rmsprop")
+def rmsprop(
+    *,
+    learning_rate: LearningRate = 1e-3,
+    decay: float = 0.9,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+) -> optax.GradientTransformation:
+    """RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e); weight decay is L2 regularisation."""
+    check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"decay": decay, "momentum": momentum})
+    return optax.chain(
+        coupled_decay(weight_decay, decay_all), optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
+    )
+
+
+@register("adagrad")
+def adagrad(
+    *, learning_rate: LearningRate = 1e-2, eps: float = 1e-7, weight_decay: float = 0.0, decay_all: bool = False
+) -> optax.GradientTransformation:
+    """Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularisation."""
+    check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={})
+    return optax.chain(coupled_decay(weight_decay, decay_all), optax.adagrad(learning_rate, eps=eps))

@@ -1,0 +1,131 @@
+"""A linear probe: features of a frozen backbone, computed once, and the head trained on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision import run as runs
+from jaxvision import training_setup
+from jaxvision.distributed import compilation
+from jaxvision.engine import inference, transfer
+from jaxvision.interfaces import Model, Split, Tree
+from jaxvision.training_setup import TrainingSetup
+
+
+def check(setup: TrainingSetup) -> None:
+    """Raises ValueError where features cannot stand in for the images: before anything is written."""
+    run, config, (params, state) = setup.run, setup.run.config, (setup.state.params, setup.state.model_state)
+    if run.execution.views != "one":
+        raise ValueError(f"cache_features=True keeps the features of one view, not views={run.execution.views!r}")
+    if setup.frozen != transfer.frozen(params, state, transfer.BACKBONE, head=run.model.head):
+        raise ValueError(f"cache_features=True wants freeze='backbone', all but the head, not {config.freeze!r}")
+    head_alone(run.model, params)
+    _check_pooled(run, params, state)
+    model = transfer.freeze(run.model, params, state, setup.frozen)
+    check_repeatable(model, params, state, runs.example_inputs(run))
+    _check_whole(setup.data.train)
+
+
+def on_features(setup: TrainingSetup, params: Tree, model_state: Tree) -> TrainingSetup:
+    """Computes the pooled features of all training and validation images, and gives the setup of the head on them."""
+    run = setup.run
+
+    def feature_step(params, model_state, batch):
+        assert run.model.features is not None
+        return {"count": batch["mask"].sum()}, run.model.features(params, model_state, batch["inputs"])["pooled"]
+
+    step = compilation.compile_eval(feature_step, run.mesh)
+
+    def features(split: Split | None) -> Split | None:
+        if split is None:
+            return None
+        options = {"batch_size": run.execution.eval_batch_size, "mesh": run.mesh, "doing": "features"}
+        _, pooled = inference.infer_split(step, params, model_state, split, **options)
+        return dataclasses.replace(split, read=lambda chosen: pooled[chosen], decode=None, is_random=False)
+
+    train = features(setup.data.train)
+    assert train is not None
+    example = train.read(np.arange(1))
+    dtype = jnp.bfloat16 if run.config.precision == "bf16" else None
+    alone = head_alone(run.model, params, dtype=dtype)
+    _check_alike(run, alone, params, model_state, setup.data.train, train)
+    data = setup.data._replace(train=train, validation=features(setup.data.validation))
+    probed = setup._replace(run=run._replace(model=alone), data=data, source=train)
+    return training_setup.compiled(probed, jax.ShapeDtypeStruct(example.shape, example.dtype))
+
+
+def head_alone(model: Model, params: Tree, *, dtype: Any = None) -> Model:
+    """Gives the model that takes the pooled features [B, D] of the given one: its last layer, a linear one, alone.
+
+    Parameters and state are those of the whole model; dtype is that of the computation, where it is not theirs. Raises
+    ValueError where the head is not linear.
+    """
+    if model.head is None or set(params[model.head]) - {"kernel", "bias"} or params[model.head]["kernel"].ndim != 2:
+        raise ValueError("features cannot be cached: the model names no head that is one linear layer")
+
+    def apply(params, state, inputs, *, train, key):
+        head = {name: leaf.astype(dtype or leaf.dtype) for name, leaf in params[model.head].items()}
+        outputs = inputs.astype(dtype or inputs.dtype) @ head["kernel"] + head.get("bias", 0)
+        return outputs.astype(inputs.dtype), state
+
+    alone = model._replace(apply=apply, features=None)
+    return alone._replace(freeze=lambda modules: alone)  # what is frozen is not in it
+
+
+def check_repeatable(model: Model, params: Tree, state: Tree, inputs: jax.ShapeDtypeStruct) -> None:
+    """Raises ValueError where in training the model draws random numbers: then features differ from step to step."""
+    try:
+        jax.eval_shape(lambda *a: model.apply(*a, train=True, key=None), params, state, inputs)
+    except Exception as error:  # whatever a library makes of the missing key
+        raise ValueError(
+            f"features cannot be cached: the model draws random numbers in training ({type(error).__name__} without a "
+            "key); leave its dropout out"
+        ) from None
+
+
+def _check_whole(images: Split) -> None:
+    """Raises ValueError where training takes random parts of images."""
+    if images.is_random:
+        raise ValueError(
+            "cache_features=True keeps the features of whole images, and these are cut at random: leave "
+            "random_crop out of the data set's spec"
+        )
+
+
+def _check_pooled(run: runs.Run, params: Tree, state: Tree) -> None:
+    """Raises ValueError where the model does not name the features that its head takes."""
+    features, head = run.model.features, run.model.head
+    maps = jax.eval_shape(features, params, state, runs.example_inputs(run)) if features else {}
+    assert head is not None
+    wanted = (1, params[head]["kernel"].shape[0])
+    found = maps["pooled"].shape if "pooled" in maps else None
+    if found != wanted:
+        raise ValueError(
+            f"features cannot be cached: the head of {run.config.model!r} takes {wanted}, and the model names as "
+            f"'pooled' {found or 'nothing'}"
+        )
+
+
+def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images: Split, features: Split) -> None:
+    """Raises ValueError where the head makes other outputs of cached features than the whole model of the images."""
+    few = np.arange(min(8, len(images)))
+
+    def outputs(model: Model, split: Split) -> np.ndarray:
+        def step(params, state, batch):
+            return {"count": batch["mask"].sum()}, model.apply(params, state, batch["inputs"], train=False, key=None)[0]
+
+        compiled = compilation.compile_eval(step, run.mesh)
+        options = {"batch_size": len(few), "mesh": run.mesh}
+        return inference.infer_split(compiled, params, state, split.take(few), **options)[1]
+
+    whole, head = outputs(run.model, images), outputs(alone, features)
+    tolerance = 0.05 if run.config.precision == "bf16" else 1e-3
+    if not np.allclose(whole, head, rtol=tolerance, atol=tolerance * float(np.abs(whole).max())):
+        raise ValueError(
+            f"features cannot be cached: the model {run.config.model!r} does more after 'pooled' than its head does"
+        )

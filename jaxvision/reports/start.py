@@ -1,0 +1,63 @@
+"""What training prints before its first step: what is trained, on what, and what changed since the run began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from jaxvision import run as runs
+from jaxvision.config import Config, Execution
+from jaxvision.data import splits_of
+from jaxvision.training_setup import TrainingSetup, make_optimizer
+
+
+def start_lines(
+    setup: TrainingSetup, path: Path, *, start: int, before: tuple[Config, Execution] | None, begins_with: str
+) -> Iterator[str]:
+    """Yield the lines. `start` is the step from which a run goes on, `before` its settings then, None for a new run."""
+    config, mesh = setup.run.config, setup.run.mesh
+    yield f"{path}: {f'resumes at step {start}' if start else 'begins'}, of {setup.num_steps}"
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits_of(setup.data).items())
+    devices = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
+    hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    total, trained = runs.num_parameters(setup.state.params), num_trained(setup)
+    counted = f"{total:,} parameters" + (f" ({trained:,} trained)" if trained < total else "")
+    yield f"{config.model}, {counted}, on {config.dataset}: {sizes}; {devices}{hosts}"
+    if config.freeze and config.init_from is None:
+        yield f"freeze={config.freeze!r} keeps parameters as they were drawn at random: --init_from gives trained ones"
+    if config.init_from:
+        shape = setup.run.signature.preprocessing
+        crop = "squashed" if shape.crop is None else f"crop {shape.crop:g}"
+        size = f"{shape.size[0]}x{shape.size[1]} pixels, {crop}, {shape.interpolation}"
+        yield f"images as {size}, mean {_short(shape.mean)}, deviation {_short(shape.std)}"
+    if before is not None and start:
+        yield from _changes(setup, before, start)
+    if begins_with:
+        yield begins_with
+
+
+def _short(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def _changes(setup: TrainingSetup, before: tuple[Config, Execution], start: int) -> Iterator[str]:
+    """Yield what changed in the config of a run that goes on, and what that makes of the learning rate."""
+    changes = before[0].differences(setup.run.config) | before[1].differences(setup.run.execution)
+    if changes:
+        yield "changed: " + ", ".join(f"{name} {old!r} to {new!r}" for name, (old, new) in changes.items())
+    _, schedule = make_optimizer(before[0], runs.count_steps(before[0], len(setup.data.train)))
+    old, new = float(schedule(start)), float(setup.schedule(start))
+    if old != new:
+        yield f"the schedule depends on that: the learning rate of step {start + 1} was {old:.3g} and is {new:.3g}"
+
+
+def num_trained(setup: TrainingSetup) -> int:
+    """Counts the numbers that training changes."""
+    if not setup.frozen:
+        return runs.num_parameters(setup.state.params)
+    from jaxvision.engine import transfer
+
+    marks = jax.tree.leaves(transfer.trained(setup.state.params, setup.frozen))
+    return sum(leaf.size for leaf, own in zip(jax.tree.leaves(setup.state.params), marks, strict=True) if own)

@@ -1,0 +1,82 @@
+"""A report -> text for the terminal: the figures in the order in which the report has them, its headline last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FACTS = ("num_examples", "num_parameters", "step", "threshold")  # numbers that a report states and that judge nothing
+
+
+def text(report: dict[str, Any]) -> str:
+    """Writes the report as a table for the terminal; what people look for stands in its last line."""
+    lines = _class_lines(report) if "per_class" in report else []
+    confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report.get("most_confused", ())[:3]]
+    if confused:
+        lines.append(f"most confused: {', '.join(confused)}")
+    if "threshold" in report and "confusion_matrix" in report:
+        lines.append(f"{list(report['per_class'])[1]} from a probability of {report['threshold']:.4f} on")
+    absent = report.get("absent_in_validation", ())
+    if absent:
+        lines.append(f"threshold 0.5 for want of examples in validation, no aim promised: {', '.join(absent)}")
+    if "class_shares" in report:
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in report["class_shares"].items())
+        lines.append(f"share of each class: {shares}")
+    if report.get("gap"):
+        name = _last(report["gap"], report)
+        lines.append(f"{name} on train {report['train'][name]:.4f}, gap {report['gap'][name]:+.4f}")
+    for name, part in report.get("members", {}).items():
+        lines.append(f"{name} alone: {_told(part, report)}")
+    for name, part in report.get("baseline", {}).items():
+        lines.append(f"{name}, for comparison: {_told(part, report)}")
+    lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report, report)}")
+    return "\n".join(lines)
+
+
+def figures(report: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of a report in its order: all plain numbers but the facts."""
+    numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
+    return {name: value for name, value in numbers.items() if name not in FACTS and not isinstance(value, bool)}
+
+
+def headline(report: dict[str, Any]) -> str:
+    """Return the figure that people look for, with its value: what the report names, or else its last."""
+    found = figures(report)
+    return _shown(_last(found, report), found) if found else ""
+
+
+def _last(values: dict[str, float], report: dict[str, Any]) -> str:
+    """Return the name of the figure that is told last: the report's headline where it is among them."""
+    named = report.get("headline")
+    return named if named in values else list(values)[-1]
+
+
+def _told(part: dict[str, Any], report: dict[str, Any]) -> str:
+    """Write the figures of a report or of a part of it, the report's headline last."""
+    found = figures(part)
+    if not found:
+        return ""
+    last = _last(found, report)
+    return ", ".join(_shown(name, found) for name in [*(name for name in found if name != last), last])
+
+
+def _shown(name: str, values: dict[str, float]) -> str:
+    return f"{name.replace('_', ' ')} {values[name]:.4f}"
+
+
+def _class_lines(report: dict[str, Any]) -> list[str]:
+    rows = [(name, scores, scores["num_examples"]) for name, scores in report["per_class"].items()]
+    means = [name for name in ("macro", "micro", "weighted") if name in report]
+    rows += [(f"{name} mean", report[name], report["num_examples"]) for name in means]
+    width = max(13, *(len(name) for name, _, _ in rows))
+    fullest = sorted(rows, key=lambda row: -len(row[1]))  # whose order is that of the columns
+    columns = [
+        name for name in dict.fromkeys(name for _, scores, _ in fullest for name in scores) if name != "num_examples"
+    ]
+
+    def line(name: str, scores: dict[str, float], count: int) -> str:
+        cells = [f"{scores[each]:.4f}" if each in scores else "" for each in columns]
+        shown = "".join(f"  {cell:>{max(6, len(each))}}" for each, cell in zip(columns, cells, strict=True))
+        return f"{name:{width}}{shown}  {count:8,}".rstrip()
+
+    heads = "".join(f"  {name.replace('_', ' '):>6}" for name in columns)
+    return [f"{'':{width}}{heads}  examples", *(line(*row) for row in rows)]

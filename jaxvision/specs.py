@@ -1,0 +1,113 @@
+"""Specs: what a user writes to name a factory and its arguments, as `cnn(channels=(64, 128))`. No code is run."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import typing
+from typing import Any, NamedTuple
+
+
+class Spec(NamedTuple):
+    """A name and the keyword arguments given with it."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
+        return f"{self.name}({inner})" if inner else self.name
+
+
+def _unreadable(text: str, why: str) -> ValueError:
+    return ValueError(
+        f"cannot read {text!r}: {why}; write name or name(argument=value, …) with numbers, quotients as 8/255, "
+        "'strings', True, False, None, tuples or another name(…) as values"
+    )
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    match node:
+        case ast.Name() | ast.Call():  # a spec inside a spec stays a string for its own registry to read
+            _spec(node, text)
+            return ast.unparse(node)
+        case ast.Tuple() | ast.List():
+            return tuple(_value(item, text) for item in node.elts)
+        case ast.BinOp(left=numerator, op=ast.Div(), right=denominator):  # as in epsilon=8/255
+            return _quotient(_value(numerator, text), _value(denominator, text), text)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise _unreadable(text, f"{ast.unparse(node)!r} is not a plain value, and no code is run") from None
+
+
+def _quotient(numerator: Any, denominator: Any, text: str) -> float:
+    for number in (numerator, denominator):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise _unreadable(text, f"{number!r} in a quotient is no number")
+    if denominator == 0:
+        raise _unreadable(text, "a quotient by 0 has no value")
+    return numerator / denominator
+
+
+def _spec(node: ast.expr, text: str) -> Spec:
+    match node:
+        case ast.Name(id=name):
+            return Spec(name, {})
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if all(k.arg for k in keywords):
+            arguments = {str(k.arg): _value(k.value, text) for k in keywords}
+            if len(arguments) < len(keywords):
+                raise _unreadable(text, "an argument is given twice")
+            return Spec(name, arguments)
+        case ast.Call(func=ast.Name(), args=[_, *_]):
+            raise _unreadable(text, "arguments are given by name")
+    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name, and no code is run")
+
+
+def parse_list(text: str) -> list[Spec]:
+    """Reads a comma-separated list of specs; the empty string is the empty list.
+
+    >>> [str(spec) for spec in parse_list("flip, crop(padding=4)")]
+    ['flip', 'crop(padding=4)']
+    """
+    if not text.strip():
+        return []
+    try:
+        tree = ast.parse(f"({text.strip().rstrip(',')},)", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _unreadable(text, getattr(error, "msg", str(error))) from None
+    if not isinstance(tree, ast.Tuple):
+        raise _unreadable(text, "brackets do not match")
+    return [_spec(node, text) for node in tree.elts]
+
+
+def parse(text: str) -> Spec:
+    """Reads one spec. Values are literals or specs: nothing is evaluated.
+
+    >>> parse("cnn(channels=(64, 128), dropout=0.2)")
+    Spec(name='cnn', arguments={'channels': (64, 128), 'dropout': 0.2})
+    >>> parse("pgd(epsilon=8/255)").arguments["epsilon"] == 8 / 255
+    True
+    """
+    specs = parse_list(text)
+    if len(specs) != 1:
+        raise _unreadable(text, "one name is wanted" if specs else "it is empty")
+    return specs[0]
+
+
+def nearest(word: str, words: typing.Iterable[str]) -> str:
+    """Says which of the words the given one may have meant: " (did you mean …?)", or nothing."""
+    lowered = {each.lower(): each for each in words}
+    close = [lowered[each] for each in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.5)]
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def literals(hint: Any) -> list[str]:
+    """Lists the words that a type spells out, at any depth.
+
+    >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
+    ['f1', 'recall']
+    """
+    if isinstance(hint, str):
+        return [hint]
+    return [word for part in typing.get_args(hint) for word in literals(part)]

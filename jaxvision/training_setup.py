@@ -1,0 +1,227 @@
+"""What the training loop calls, built from a config and checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxvision import registry, specs
+from jaxvision import run as runs
+from jaxvision.config import Config, Execution
+from jaxvision.data import IN_MEMORY
+from jaxvision.distributed import compilation, resident
+from jaxvision.distributed import mesh as meshes
+from jaxvision.engine import step as steps
+from jaxvision.interfaces import Augment, Dataset, Gradient, Split, TrainState, Tree
+
+NUM_ADAPTED = 5_000  # training images to which a model is fitted before the first step, where it is
+MOST_ADAPTED = 2**24  # numbers that they have at most: 5,461 images of 32 pixels, 111 of 224
+NUM_AT_ONCE = 8  # steps that are dispatched together, as that takes longer than a small network's step on a GPU
+
+
+class TrainingSetup(NamedTuple):
+    """A run with its data and all that its loop calls.
+
+    `make_state` gives the state before the first step, and in words the weights that it begins with ("" for new ones);
+    `state` has its shapes. `frozen` names the parameters that stay as they are. `source` is what batches are read from:
+    the training split, or its positions where the devices hold the inputs. Then `train_steps(state, batches)` takes
+    several steps at once; else it is None.
+    """
+
+    run: runs.Run
+    data: Dataset
+    source: Split
+    num_steps: int
+    schedule: Callable[[int], Any]
+    optimizer: optax.GradientTransformation
+    frozen: frozenset[str]
+    state: TrainState
+    make_state: Callable[[], tuple[TrainState, str]]
+    train_step: Any = None  # these are set by `compiled`
+    train_steps: Callable[..., Any] | None = None
+    eval_step: Any = None
+
+
+def make_optimizer(config: Config, num_steps: int):
+    """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
+    name = specs.parse(config.optimizer).name
+    peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
+    if peak is None:
+        raise ValueError(f"the optimizer {name!r} has no learning rate of its own: give --learning_rate")
+    schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
+    optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
+    if config.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    return optimizer, schedule
+
+
+def make_augment(config: Config, *, num_classes: int) -> Augment:
+    """Builds the chain of the config's augments, for targets of a number of classes."""
+    from jaxvision.engine.augmentation import chain
+
+    listed = specs.parse_list(config.augment)
+    return chain([registry.augments.build(spec, num_classes=num_classes, seed=config.seed) for spec in listed])
+
+
+def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool) -> None:
+    """Raises for names and arguments that cannot be, before the data are opened, which may take long."""
+    meshes.make_mesh(execution.mesh)
+    for kind in (registry.models, registry.tasks, registry.gradients, registry.optimizers, registry.schedules):
+        kind.check(getattr(config, kind.kind))
+    for spec in specs.parse_list(config.augment):
+        registry.augments.check(spec)
+    if is_dataset_named and config.dataset != IN_MEMORY:
+        registry.datasets.check(config.dataset)
+
+
+def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
+    """Builds all of a run's training, which begins with the weights found, if any. Raises for what does not fit."""
+    config, mesh = run.config, run.mesh
+    _check(run, data)
+    num_steps = runs.count_steps(config, len(data.train))
+    optimizer, schedule = make_optimizer(config, num_steps)
+    like = runs.example_inputs(run)
+    shapes = jax.eval_shape(run.model.init, jax.random.key(0), like)
+    frozen: frozenset[str] = frozenset()
+    if config.freeze or config.layer_decay is not None:
+        from jaxvision.engine import transfer
+
+        if config.freeze:
+            frozen = transfer.frozen(shapes[0], shapes[1], config.freeze, head=run.model.head)
+        optimizer = transfer.with_groups(
+            optimizer, run.model, shapes[0], like, frozen=frozen, layer_decay=config.layer_decay
+        )
+
+    def make_state(start):
+        inputs = jnp.zeros(like.shape, like.dtype)
+        return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None, start=start)
+
+    state = jax.eval_shape(make_state, shapes)
+    made = jax.jit(make_state, out_shardings=meshes.split_state(state, mesh))
+    params, model_state, begins_with = _start(run, data.train, found)
+    setup = TrainingSetup(
+        run=run,
+        data=data,
+        source=data.train,
+        num_steps=num_steps,
+        schedule=schedule,
+        optimizer=optimizer,
+        frozen=frozen,
+        state=state,
+        make_state=lambda: (made((params, model_state)), begins_with),
+    )
+    return compiled(setup, like)
+
+
+def _check(run: runs.Run, data: Dataset) -> None:
+    """Raises ValueError where the config asks for what its data or task have not."""
+    config = run.config
+    meshes.check_batch_size(config.batch_size, run.mesh)
+    if config.step_size > len(data.train):
+        raise ValueError(
+            f"a step of {config.step_size} examples is larger than the training split of {len(data.train)}; give "
+            f"--batch_size={len(data.train)} or less (times --accumulate)"
+        )
+    if run.task.choose is not None and data.validation is None:
+        raise ValueError(
+            f"the task {config.task!r} chooses its thresholds on validation, and there is none: give "
+            "--validation_fraction, or the task a number as threshold"
+        )
+    if config.sampling == "balanced" and data.train.kind != "classes":
+        raise ValueError(f"sampling='balanced' is for classes, and these targets are {data.train.kind}")
+    if config.patience is not None and (data.validation is None or run.task.monitor is None):
+        raise ValueError(f"patience={config.patience} watches a value on validation, and there is none to watch")
+
+
+def _start(run: runs.Run, images: Split, found: Any) -> tuple[Tree, Tree, str]:
+    """Makes the run's initial parameters and state, with weights in their place where some were found.
+
+    A program of its own makes them, on one device: were they split as they are made, their last bits would be others.
+    """
+    like = runs.example_inputs(run)
+    key, _ = jax.random.split(jax.random.key(run.config.seed))
+    params, state = compilation.compile_init(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
+    if run.model.adapt is not None and found is None:
+        count = min(NUM_ADAPTED, MOST_ADAPTED // int(np.prod(like.shape[1:])) + 1, len(images))
+        few = images.read(np.linspace(0, len(images) - 1, count, dtype=int))
+        params, state = jax.jit(run.model.adapt)(params, state, few)
+    begins_with = ""
+    if found is not None:
+        from jaxvision import pretrained
+
+        start = pretrained.begin_run(run, params, state, found)
+        params, state, begins_with = start.params, start.state, start.said
+    return jax.device_get(params), jax.device_get(state), begins_with
+
+
+def make_gradient(setup: TrainingSetup) -> Gradient:
+    """Builds the config's gradient rule for the parameters that are trained, gathered where devices hold a part."""
+    run, config = setup.run, setup.run.config
+    gradient = registry.gradients.build(
+        config.gradient,
+        batch_size=config.step_size,
+        num_examples=len(setup.data.train),
+        num_steps=setup.num_steps,
+        axis_name=runs.device_axis(run.execution),
+    )
+    if setup.frozen:
+        from jaxvision.engine import transfer
+
+        gradient = steps.trained_gradient(gradient, transfer.trained(setup.state.params, setup.frozen))
+    return meshes.gathering(gradient, run.mesh)
+
+
+def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetup:
+    """Compiles the steps of a setup for its run's mesh and inputs. What cannot be trained shows here, at no cost."""
+    run, config, model = setup.run, setup.run.config, setup.run.model
+    axis_name = runs.device_axis(run.execution)
+    augment = make_augment(config, num_classes=len(run.signature.classes)) if config.augment else _as_it_is
+    if setup.frozen:
+        from jaxvision.engine import transfer
+
+        model = transfer.freeze(model, setup.state.params, setup.state.model_state, setup.frozen)
+    if axis_name:
+        from jaxvision.distributed import pmap
+
+        augment = pmap.over_whole_batch(augment, axis_name) if config.augment else augment
+    train_step = steps.make_train_step(
+        model,
+        run.task,
+        setup.optimizer,
+        augment,
+        gradient=make_gradient(setup),
+        accumulate=config.accumulate,
+        ema=config.ema or 0.0,
+        skip_nonfinite=run.execution.on_nonfinite == "skip",
+        axis_name=axis_name,
+    )
+    batch = runs.example_batch(run, inputs, config.step_size)
+    eval_step = compilation.compile_eval(steps.make_eval_step(run.model, run.task), run.mesh)
+    if axis_name:
+        one = pmap.compile_step(train_step, setup.state, batch, run.mesh, axis_name=axis_name)
+        return setup._replace(train_step=one, eval_step=eval_step)
+    one = compilation.compile_step(train_step, setup.state, batch, run.mesh)
+    # Features that are cached stand in for the images, which then need not be held.
+    held = _held(run, setup.source) if not config.cache_features or run.model.features is None else None
+    if held is None:
+        return setup._replace(train_step=one, eval_step=eval_step)
+    positions = dataclasses.replace(setup.source, read=lambda chosen: chosen.astype(np.int32))
+    several = resident.compile_steps(train_step, setup.state, run.mesh, held=held, most=NUM_AT_ONCE)
+    return setup._replace(source=positions, train_step=one, train_steps=several, eval_step=eval_step)
+
+
+def _as_it_is(_key: Any, batch: Any) -> Any:
+    return batch
+
+
+def _held(run: runs.Run, images: Split) -> jax.Array | None:
+    """Puts all inputs of a split on the devices where they are to stay there."""
+    if images.decode is not None or not resident.fits(len(images) * images.read(np.arange(1)).nbytes, run.mesh):
+        return None
+    return resident.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)

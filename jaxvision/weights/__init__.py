@@ -1,0 +1,1 @@
+"""Weights from elsewhere: their files, and how their names map to ours."""

@@ -1,0 +1,53 @@
+"""Images from a folder to the device by our pipeline: random crops, random flips; or decoded alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.works import SHARES, SIDE
+from jaxvision import registry
+from jaxvision.engine import pipeline
+from jaxvision.engine.precision import as_float
+from jaxvision.machine import num_cores
+
+LIBRARIES = ("jax", "pillow")
+SKIPPED = 2 * pipeline.PREFETCH  # batches that were read before they were asked for, and do not count
+
+
+class Contestant:
+    """Training batches, cropped, flipped and normalised on the device; or its `decode` alone, by a pool of threads."""
+
+    def __init__(self, folder: str, *, batch_size: int, is_decoding: bool) -> None:
+        dataset = registry.datasets.build(f"folder(path={folder!r}, image_size={SIDE}, random_crop={SHARES})")
+        shape, flip = dataset.preprocessing, registry.augments.build("flip")
+        mean, std = jnp.asarray(shape.mean), jnp.asarray(shape.std)
+
+        def prepared(key, batch):
+            return (flip(key, {**batch, "inputs": as_float(batch["inputs"])})["inputs"] - mean) / std
+
+        self._split, self._batch_size, self._is_decoding = dataset.train, batch_size, is_decoding
+        self._batches = pipeline.train_batches(dataset.train, batch_size, seed=0)
+        self._prepared, self._key = jax.jit(prepared), jax.random.key(0)
+        self._pool, self._rng = ThreadPoolExecutor(num_cores()), np.random.default_rng(0)
+
+    def skip(self) -> None:
+        """Takes what was read ahead."""
+        for _ in range(0 if self._is_decoding else SKIPPED):
+            jax.block_until_ready(self._prepared(self._key, next(self._batches)))
+
+    def read(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            if self._is_decoding:
+                self._decode()
+            else:
+                jax.block_until_ready(self._prepared(self._key, next(self._batches)))
+
+    def _decode(self) -> None:
+        decode = self._split.decode
+        assert decode is not None
+        indices = self._rng.integers(0, len(self._split), self._batch_size).tolist()
+        np.stack(list(self._pool.map(lambda index: decode(index, np.random.default_rng((0, index))), indices)))
