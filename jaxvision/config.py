@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from jaxvision import storage
-from jaxvision.specs import nearest
+from jaxvision.specs import nearest, parse_list
 from jaxvision.upgrades import VERSION, read_settings
 
 
@@ -53,7 +53,7 @@ class _Settings:
     def differences(self: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
         """Lists the fields that differ: name -> (ours, the other's)."""
         pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in dataclasses.fields(self)}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        return {name: pair for name, pair in pairs.items() if not is_same(name, *pair)}
 
     def save(self, path: Path) -> None:
         """Writes the fields as JSON, with the version of the file."""
@@ -155,7 +155,21 @@ class Execution(_Settings):
         if path.exists():
             return Execution().replace(**read_settings(path))
         values = storage.read_json(path.with_name("config.json"))
+        if values.get("version", 1) != 1:
+            raise ValueError(
+                f"no {path.name} in {str(path.parent)!r}, which says how its run was carried out: copy it too"
+            )
         return Execution().replace(**{name: values[name] for name in fields_of(Execution) if name in values})
+
+
+SPECS = ("model", "dataset", "task", "gradient", "optimizer", "schedule", "augment")
+
+
+def is_same(name: str, one: Any, other: Any) -> bool:
+    """Say whether two values of a field mean the same: specs may differ in blanks and quotes."""
+    if name not in SPECS or not isinstance(one, str) or not isinstance(other, str):
+        return one == other
+    return one == other or parse_list(one) == parse_list(other)
 
 
 def _is_within(value: Any, *, least=None, above=None, below=None, most=None, example=None) -> bool:

@@ -179,9 +179,9 @@ class Model(NamedTuple):
     head: str | None = None
     parts: Mapping[str, Model] | None = None
     freeze: Callable[[frozenset[str]], Model] | None = None
+    adapt: Adapt | None = None
     synchronize: Callable[[str], Model] | None = None
     remat: Callable[[], Model] | None = None
-    adapt: Adapt | None = None
 
 
 class Loss(Protocol):
@@ -257,9 +257,9 @@ class Task(NamedTuple):
     score: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     report: Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]
     monitor: Monitor | None = None
-    headline: str | None = None
     baseline: Callable[[np.ndarray], tuple[str, np.ndarray]] | None = None
     choose: Callable[[np.ndarray, np.ndarray], tuple[float, ...]] | None = None
+    headline: str | None = None
 
 
 class TrainState(NamedTuple):

@@ -14,7 +14,7 @@ from jaxvision import run as runs
 from jaxvision import space as spaces
 from jaxvision import storage
 from jaxvision import workdir as workdirs
-from jaxvision.config import DEFAULT_EXECUTION, Config, Execution
+from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, is_same
 from jaxvision.distributed import multihost
 from jaxvision.engine.signals import Interrupted
 from jaxvision.plugins import load_plugins
@@ -24,6 +24,7 @@ from jaxvision.space import Space
 from jaxvision.train import train
 from jaxvision.training_setup import check_specs
 from jaxvision.trials import Order, Search, Trial, plan
+from jaxvision.upgrades import upgrade_task_spec
 
 __all__ = ["Sweep", "sweep", "table"]
 
@@ -62,7 +63,8 @@ def sweep(
     )
     place = storage.to_path(workdir) if workdir else workdirs.fresh(config, prefix="sweep-")
     path = storage.to_path(multihost.from_first(str(place)))
-    asked = {**dataclasses.asdict(config), **wanted.as_json()}
+    judging = {"views": execution.views, "on_nonfinite": execution.on_nonfinite}  # they make trials unlike
+    asked = {**dataclasses.asdict(config), **judging, **wanted.as_json()}
     options = {"execution": execution, "data_dir": data_dir, "dataset": dataset, "plugins": plugins}
     with _entered(path, asked) as rows:
         _run_all(trials, path, asked, rows, **options)
@@ -141,7 +143,9 @@ def _read(path: Path, asked: Row) -> dict[str, Row]:
             raise ValueError(f"{str(path)!r} holds other things than a sweep; give a new or empty folder as workdir")
         return {}
     before, rows = storage.read_json(file, lambda content: (dict(content["asked"]), _by_name(content["trials"])))
-    pairs = {name: (before.get(name), value) for name, value in asked.items() if before.get(name) != value}
+    before = {**dataclasses.asdict(Config()), **before, "task": upgrade_task_spec(before["task"])}
+    pairs = {name: (before.get(name), value) for name, value in asked.items()}
+    pairs = {name: pair for name, pair in pairs.items() if not is_same(name, *pair)}
     if pairs:
         listed = ", ".join(f"{name} {old!r} there, {new!r} here" for name, (old, new) in pairs.items())
         raise ValueError(f"the workdir {str(path)!r} is of another sweep: {listed}; give the same or another --workdir")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class _Session(NamedTuple):
     checkpoints: Checkpoints
     log: logs.Log
     received: list[int]  # signals
+    before_step: Callable[[int], None] | None = None  # called with the number of steps taken, from 0
 
     def signal(self, vote: int = 0) -> int:
         """The signal that all hosts act upon, 0 for none."""
@@ -149,7 +150,10 @@ def _loop(session: _Session, state: TrainState, sums: Sums, clock: timing.Clock)
     """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
     setup, received = session.setup, session.received
     pending, votes = None, 0
-    for steps in _dispatches(setup, int(state.step) + 1):
+    first = int(state.step) + 1
+    for steps in _dispatches(setup, first):
+        if session.before_step:
+            session.before_step(steps[0] - first)
         batches = [clock.next() for _ in steps]
         if setup.train_steps:
             (state, means), vote = setup.train_steps(state, batches), 0  # of one host, whose devices hold the inputs
@@ -208,9 +212,10 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any
         )
         held.enter_context(contextlib.closing(batches))
         if profile:
-            from jaxvision.engine.profiling import profiled
+            from jaxvision.engine.profiling import Profiler
 
-            batches = held.enter_context(contextlib.closing(profiled(batches, path / "profile")))
+            profiler = held.enter_context(contextlib.closing(Profiler(path / "profile")))
+            session = session._replace(before_step=profiler.before_step)
         clock = held.enter_context(contextlib.closing(timing.Clock(batches)))
         last, signal = _loop(session, state, sums, clock)
         checkpoints.wait()

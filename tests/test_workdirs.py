@@ -82,3 +82,18 @@ def test_loss_options_of_then_are_read_as_losses(workdirs):
     file.write_text(json.dumps({**json.loads(file.read_text()), "task": task}))
     assert Config.load(file).task == "multiclass(loss='focal(gamma=2.0, label_smoothing=0.1)')"
     assert runs.load("digits_cnn").step == 12
+
+
+def test_specs_that_differ_in_quotes_are_the_same(workdirs):
+    file = workdirs / "digits_cnn" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "task": "multiclass(label_smoothing=0.2)"}))
+    before = Config.load(file)
+    assert not before.differences(before.replace(task="multiclass(loss=cross_entropy(label_smoothing=0.2))"))
+    assert before.differences(before.replace(task="multiclass(loss=cross_entropy(label_smoothing=0.1))"))
+
+
+def test_a_workdir_without_its_execution_is_refused(workdirs):
+    config = Config.load(workdirs / "digits_cnn" / "config.json")
+    config.save(workdirs / "digits_cnn" / "config.json")
+    with pytest.raises(ValueError, match=r"no execution.json in .*copy it too"):
+        runs.load("digits_cnn")
