@@ -53,15 +53,8 @@ class _Session(NamedTuple):
         return multihost.heard(self.received, vote)
 
 
-def is_due(step: int, config: Config, num_examples: int) -> bool:
-    """Says whether an evaluation follows a step: every eval_every steps, or else where an epoch ends."""
-    if config.eval_every:
-        return step % config.eval_every == 0
-    return step * config.step_size // num_examples > (step - 1) * config.step_size // num_examples
-
-
 def _is_evaluated(step: int, setup: TrainingSetup) -> bool:
-    return step == setup.num_steps or is_due(step, setup.run.config, len(setup.data.train))
+    return step == setup.num_steps or timing.is_due(step, setup.run.config, len(setup.data.train))
 
 
 def _is_stop(step: int, setup: TrainingSetup) -> bool:
@@ -181,7 +174,7 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any
     made, begins_with = setup.make_state()
     state, sums = checkpoints.restore(made, setup.run.mesh)
     start, config = int(state.step), setup.run.config
-    is_unreported = bool(sums) and (start == setup.num_steps or is_due(start, config, len(setup.data.train)))
+    is_unreported = bool(sums) and (start == setup.num_steps or timing.is_due(start, config, len(setup.data.train)))
     with contextlib.ExitStack() as held:
         sizes = {"num_steps": setup.num_steps, "batch_size": config.step_size, "start": start - is_unreported}
         log = held.enter_context(contextlib.closing(multihost.together(lambda: logs.Log(path, **sizes))))

@@ -181,7 +181,8 @@ def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetu
     """Compiles the steps of a setup for its run's mesh and inputs. What cannot be trained shows here, at no cost."""
     run, config, model = setup.run, setup.run.config, setup.run.model
     axis_name = runs.device_axis(run.execution)
-    augment = make_augment(config, num_classes=len(run.signature.classes)) if config.augment else _as_it_is
+    num_classes = len(run.signature.classes)
+    augment = make_augment(config, num_classes=num_classes) if config.augment else lambda key, batch: batch
     if setup.frozen:
         from jaxvision.engine import transfer
 
@@ -214,10 +215,6 @@ def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetu
     positions = dataclasses.replace(setup.source, read=lambda chosen: chosen.astype(np.int32))
     several = resident.compile_steps(train_step, setup.state, run.mesh, held=held, most=NUM_AT_ONCE)
     return setup._replace(source=positions, train_step=one, train_steps=several, eval_step=eval_step)
-
-
-def _as_it_is(_key: Any, batch: Any) -> Any:
-    return batch
 
 
 def _held(run: runs.Run, images: Split) -> jax.Array | None:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxvision.config import Config
 from jaxvision.interfaces import Batch
 
 # Of each value over the steps since the last report, their "count", their "seconds" and of these the "waiting" ones.
@@ -105,3 +106,10 @@ def means(sums: Sums, *, step: int, rate: float) -> Sums:
         values["num_skipped"] = counts["num_skipped"]
     times = {"seconds": counts["seconds"], "waiting": counts["waiting"] / counts["seconds"]}
     return {**values, "learning_rate": rate, **times}
+
+
+def is_due(step: int, config: Config, num_examples: int) -> bool:
+    """Says whether an evaluation follows a step: every eval_every steps, or else where an epoch ends."""
+    if config.eval_every:
+        return step % config.eval_every == 0
+    return step * config.step_size // num_examples > (step - 1) * config.step_size // num_examples
