@@ -101,7 +101,7 @@ def test_libraries_are_known_to_few_files(path):
 
 
 def test_a_model_family_never_imports_a_sibling():
-    shared = {"linen", "nnx", "layers", "convolution", "pooling", "inverted_residual"}
+    shared = {"linen", "nnx", "layers", "convolution", "pooling", "inverted_residual", "synchrony"}
     families = {p.stem for p in (PACKAGE / "models").glob("*.py")} - shared - {"__init__"}
     for path in (PACKAGE / "models").glob("*.py"):
         siblings = {n.split(".")[2] for n in imports(path) if n.startswith("jaxvision.models.")}

@@ -10,7 +10,6 @@ from jaxvision import data as datas
 from jaxvision import registry, training_setup
 from jaxvision import run as runs
 from jaxvision.engine import pipeline, step
-from jaxvision.interfaces import Gradient
 
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=75, num_classes=3, image_size=4)",
@@ -254,7 +253,3 @@ def test_rules_that_cannot_be_are_refused(spec, why, tmp_path):
     with pytest.raises(ValueError, match=why):
         jv.train(CONFIG.replace(gradient=spec), workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_rule_is_a_pair_of_functions():
-    assert Gradient._fields == ("microbatch", "finish")

@@ -5,6 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -212,6 +213,55 @@ def test_batch_norms_of_plug_ins_are_of_the_whole_batch_under_pmap(model):
     (one, _), (other, _) = trained(config, mesh="data=1"), trained(config, parallel="pmap")
     assert distance(one.params, other.params) <= 1e-9
     assert distance(one.model_state, other.model_state) <= 1e-9
+
+
+class CountedByHand(nn.Module):
+    """Keeps a mean of its own, or one that nothing changes, beside a batch norm."""
+
+    output_size: int
+    changes: bool
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:])
+        if train and self.changes:
+            mean.value = x.mean((0, 1, 2))
+        return nn.Dense(self.output_size)((x - mean.value).mean((1, 2)))
+
+
+class NnxCountedByHand(nnx.Module):
+    def __init__(self, output_size, changes, *, rngs):
+        self.norm, self.head = nnx.BatchNorm(3, rngs=rngs), nnx.Linear(3, output_size, rngs=rngs)
+        self.mean, self.changes = nnx.BatchStat(jnp.zeros(3)), changes
+
+    def __call__(self, x, *, train: bool):
+        x = self.norm(x, use_running_average=not train)
+        if train and self.changes:
+            self.mean[...] = x.mean((0, 1, 2))
+        return self.head((x - self.mean[...]).mean((1, 2)))
+
+
+@jv.models.register("counted")
+def counted(*, output_size: int, changes: bool = True) -> jv.Model:
+    """A Linen model with statistics that no batch norm keeps."""
+    return jv.from_linen(CountedByHand(output_size, changes))
+
+
+@jv.models.register("nnx_counted")
+def nnx_counted(*, output_size: int, changes: bool = True) -> jv.Model:
+    """An NNX model with statistics that no batch norm keeps."""
+    return jv.from_nnx(partial(NnxCountedByHand, output_size, changes))
+
+
+@pytest.mark.parametrize("model", ["counted", "nnx_counted"])
+def test_statistics_of_one_device_are_refused_under_pmap(model, tmp_path):
+    config, execution = CONFIG.replace(model=model, augment=""), jv.Execution(parallel="pmap")
+    with pytest.raises(ValueError, match="'batch_stats/mean' would be of each device's share alone"):
+        jv.train(config, execution=execution, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    trained(config.replace(model=f"{model}(changes=False)"), num_steps=1, parallel="pmap")
+    trained(config, num_steps=1)
 
 
 def test_what_pmap_cannot_do_is_refused(tmp_path):

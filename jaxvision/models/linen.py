@@ -13,6 +13,7 @@ from flax.core import DenyList
 
 from jaxvision.interfaces import Adapt, Model
 from jaxvision.models import nnx
+from jaxvision.models.synchrony import check_synchronized
 from jaxvision.trees import flat, kept
 
 NOTED = ("intermediates", "attention")  # collections of what `features` returns, which are no part of the state
@@ -41,6 +42,16 @@ class Variation(NamedTuple):
     frozen: frozenset[str] = frozenset()  # paths of modules whose batch norms use what is stored
     axis: str | None = None  # of devices, over all of which batch norms take their statistics
     again: tuple[type[nn.Module], ...] = ()  # whose maps are computed again in the backward pass
+
+    def noting(self, norms: set[str]) -> Callable[..., Any]:
+        """Return the interceptor that adds the paths of the batch norms in use to a set."""
+
+        def intercept(function, arguments, options, context):
+            if isinstance(context.module, nn.BatchNorm):
+                norms.add("/".join(context.module.path))
+            return self(function, arguments, options, context)
+
+        return intercept
 
     def __call__(self, function: Callable[..., Any], arguments: Any, options: Any, context: Any) -> Any:
         """Call a module's method in its place, as `nn.intercept_methods` wants it."""
@@ -101,8 +112,11 @@ def _model(
         if not train:
             return module.apply(variables, inputs, **mode(False)), state
         rngs = {} if key is None else {"dropout": key}
-        with contextlib.nullcontext() if variation == Variation() else nn.intercept_methods(variation):
+        norms: set[str] = set()
+        with contextlib.nullcontext() if variation == Variation() else nn.intercept_methods(variation.noting(norms)):
             outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
+        if variation.axis is not None:
+            check_synchronized(state, dict(new_state), norms)
         return outputs, {name: kept(new, state[name], variation.frozen) for name, new in dict(new_state).items()}
 
     def features(params, state, inputs, *, add=None, attention=False):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxvision.interfaces import Array, Model, Tree
+from jaxvision.models.synchrony import check_synchronized
 from jaxvision.trees import kept
 
 Path = tuple[Any, ...]  # attributes by name, items of a list by number
@@ -74,6 +75,10 @@ def _model(
         if not train:
             return outputs, state
         new = _trees(module, layout().variables)
+        if axis is not None:
+            parts = nnx.iter_modules(module)
+            norms = {"/".join(map(str, path)) for path, part in parts if isinstance(part, nnx.BatchNorm)}
+            check_synchronized(state, new, norms)
         return outputs, {collection: kept(new[collection], state[collection], frozen) for collection in state}
 
     def features(params, state, inputs, *, add=None, attention=False):
