@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from jaxvision import storage
 from jaxvision.specs import nearest, parse_list
-from jaxvision.upgrades import VERSION, read_settings
+
+VERSION = 2  # of config.json and execution.json; files of 0.1 state none, and are of version 1
 
 
 def _field(default: Any, help: str, *, may_change: bool = False, **limits: Any) -> Any:
@@ -160,6 +161,22 @@ class Execution(_Settings):
                 f"no {path.name} in {str(path.parent)!r}, which says how its run was carried out: copy it too"
             )
         return Execution().replace(**{name: values[name] for name in fields_of(Execution) if name in values})
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the fields in a file, under today's names where an older version wrote it.
+
+    Raise ValueError where it is damaged, or of a version that is not known yet.
+    """
+    values = storage.read_json(path)
+    version = values.pop("version", 1)
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(f"{path} has version {version!r}, and this jaxvision reads up to {VERSION}: use a newer one")
+    if version == VERSION:
+        return values
+    from jaxvision.upgrades import upgrade
+
+    return upgrade(values, since=version, now=VERSION)
 
 
 SPECS = ("model", "dataset", "task", "gradient", "optimizer", "schedule", "augment")

@@ -43,8 +43,10 @@ def open_dataset(
     if preprocessing is not None:
         dataset = _preprocessed(dataset, config.dataset, preprocessing)
     if config.fold:
-        whole = dataset.train if dataset.validation is None else splits.joined(dataset.train, dataset.validation)
-        train, validation = splits.fold(whole, *map(int, config.fold.split("/")), seed=config.split_seed)
+        from jaxvision import folds
+
+        whole = dataset.train if dataset.validation is None else folds.joined(dataset.train, dataset.validation)
+        train, validation = folds.fold(whole, *map(int, config.fold.split("/")), seed=config.split_seed)
     elif dataset.validation is not None or not config.validation_fraction:
         return dataset
     else:

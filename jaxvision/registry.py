@@ -10,9 +10,8 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxvision.arguments import SpecOf, check_arguments, parameters_of
 from jaxvision.plugins import load_entry_points
-from jaxvision.specs import Spec, nearest, parse
+from jaxvision.specs import Spec, literals, nearest, parse
 
 
 class Entry(NamedTuple):
@@ -29,6 +28,12 @@ class Entry(NamedTuple):
     @property
     def summary(self) -> str:
         return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+
+class SpecOf(NamedTuple):
+    """Mark an argument that is a spec of another kind, and checked as one: `loss: Annotated[str, SpecOf("loss")]`."""
+
+    kind: str
 
 
 class Registry:
@@ -96,7 +101,7 @@ class Registry:
 
     def signature(self, name: str) -> str:
         """Writes the call that a user may make: the name with its arguments and their defaults."""
-        free = [p for p in parameters_of(self.entry(name).factory).values() if p.name not in self.context]
+        free = [p for p in _parameters_of(self.entry(name).factory).values() if p.name not in self.context]
         shown = (p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in free)
         return f"{name}({', '.join(shown)})"
 
@@ -107,28 +112,77 @@ class Registry:
         """
         name, arguments = parse(spec) if isinstance(spec, str) else spec
         factory = self.entry(name).factory
-        parameters = parameters_of(factory)
-        check_arguments(self, name, arguments, nested=_nested(factory))
+        parameters = _parameters_of(factory)
+        _check_arguments(self, name, arguments, nested=_nested(factory))
         return factory(**arguments, **{k: v for k, v in context.items() if k in parameters})
 
     def check(self, spec: str | Spec) -> None:
         """Raises what `build` would for a spec's name and arguments, without building."""
         name, arguments = parse(spec) if isinstance(spec, str) else spec
-        check_arguments(self, name, arguments, nested=_nested(self.entry(name).factory))
+        _check_arguments(self, name, arguments, nested=_nested(self.entry(name).factory))
 
     def default(self, name: str, argument: str) -> Any:
         """Gives the default that an argument has in a factory's signature, or None."""
-        parameter = parameters_of(self.entry(name).factory).get(argument)
+        parameter = _parameters_of(self.entry(name).factory).get(argument)
         return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
     def takes(self, spec: str | Spec, argument: str) -> bool:
         """Says whether the factory that a spec names has an argument, the context's among them."""
         name = parse(spec).name if isinstance(spec, str) else spec.name
-        return argument in parameters_of(self.entry(name).factory)
+        return argument in _parameters_of(self.entry(name).factory)
 
     def modules(self) -> set[str]:
         """Names the modules whose factories are registered."""
         return {entry.factory.__module__ for entry in self._entries.values()}
+
+
+def _parameters_of(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(factory).parameters)
+
+
+def _check_arguments(registry: Registry, name: str, arguments: dict[str, Any], *, nested: dict[str, Registry]) -> None:
+    """Raise ValueError for arguments that a registered factory has not, or needs; TypeError for those of another type.
+
+    `nested` has the registries of the arguments that are specs themselves.
+    """
+    import typeguard
+
+    factory = registry.entry(name).factory
+    hints = typing.get_type_hints(factory)
+    free = {k: p for k, p in _parameters_of(factory).items() if k not in registry.context}
+    wanted = f"it takes {registry.signature(name)}"
+    for argument, value in arguments.items():
+        if argument in registry.context:
+            raise ValueError(f"{registry.kind} {name!r}: {argument!r} is set by the run, not by a spec; {wanted}")
+        if argument not in free:
+            hint = _elsewhere(argument, nested) or nearest(argument, free)
+            raise ValueError(f"{registry.kind} {name!r} has no argument {argument!r}{hint}; {wanted}")
+        try:
+            strategy = typeguard.CollectionCheckStrategy.ALL_ITEMS
+            typeguard.check_type(value, hints.get(argument, Any), collection_check_strategy=strategy)
+        except typeguard.TypeCheckError:
+            kind, choices = f"of type {inspect.formatannotation(hints[argument])}", literals(hints[argument])
+            if typing.get_origin(hints[argument]) is typing.Literal:
+                kind = f"one of {', '.join(map(repr, choices))}"
+            words = value if isinstance(value, tuple) else (value,)
+            kind += next(filter(None, (nearest(word, choices) for word in words if isinstance(word, str))), "")
+            raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not {kind}; {wanted}") from None
+        if argument in nested and isinstance(value, str):
+            nested[argument].check(value)
+    for argument, parameter in free.items():
+        if parameter.default is parameter.empty and argument not in arguments:
+            raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")
+
+
+def _elsewhere(argument: str, nested: dict[str, Registry]) -> str:
+    """Return where an argument belongs that is one of a spec inside the spec, or its name: "; write loss='…'"."""
+    for outer, inner in nested.items():
+        if argument in inner.names():
+            return f"; write {outer}='{argument}(…)'"
+        for name in inner.names():
+            if argument not in inner.context and inner.takes(Spec(name, {}), argument):
+                return f"; write {outer}='{name}({argument}=…)'"
+    return ""
 
 
 def _nested(factory: Callable[..., Any]) -> dict[str, Registry]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.config import FIELDS, HINTS
+from jaxvision.config import FIELDS, HINTS, Execution, fields_of
 from jaxvision.specs import nearest
 
 Setting = dict[str, Any]  # a value for each field of a space
@@ -51,6 +51,10 @@ def check(space: Space) -> None:
     if not isinstance(space, Mapping) or not space:
         raise TypeError(f"SPACE={space!r} is not {{field: (value, …), …}}, as {{'learning_rate': (1e-3, 1e-2)}}")
     for name, values in space.items():
+        if name in fields_of(Execution):
+            raise ValueError(
+                f"SPACE has {name!r}, a field of Execution: give --{name}, it is the same for all settings"
+            )
         if name not in FIELDS:
             raise ValueError(f"SPACE has {name!r}, which is no field of Config{nearest(str(name), FIELDS)}")
         if name == "fold":

@@ -31,6 +31,12 @@ def to_path(place: str | os.PathLike[str]) -> Path:
     return cast(Path, epath.Path(place)) if is_remote(place) else Path(place).expanduser()
 
 
+def cache_folder() -> Path:
+    """Return the folder for all that can be made again: $JAXVISION_CACHE, or jaxvision in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("JAXVISION_CACHE") or f"{base}/jaxvision").expanduser()
+
+
 def temporary(path: Path) -> Path:
     """Return the file that `write_text` fills before it takes the place of another; a kill may leave it."""
     return path.with_name(f".{path.name}.tmp")

@@ -15,7 +15,7 @@ from jaxvision import registry, specs
 from jaxvision import run as runs
 from jaxvision.config import Config, Execution
 from jaxvision.data import IN_MEMORY
-from jaxvision.distributed import compilation, resident
+from jaxvision.distributed import compilation
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import step as steps
 from jaxvision.interfaces import Augment, Dataset, Gradient, Split, TrainState, Tree
@@ -213,12 +213,12 @@ def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetu
     if held is None:
         return setup._replace(train_step=one, eval_step=eval_step)
     positions = dataclasses.replace(setup.source, read=lambda chosen: chosen.astype(np.int32))
-    several = resident.compile_steps(train_step, setup.state, run.mesh, held=held, most=NUM_AT_ONCE)
+    several = compilation.compile_steps(train_step, setup.state, run.mesh, held=held, most=NUM_AT_ONCE)
     return setup._replace(source=positions, train_step=one, train_steps=several, eval_step=eval_step)
 
 
 def _held(run: runs.Run, images: Split) -> jax.Array | None:
     """Puts all inputs of a split on the devices where they are to stay there."""
-    if images.decode is not None or not resident.fits(len(images) * images.read(np.arange(1)).nbytes, run.mesh):
+    if images.decode is not None or not compilation.fits(len(images) * images.read(np.arange(1)).nbytes, run.mesh):
         return None
-    return resident.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)
+    return compilation.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from jaxvision import specs, storage
+from jaxvision import specs
 
-VERSION = 2  # of config.json and execution.json; files of 0.1 state none, and are of version 1
 RENAMES: dict[int, dict[str, str | None]] = {  # of fields since a version; None: it moved to the other file
     1: dict.fromkeys(
         ("views", "eval_batch_size", "save_every", "keep", "on_nonfinite", "mesh", "parallel", "remat"), None
@@ -20,19 +18,12 @@ OPTIONS_OF_0_1 = {  # by task, all by name as the losses have them, but for foca
 }
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the fields in a file under today's names, without those that moved to the other file.
-
-    Raise ValueError where it is damaged, or of a version that is not known yet.
-    """
-    values = storage.read_json(path)
-    version = values.pop("version", 1)
-    if not isinstance(version, int) or version > VERSION:
-        raise ValueError(f"{path} has version {version!r}, and this jaxvision reads up to {VERSION}: use a newer one")
-    for since in range(version, VERSION):
-        names = {name: RENAMES[since].get(name, name) for name in values}
+def upgrade(values: dict[str, Any], *, since: int, now: int) -> dict[str, Any]:
+    """Return fields of version `since` under the names of version `now`, without those that moved to the other file."""
+    for version in range(since, now):
+        names = {name: RENAMES[version].get(name, name) for name in values}
         values = {new: values[old] for old, new in names.items() if new is not None}
-    if version < 2 and isinstance(values.get("task"), str):
+    if since < 2 and isinstance(values.get("task"), str):
         values["task"] = upgrade_task_spec(values["task"])
     return values
 

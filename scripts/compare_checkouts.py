@@ -5,6 +5,9 @@
 Each case trains ten steps with either checkout, in processes of their own, on the same data and the same machine. Then
 all numbers must be equal bit for bit: the last checkpoint (parameters, model state, optimizer state, averages, key),
 the rows of metrics.jsonl except times, the report, and predictions. A case with a tolerance states its cause.
+Version 0.1 divides each example's loss by the number of examples, later versions the sum of the gradients. XLA rounds
+the two otherwise in some programs. Those cases are compared with a copy of the old checkout in which this one division
+stands where it stands now, and again bit for bit: so nothing else differs.
 The script imports neither checkout. It exits with 1 where anything differs.
 """
 
@@ -68,7 +71,7 @@ class Case:
 
     `devices` counts fake devices. `inputs` is what both predict, if anything; each way to predict is that of some case.
     `after` names the case whose workdir the flags use, as RUNS/name. `tolerance` is a share of each array's norm; it
-    needs a `cause`.
+    needs a `cause`. With `is_rounded`, the old side is the copy with its division moved (`move_division`).
     """
 
     name: str
@@ -79,16 +82,19 @@ class Case:
     after: str = ""
     tolerance: float = 0.0
     cause: str = ""
+    is_rounded: bool = False
 
     def __post_init__(self) -> None:
         if (self.tolerance > 0) != bool(self.cause):
             raise ValueError(f"the case {self.name!r} needs a tolerance and its cause, or neither")
 
 
-def odd(name: str, flags: Flags, *, new: Flags | None = None, devices: int = 1) -> Case:
+def odd(name: str, flags: Flags, **rest: Any) -> Case:
     """Return a case in double precision whose batch size is no power of two."""
     flags = {"batch_size": 12, "precision": "f64", **flags}
-    return Case(name, flags, new=new or {}, devices=devices, tolerance=1e-10, cause=MEAN)
+    return (
+        Case(name, flags, **rest) if rest.get("is_rounded") else Case(name, flags, tolerance=1e-10, cause=MEAN, **rest)
+    )
 
 
 def predicting(name: str, flags: Flags, *, inputs: str = "data/inputs", **rest: Any) -> Case:
@@ -141,10 +147,12 @@ TASKS = (
             "optimizer": "by_part(ratio=0.5)",
             "ema": 0.9,
         },
+        is_rounded=True,
     ),
     Case(
         "dcgan",
         {"model": "dcgan(width=4, dropout=0.1)", "dataset": "digits", "task": "gan", "optimizer": "by_part"},
+        is_rounded=True,
     ),
 )
 MODELS = (
@@ -159,6 +167,7 @@ MODELS = (
             "schedule": "cosine(warmup=0.3)",
             "clip_norm": 1.0,
         },
+        is_rounded=True,
     ),
     predicting(
         "airbench94",
@@ -180,11 +189,18 @@ TRAINING = (
             "augment": "resize_crop, rotate, color_jitter, blur, random_erasing, cutmix",
             "optimizer": "muon",
         },
+        is_rounded=True,
     ),
-    Case("ema_accumulate", {"model": NORMED, "ema": 0.9, "accumulate": 2, "schedule": "one_cycle"}),
+    Case(
+        "ema_accumulate",
+        {"model": NORMED, "ema": 0.9, "accumulate": 2, "schedule": "one_cycle"},
+        is_rounded=True,
+    ),
     Case("balanced_fold", {"dataset": PHOTOS, "sampling": "balanced", "fold": "2/5", "optimizer": "lion"}),
-    predicting("bf16", {"model": NORMED, "precision": "bf16", "optimizer": "lamb"}),
-    predicting("f64", {"model": NORMED, "precision": "f64", "on_nonfinite": "skip", "optimizer": "rmsprop"}),
+    predicting("bf16", {"model": NORMED, "precision": "bf16", "optimizer": "lamb"}, is_rounded=True),
+    predicting(
+        "f64", {"model": NORMED, "precision": "f64", "on_nonfinite": "skip", "optimizer": "rmsprop"}, is_rounded=True
+    ),
     predicting("streamed_views", {"dataset": STREAM, "views": "mirrored"}),
 )
 TRANSFER = (
@@ -210,7 +226,7 @@ TRANSFER = (
 DEVICES = (
     predicting("data4", {"model": NORMED, "augment": "flip, mixup"}, devices=4),
     Case("fsdp4", {"model": NORMED, "mesh": "fsdp=4", "ema": 0.9}, devices=4),
-    Case("data2_fsdp2", {"model": NORMED, "mesh": "data=2,fsdp=2", "accumulate": 2}, devices=4),
+    Case("data2_fsdp2", {"model": NORMED, "mesh": "data=2,fsdp=2", "accumulate": 2}, devices=4, is_rounded=True),
     Case("pmap", {"model": NORMED, "parallel": "pmap", "augment": "crop, mixup"}, devices=4),
 )
 ODD = (
@@ -223,7 +239,7 @@ ODD = (
     odd("odd_multilabel", {"dataset": TAGS, "task": "multilabel"}),
     odd("odd_regression", {"dataset": SCORES, "task": "regression(loss='absolute')"}),
     odd("odd_fsdp", {"mesh": "data=2,fsdp=2"}, devices=4),
-    odd("odd_pmap", {"parallel": "pmap"}, devices=4),
+    odd("odd_pmap", {"parallel": "pmap"}, devices=4, is_rounded=True),
 )
 CASES = (*TASKS, *MODELS, *TRAINING, *TRANSFER, *DEVICES, *ODD)
 
@@ -437,8 +453,32 @@ def run_case(case: Case, side: Side) -> Arrays:
     return arrays
 
 
+DIVISION = {  # in step.py of version 0.1: what moves the division by the number of examples behind the sums
+    '(value * batch["mask"]).sum() / count for': '(value * batch["mask"]).sum() for',
+    "gradients, means = over_devices((gradients, means))\n": (
+        "gradients, means = over_devices((gradients, means))\n"
+        "        gradients = jax.tree.map(lambda leaf: (leaf / count).astype(leaf.dtype), gradients)\n"
+        "        means = {name: value / count for name, value in means.items()}\n"
+    ),
+}
+
+
+def move_division(old: Path, folder: Path) -> Path:
+    """Copy a checkout of version 0.1 with its division by the number of examples moved; ValueError for others."""
+    shutil.copytree(old, folder, ignore=shutil.ignore_patterns(".git", "__pycache__", "workdirs"))
+    file = folder / "jaxvision" / "step.py"
+    text = file.read_text() if file.exists() else ""
+    for before, after in DIVISION.items():
+        if text.count(before) != 1:
+            raise ValueError(f"{old} is not version 0.1: {before.strip()!r} is not in its jaxvision/step.py")
+        text = text.replace(before, after)
+    file.write_text(text)
+    return folder
+
+
 def compare_case(case: Case, sides: Sequence[Side], *, self_check: bool) -> Comparison:
     """Run a case with both checkouts at once and compare; what ends in an error is a failure."""
+    sides = [side for side in sides if side.name != ("old" if case.is_rounded else "moved")]
     with ThreadPoolExecutor(len(sides)) as pool:
         running = [pool.submit(run_case, case, side) for side in sides]
     errors = [str(error) for each in running if (error := each.exception()) is not None]
@@ -491,6 +531,9 @@ def _save_image(file: Path, rng: np.random.Generator, *, level: float) -> None:
 def compare_all(cases: Sequence[Case], sides: Sequence[Side], *, self_check: bool, keep: bool) -> int:
     """Compare all cases, print a line for each, and return how many fail."""
     num_failed, needed = 0, {case.after for case in cases}
+    rounded = ", ".join(case.name for case in cases if case.is_rounded)
+    if rounded:
+        print(f"compared with the old checkout after its division by the number of examples was moved: {rounded}")
     for cause in sorted({case.cause for case in cases} - {""}):
         print(f"within a tolerance: {', '.join(case.name for case in cases if case.cause == cause)}, as {cause}")
     for case in cases:
@@ -534,6 +577,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         make_data(root / "data")
         places = {"old": values.old.resolve(), "new": values.new.resolve()}
+        if any(case.is_rounded for case in cases):
+            places = {"moved": move_division(places["old"], root / "moved-checkout"), **places}
         sides = [Side(name, place, values.python, root) for name, place in places.items()]
         for side in sides:
             side.require_own()

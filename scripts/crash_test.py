@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import pty
 import random
@@ -23,12 +24,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 from absl import flags
 
 from jaxvision.cli.errors import run_command
 from jaxvision.cli.flags import parse, require_no_words
 from jaxvision.cli.training import define_launch
-from jaxvision.engine import checkpoint, logs
+from jaxvision.engine import logs
 
 LAUNCH = (sys.executable, "-c", "from jaxvision.cli import main; main()", "launch")
 SMALL = (  # all that a checkpoint must hold: momentum, means of batches, keys of dropout and augments; saves all along
@@ -162,6 +166,26 @@ class Watched:
         return self.phase()
 
 
+def contents(folder: Path) -> dict[str, Any]:
+    """Return what the newest checkpoint of a folder holds, by name: type, shape and bytes of arrays, and figures."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    items = {
+        "model": ocp.args.StandardRestore(),
+        "training": ocp.args.StandardRestore(),
+        "report": ocp.args.JsonRestore(),
+    }
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with jax.enable_x64(True), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**items))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(found.items()))
+    return {
+        jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes())
+        if isinstance(leaf, jax.Array)
+        else leaf
+        for path, leaf in leaves
+    }
+
+
 def difference(one: Path, other: Path) -> str | None:
     """Says in one line what differs first between two workdirs, times left out; None where all is equal."""
     rows = [
@@ -174,7 +198,7 @@ def difference(one: Path, other: Path) -> str | None:
     for index, (left, right) in enumerate(itertools.zip_longest(*rows), start=1):
         if left != right:
             return f"line {index} of metrics.jsonl is {json.dumps(left)} and {json.dumps(right)}"
-    saved = [checkpoint.contents(each / "checkpoints") for each in (one, other)]
+    saved = [contents(each / "checkpoints") for each in (one, other)]
     for name in sorted((saved[0].keys() | saved[1].keys()) - TIMED):
         if saved[0].get(name) != saved[1].get(name):
             return f"{name} of the last checkpoint differs"

@@ -10,7 +10,7 @@ from trace_path import code_lines, long_functions, traced_files
 PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
-    "interfaces config specs arguments registry plugins splits storage trees machine images image_files arrays "
+    "interfaces config specs registry plugins splits folds storage trees machine images image_files arrays "
     "advice space settling upgrades"
 )
 PLUGINS = "models datasets tasks losses gradients augments optimizers schedules"
@@ -45,8 +45,8 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "sklearn": {"tasks", "datasets"},
     "scipy": {"tasks"},
     "PIL": {"images.py", "image_files.py", "near_duplicates.py", "datasets"},
-    "optax": {"optimizers", "schedules.py", "gradients", "losses", "tasks", "engine", "training_setup.py"},
-    "typeguard": {"arguments.py", "config.py"},
+    "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
+    "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"engine/logs.py"},
     "pyarrow": {"datasets"},
     "requests": {"datasets"},

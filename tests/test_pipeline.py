@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxvision.engine import pipeline
+from jaxvision.folds import joined
 from jaxvision.interfaces import Split
-from jaxvision.splits import joined
 
 SPLIT = Split.of(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10, dtype=np.int32), kind="classes")
 

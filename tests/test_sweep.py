@@ -17,9 +17,9 @@ from jaxvision.cli.experiments import load_experiment
 from jaxvision.data import open_dataset, splits_of
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import logs
+from jaxvision.folds import fold, joined
 from jaxvision.ranking import rank
 from jaxvision.reports import plots
-from jaxvision.splits import fold, joined
 from jaxvision.trials import Search, plan
 
 CONFIG = jv.Config(

@@ -18,8 +18,8 @@ import pytest
 import jaxvision as jv
 from jaxvision import registry
 from jaxvision.data import open_dataset
+from jaxvision.distributed import compilation
 from jaxvision.distributed import mesh as meshes
-from jaxvision.distributed import resident
 from jaxvision.engine import logs, pipeline
 from jaxvision.engine.timing import Clock
 from jaxvision.models import airbench
@@ -103,7 +103,7 @@ def test_training_is_a_function_of_the_seed(straight, tmp_path):
 def holding(monkeypatch):
     """The sizes that were asked about, where devices hold all data, as GPUs and TPUs do whose memory suffices."""
     sizes = []
-    monkeypatch.setattr(resident, "fits", lambda num_bytes, mesh: sizes.append(num_bytes) or True)
+    monkeypatch.setattr(compilation, "fits", lambda num_bytes, mesh: sizes.append(num_bytes) or True)
     return sizes
 
 
@@ -136,7 +136,7 @@ def test_steps_dispatched_at_once_end_where_something_is_due(holding):
 def test_a_run_whose_data_stay_on_the_devices_is_resumed_where_it_stood(tmp_path, holding, monkeypatch):
     config = CONFIG.replace(eval_every=20)
     whole = jv.train(config, workdir=tmp_path / "whole")
-    compile_steps, calls = resident.compile_steps, []
+    compile_steps, calls = compilation.compile_steps, []
 
     def interrupting(*arguments, **options):
         train_steps = compile_steps(*arguments, **options)
@@ -149,7 +149,7 @@ def test_a_run_whose_data_stay_on_the_devices_is_resumed_where_it_stood(tmp_path
 
         return interrupted
 
-    monkeypatch.setattr(resident, "compile_steps", interrupting)
+    monkeypatch.setattr(compilation, "compile_steps", interrupting)
     with pytest.raises(jv.Interrupted, match="saved at step 8 of 10"):
         jv.train(config, workdir=tmp_path / "run")
     resumed = jv.train(config, workdir=tmp_path / "run")

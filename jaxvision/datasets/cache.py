@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.machine import cache_folder
+from jaxvision.storage import cache_folder
 
 DECODING = 1  # counts the changes of images.py after which what was decoded before is no longer right
 Arrays = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from jaxvision.machine import cache_folder
+from jaxvision.storage import cache_folder
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision import storage
@@ -253,25 +252,3 @@ class Checkpoints:
 def exists(folder: Path) -> bool:
     """Says whether a folder has a finished checkpoint."""
     return bool(_finished(folder))
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """Reads all that the newest checkpoint of a folder holds, by name: type, shape and bytes of arrays, and figures."""
-    _hush()
-    import orbax.checkpoint as ocp
-
-    items = {
-        "model": ocp.args.StandardRestore(),
-        "training": ocp.args.StandardRestore(),
-        "report": ocp.args.JsonRestore(),
-    }
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with jax.enable_x64(True), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
-        found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**items))
-    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(found.items()))
-    return {
-        jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes())
-        if isinstance(leaf, jax.Array)
-        else leaf
-        for path, leaf in leaves
-    }

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import optax
 
 from jaxvision import registry
-from jaxvision.arguments import SpecOf
 from jaxvision.optimizers import register
 from jaxvision.optimizers.options import LearningRate
+from jaxvision.registry import SpecOf
 
 
 @register("by_part", parts=("generator", "discriminator"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from jaxvision import registry, specs
-from jaxvision.arguments import SpecOf
 from jaxvision.interfaces import Targets
+from jaxvision.registry import SpecOf
 
 LossSpec = Annotated[str, SpecOf("loss")]
 
