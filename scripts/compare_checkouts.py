@@ -92,9 +92,7 @@ class Case:
 def odd(name: str, flags: Flags, **rest: Any) -> Case:
     """Return a case in double precision whose batch size is no power of two."""
     flags = {"batch_size": 12, "precision": "f64", **flags}
-    return (
-        Case(name, flags, **rest) if rest.get("is_rounded") else Case(name, flags, tolerance=1e-10, cause=MEAN, **rest)
-    )
+    return Case(name, flags, tolerance=1e-10, cause=MEAN, **rest)
 
 
 def predicting(name: str, flags: Flags, *, inputs: str = "data/inputs", **rest: Any) -> Case:

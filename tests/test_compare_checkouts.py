@@ -165,3 +165,16 @@ def test_facts_that_newer_reports_add_are_no_difference(script):
     old = {"report/report.json/accuracy": np.array(0.5)}
     assert not script.compare(old, {**old, "report/report.json/headline": np.array("accuracy")}).failures
     assert script.compare(old, {**old, "model/headline": np.array(1.0)}).failures == ["only in new: model/headline"]
+
+
+def test_the_division_of_version_0_1_is_moved_in_a_copy(script, tmp_path):
+    old = tmp_path / "old"
+    (old / "jaxvision").mkdir(parents=True)
+    step = old / "jaxvision" / "step.py"
+    step.write_text("".join(script.DIVISION))
+    copy = script.move_division(old, tmp_path / "copy")
+    assert "sum() / count" not in (copy / "jaxvision" / "step.py").read_text()
+    assert "sum() / count" in step.read_text()
+    step.write_text("another step")
+    with pytest.raises(ValueError, match=r"is not version 0\.1"):
+        script.move_division(old, tmp_path / "other")
