@@ -1,12 +1,12 @@
-"""Digits made by the introductory pair of networks, 214,673 parameters.
+"""Generate digits with the introductory GAN of 214,673 parameters.
 
-jaxvision launch --experiment=mnist_gan --workdir=runs/mnist_gan
-jaxvision evaluate --workdir=runs/mnist_gan --judge=runs/mnist_cnn
+jaxvision train --experiment=mnist_gan --workdir=runs/mnist_gan
+jaxvision evaluate --workdir=runs/mnist_gan --fid_classifier=runs/mnist_cnn
 
-The judge is `jaxvision launch --dataset=mnist --epochs=5 --workdir=runs/mnist_cnn`, of test accuracy 0.993. By it, of
-10,000 samples the rarest digit has 2.9 % (seed 0; 3.7 % and 2.3 % with the seeds 1 and 2), and the Fréchet distance of
-its features between samples and test images is 153 (148, 167), where noise has 1,074 and training images have 1.1.
-On two CPU cores (x86-64, JAX 0.10.2, float32) 2 min each, other work beside them.
+The classifier is that of `jaxvision train --dataset=mnist --epochs=5 --workdir=runs/mnist_cnn`, test accuracy 0.993.
+By it, the rarest digit is 2.9 % of 10,000 samples (seed 0; 3.7 % and 2.3 % for seeds 1 and 2), and the Fréchet
+distance between samples and test images is 153 (148, 167), compared with 1,074 for noise and 1.1 for training images.
+2 min per run on two CPU cores (x86-64, JAX 0.10.2, float32) under other load.
 """
 
 from jaxvision import Config
@@ -15,7 +15,7 @@ CONFIG = Config(
     model="gan",
     dataset="mnist",
     task="gan",
-    optimizer="by_part(ratio=0.5)",
+    optimizer="partition(ratio=0.5)",
     schedule="cosine",
     learning_rate=2e-3,
     ema=0.999,

@@ -1,4 +1,4 @@
-"""The data of a run: opened as the config says, cut into splits, told apart from others by a fingerprint."""
+"""Open the data of a run, split off validation data, and compute a fingerprint that identifies them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import registry, specs, splits
+from jaxvision import failures, registry, splits
 from jaxvision.config import Config
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 
-IN_MEMORY = "in_memory"  # what the config says where the data were handed over as arrays
+IN_MEMORY = "in_memory"  # the dataset of a config whose data are passed as arrays
 
 
 def open_dataset(
     config: Config, *, data_dir: str | None = None, dataset: Any = None, preprocessing: Preprocessing | None = None
 ) -> Dataset:
-    """Builds the config's dataset, or takes the one given (a Dataset, or arrays as in `train`) in its stead.
+    """Build the config's dataset, or use the given one (a Dataset, or arrays as in `train`) in its place.
 
-    With `preprocessing`, that of weights, images come in its size, unless the spec asks for another, and are normalised
-    by it. Cuts a stratified share of train off for validation where there is none and the config wants one, or holds
-    the config's fold out.
+    With `preprocessing`, which belongs to pretrained weights, images have its size unless the spec sets another, and
+    are normalized with its statistics. If the config has a fold, it is held out for validation. Otherwise, if the
+    dataset has no validation split, a stratified fraction of the training split is held out.
     """
     if dataset is None and config.dataset == IN_MEMORY:
-        raise ValueError("this run was trained on data in memory: hand them over, as dataset=… from Python")
+        raise ValueError("this run was trained on data in memory: pass them from Python, as dataset=…")
     if dataset is None:
         dataset = registry.datasets.build(
             config.dataset,
@@ -41,62 +41,54 @@ def open_dataset(
             dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}, split_seed=config.split_seed
         )
     if preprocessing is not None:
-        dataset = _preprocessed(dataset, config.dataset, preprocessing)
+        from jaxvision import pretrained
+
+        dataset = pretrained.preprocessed(dataset, config.dataset, preprocessing)
     if config.fold:
         from jaxvision import folds
 
-        whole = dataset.train if dataset.validation is None else folds.joined(dataset.train, dataset.validation)
+        whole = dataset.train if dataset.validation is None else folds.concatenate(dataset.train, dataset.validation)
         train, validation = folds.fold(whole, *map(int, config.fold.split("/")), seed=config.split_seed)
     elif dataset.validation is not None or not config.validation_fraction:
         return dataset
     else:
-        train, validation = splits.cut(dataset.train, config.validation_fraction, seed=config.split_seed)
+        train, validation = splits.holdout(dataset.train, config.validation_fraction, seed=config.split_seed)
     _check_known(train, validation, dataset.classes)
-    if train.ordered:  # what comes later must not scale it
-        dataset = dataset._replace(preprocessing=dataset.preprocessing.measured(train.read(np.arange(len(train)))))
+    if train.ordered:  # later values must not scale earlier ones
+        dataset = dataset._replace(
+            preprocessing=dataset.preprocessing.with_statistics_of(train.read(np.arange(len(train))))
+        )
     return dataset._replace(train=train, validation=validation)
 
 
 def _check_known(train: Split, validation: Split, classes: Sequence[str]) -> None:
-    """Raises ValueError where validation has been left the only examples of a class or tag."""
-    if train.kind == "numbers":
+    """Raise ValueError if all examples of a class or label are in validation."""
+    if train.kind == "continuous":
         return
-    counts = [splits.measure_targets(split, len(classes)).counts for split in (train, validation)]
-    lost = [name for name, own, held_out in zip(classes, *counts, strict=True) if held_out and not own]
+    counts = [splits.target_stats(split, len(classes)).counts for split in (train, validation)]
+    lost = [name for name, in_train, held_out in zip(classes, *counts, strict=True) if held_out and not in_train]
     if lost:
-        raise ValueError(
-            f"all examples of {lost[0]!r} are held out for validation: give another --split_seed, more examples or "
-            "groups of it, or leave it out"
-        )
-
-
-def _preprocessed(dataset: Dataset, spec: str, wanted: Preprocessing) -> Dataset:
-    """Brings a dataset to the preprocessing that belongs to weights. What the spec asks for itself stays."""
-    name, arguments = specs.parse(spec)
-    is_asked = "image_size" in arguments or (name != IN_MEMORY and registry.datasets.takes(spec, "preprocessing"))
-    shapes = [(each.size, each.crop, each.interpolation) for each in (dataset.preprocessing, wanted)]
-    if not is_asked and shapes[0] != shapes[1]:
-        from jaxvision.arrays import resized
-
-        dataset = resized(dataset, wanted)
-    return dataset._replace(preprocessing=dataset.preprocessing.normalising(wanted))
+        raise ValueError(failures.all_held_out(lost[0]))
 
 
 def fingerprint(dataset: Dataset, *, num_images: int = 4096) -> str:
-    """Tells data apart: a hash of all classes, targets and names, and of up to a number of images of each split."""
+    """Return a hash of all classes, targets and names, and of at most `num_images` images of each split.
+
+    Of images that are decoded from files, it takes a sixteenth as many.
+    """
     digest = hashlib.blake2b(repr(dataset.classes).encode(), digest_size=16)
     for split in (dataset.train, dataset.validation, dataset.test):
         if split is not None:
             digest.update(np.ascontiguousarray(split.targets).tobytes())
             digest.update("\n".join(name.rsplit("/", 1)[-1] for name in split.names).encode())
-            most = num_images if split.decode is None else num_images // 16  # these are decoded at each start
+            most = num_images if split.decode is None else num_images // 16  # these are decoded at every start
             chosen = np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int)
-            for start in range(0, len(chosen), 64):  # a few at once: resized ones take memory
+            for start in range(0, len(chosen), 64):  # in chunks: resized images take memory
                 digest.update(split.read(chosen[start : start + 64]).tobytes())
     return digest.hexdigest()
 
 
 def splits_of(dataset: Dataset) -> dict[str, Split]:
-    """Gives the splits that a dataset has, by name."""
+    """Return the splits that a dataset has, by name."""
     named = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {name: split for name, split in named.items() if split is not None}

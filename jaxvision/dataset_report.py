@@ -1,4 +1,4 @@
-"""The verb dataset_report: a data set, before anyone trains -> counts, sizes, what is unreadable or there twice."""
+"""Report on a dataset before training: counts, sizes, unreadable files and near-duplicates."""
 
 from __future__ import annotations
 
@@ -15,37 +15,48 @@ from jaxvision.config import Config
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.near_duplicates import Pair, describe_pairs, name_of, near_duplicates
 from jaxvision.reports import plots
-from jaxvision.splits import measure_targets
+from jaxvision.splits import target_stats
 
 FILE = "report.json"
 PICTURES = ("counts.png", "histogram.png", "series.png", "samples.png", "near_duplicates.png")
-NUM_SHOWN = 16  # pairs in the picture
-NUM_TOLD = 5  # lines of one kind in the terminal
+NUM_SHOWN = 16  # pairs in the plot
+NUM_TOLD = 5  # lines of one kind in the terminal output
 QUARTILES = ("least", "lower_quartile", "median", "upper_quartile", "largest")
 
 
 def dataset_report(
     config: Config,
     *,
-    folder: str | Path = "dataset_report",
+    out: str | Path = "dataset_report",
     data_dir: str | None = None,
     dataset: Any = None,
 ) -> dict[str, Any]:
-    """Count and measure a data set, look for near-duplicates, write report.json and pictures; return the report.
+    """Count and measure a dataset, find near-duplicates, write report.json and plots; return the report.
 
-    Images are alike whose difference hashes (each pixel of 9 x 8 against its right neighbour) differ in at most 3 of
-    64 bits, and whose thumbnails, brought to one mean and variance, differ by at most a hundredth: the same picture in
-    another size, file or brightness. Pairs across splits leak; pairs of other targets are mislabelled or ambiguous.
-    Unreadable files are listed, not raised. Raise ValueError where the folder holds other things than an
-    earlier report.
+    Two images are near-duplicates if their difference hashes (each pixel of 9 x 8 compared with its right neighbor)
+    differ in at most 3 of 64 bits, and the mean squared difference of their standardized thumbnails is at most 0.01:
+    the same image in another size, format or brightness. Pairs across splits leak test data into training; pairs with
+    different targets are mislabeled or ambiguous. Unreadable files are listed, not raised.
+
+    Args:
+        config: names the dataset and its splits.
+        out: folder to write to; new, empty, or with an earlier dataset report.
+        data_dir: folder of the datasets.
+        dataset: a dataset that replaces the config's.
+
+    Returns:
+        The content of report.json.
+
+    Raises:
+        ValueError: if the folder holds anything else.
     """
-    place = Path(folder).expanduser()
-    _check(place)
-    with warnings.catch_warnings(record=True) as told:
+    folder = Path(out).expanduser()
+    _check(folder)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = datas.open_dataset(config.replace(on_bad_image="skip"), data_dir=data_dir, dataset=dataset)
     unreadable = []
-    for message in (each.message for each in told):
+    for message in (warning.message for warning in caught):
         if isinstance(message, image_files.UnreadableImages):
             unreadable += message.errors
         else:
@@ -59,27 +70,27 @@ def dataset_report(
     pairs = near_duplicates(splits) if data.preprocessing.is_image else None
     if pairs is not None:
         report |= describe_pairs(pairs, splits)
-    place.mkdir(parents=True, exist_ok=True)
-    storage.write_json(place / FILE, report)  # first: by it the folder is known
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / FILE, report)  # first, because it marks the folder as a report
     for name in PICTURES:
-        (place / name).unlink(missing_ok=True)
-    _draw_targets(place, splits, data.classes)
+        (folder / name).unlink(missing_ok=True)
+    _draw_targets(folder, splits, data.classes)
     if pairs is not None:
-        _draw_images(place, splits, data.classes, pairs)
+        _draw_images(folder, splits, data.classes, pairs)
     return report
 
 
-def _check(place: Path) -> None:
-    """Raise ValueError where there is something else than an empty folder or an earlier report of a data set."""
-    if not place.exists() or _is_report(place / FILE):
+def _check(folder: Path) -> None:
+    """Raise ValueError if the folder is neither new, empty, nor an earlier dataset report."""
+    if not folder.exists() or _is_report(folder / FILE):
         return
-    if storage.foreign_files(place, (storage.temporary(Path(FILE)).name,)):  # a report.json of another verb is not ours
-        what = "holds other things than a dataset_report" if place.is_dir() else "is a file"
-        raise ValueError(f"{str(place)!r} {what}; give a new or empty folder as --out")
+    if storage.foreign_files(folder, (storage.temporary(Path(FILE)).name,)):  # report.json may be another command's
+        what = "holds other things than a dataset_report" if folder.is_dir() else "is a file"
+        raise ValueError(f"{str(folder)!r} {what}; give a new or empty folder as --out")
 
 
 def _is_report(file: Path) -> bool:
-    """Return whether a file is the report of a data set: other verbs write a report.json too."""
+    """Return whether a file is a dataset report; other commands write a report.json too."""
     try:
         return {"dataset", "splits", "unreadable"} <= set(storage.read_json(file))
     except (OSError, ValueError):
@@ -87,25 +98,25 @@ def _is_report(file: Path) -> bool:
 
 
 def _described(split: Split, data: Dataset) -> dict[str, Any]:
-    """Count a split's examples, count or measure its targets, and the sizes and modes of its files."""
-    found: dict[str, Any] = {"num_examples": len(split)}
+    """Return a split's number of examples, target counts or statistics, and file sizes and modes."""
+    description: dict[str, Any] = {"num_examples": len(split)}
     if split.ordered:
-        found["window"] = data.preprocessing.size[0]
+        description["window"] = data.preprocessing.size[0]
         if len(split.names):
-            found["span"] = [str(split.names[0]), str(split.names[-1])]
-    if split.kind == "numbers":
-        found["targets"] = _spread(_numbers(split))
+            description["span"] = [str(split.names[0]), str(split.names[-1])]
+    if split.kind == "continuous":
+        description["targets"] = _spread(_numbers(split))
     else:
-        found["counts"] = dict(zip(data.classes, measure_targets(split, len(data.classes)).counts, strict=True))
+        description["counts"] = dict(zip(data.classes, target_stats(split, len(data.classes)).counts, strict=True))
     files = [Path(str(name)) for name in split.names]
     if files and all(map(image_files.is_image, files[:10])):
-        found |= image_files.measure_files(files)
-    return found
+        description |= image_files.measure_files(files)
+    return description
 
 
 def _numbers(split: Split) -> np.ndarray:
-    """Return the targets as they are judged: of a series its values, not their changes."""
-    return split.judged(split.targets)[0].astype(np.float64)
+    """Return the targets in original units: the values of a series, not their changes."""
+    return split.in_original_units(split.targets)[0].astype(np.float64)
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
@@ -114,10 +125,10 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 
 def _draw_targets(folder: Path, splits: dict[str, Split], classes: Sequence[str]) -> None:
-    """Draw the counts of classes or tags, a series by its steps, or how other numbers spread."""
+    """Draw the counts of classes or labels, a series over its steps, or the histogram of other numbers."""
     train = splits["train"]
-    if train.kind != "numbers":
-        counts = {name: measure_targets(split, len(classes)).counts for name, split in splits.items()}
+    if train.kind != "continuous":
+        counts = {name: target_stats(split, len(classes)).counts for name, split in splits.items()}
         plots.counts(counts, classes, folder / "counts.png")
         return
     numbers = {name: _numbers(split) for name, split in splits.items()}
@@ -128,28 +139,28 @@ def _draw_targets(folder: Path, splits: dict[str, Split], classes: Sequence[str]
 
 
 def _draw_images(folder: Path, splits: dict[str, Split], classes: Sequence[str], pairs: Sequence[Pair]) -> None:
-    """Draw a sample of train, and the pairs that look most alike, those across splits first."""
+    """Draw samples of train and the most similar pairs, those across splits first."""
     train = splits["train"]
     chosen = _sample(train)
     plots.images(train.read(chosen), [_target(train, int(i), classes) for i in chosen], folder / "samples.png")
     shown = sorted(pairs, key=lambda pair: (pair.one[0] == pair.other[0], pair.difference))[:NUM_SHOWN]
     if shown:
         places = [place for pair in shown for place in (pair.one, pair.other)]
-        found = np.stack([splits[name].read(np.array([index]))[0] for name, index in places])
+        images = np.stack([splits[name].read(np.array([index]))[0] for name, index in places])
         captions = [_caption(place, splits, classes) for place in places]
-        plots.images(found, captions, folder / "near_duplicates.png", columns=8)
+        plots.images(images, captions, folder / "near_duplicates.png", columns=8)
 
 
 def _caption(place: tuple[str, int], splits: dict[str, Split], classes: Sequence[str]) -> str:
-    """Return an example's split, its target and, where it has a name, its file."""
+    """Return an example's split, its target and its file, if it has one."""
     split = splits[place[0]]
     caption = f"{place[0]}\n{_target(split, place[1], classes)}"
     return f"{caption}\n{plots.shortened(Path(name_of(place, splits)).name)}" if len(split.names) else caption
 
 
 def _sample(split: Split, *, num_images: int = 40) -> np.ndarray:
-    """Choose examples to show: of classes the first few of each in turn, else evenly spread."""
-    if split.kind != "classes":
+    """Choose examples to show: of classes, the first few of each in turn; else evenly spaced."""
+    if split.kind != "multiclass":
         return np.linspace(0, len(split) - 1, min(num_images, len(split)), dtype=int)
     rank = np.zeros(len(split), int)
     for target in np.unique(split.targets):
@@ -160,15 +171,15 @@ def _sample(split: Split, *, num_images: int = 40) -> np.ndarray:
 
 def _target(split: Split, index: int, classes: Sequence[str]) -> str:
     target = split.targets[index]
-    if split.kind == "classes":
+    if split.kind == "multiclass":
         return classes[int(target)]
-    if split.kind == "numbers":
+    if split.kind == "continuous":
         return f"{float(target):.4g}"
     return "\n".join(str(classes[i]).rpartition("=")[2] for i in np.flatnonzero(target)[:4])
 
 
 def text(report: dict[str, Any]) -> str:
-    """Write the report as a table for the terminal."""
+    """Format the report as a table for the terminal."""
     splits = report["splits"]
     rows = list(zip(*map(_rows, splits.values()), strict=True))
     width = max(14, *(len(row[0][0]) for row in rows))
@@ -189,16 +200,18 @@ def text(report: dict[str, Any]) -> str:
     if "num_near_duplicates" in report:
         lines.append(
             f"near-duplicates: {_counted(report['num_near_duplicates'], 'pair')}, {report['num_leaks']:,} of them "
-            f"across splits, {report['num_of_other_targets']:,} of other targets"
+            f"across splits, {report['num_of_other_targets']:,} with different targets"
         )
-        leaks = [each for each in report["near_duplicates"] if len(set(each["splits"])) == 2]
-        told = [f"{each['one']} in {each['splits'][0]} and {each['other']} in {each['splits'][1]}" for each in leaks]
-        lines += _first(told, report["num_leaks"])
+        leaks = [pair for pair in report["near_duplicates"] if len(set(pair["splits"])) == 2]
+        leak_lines = [
+            f"{pair['one']} in {pair['splits'][0]} and {pair['other']} in {pair['splits'][1]}" for pair in leaks
+        ]
+        lines += _first(leak_lines, report["num_leaks"])
     return "\n".join(lines)
 
 
 def _rows(split: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return as text the counts of a split, or the figures of its numbers, and last how many examples there are."""
+    """Return a split's class counts or target statistics, and last its number of examples, as text."""
     figures = [(name.replace("_", " "), f"{value:.4g}") for name, value in split.get("targets", {}).items()]
     counts = [(name, f"{count:,}") for name, count in split.get("counts", {}).items()]
     return [*figures, *counts, ("all", f"{split['num_examples']:,}")]
@@ -209,6 +222,6 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _first(lines: Sequence[str], count: int) -> list[str]:
-    """Indent the first few of so many lines, and add how many more there are."""
+    """Indent the first lines and append how many of `count` are not shown."""
     shown = [f"  {line}" for line in lines[:NUM_TOLD]]
     return shown + [f"  and {count - len(shown):,} more"] * (count > len(shown))

@@ -1,4 +1,4 @@
-"""The verb ensemble: several workdirs -> the report on the mean of what they predict."""
+"""Ensembles: evaluate the mean prediction of several runs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import reports, specs, storage
+from jaxvision import reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import multihost
 from jaxvision.evaluate import baselines, make_measure, opened, split_of
 from jaxvision.interfaces import Dataset, Task
 from jaxvision.thresholds import with_thresholds
 
-NUM_COMPARED = 256  # inputs, where they have no names
+NUM_COMPARED = 256  # inputs, if they have no names
 
 
 def ensemble(
     workdirs: Sequence[str | Path],
     *,
     split: str = "test",
+    checkpoint: str | int = "best",
+    tta: str | None = None,
+    out: str | Path | None = None,
     data_dir: str | None = None,
     dataset: Any = None,
     plugins: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Judges the mean prediction of several runs, and each alone; writes `report_ensemble/` into the first workdir.
+) -> reports.Report:
+    """Evaluate the mean prediction of several runs, and each run; write `report_ensemble/` into the first workdir.
 
-    The runs may differ in all but the kind of task, the classes and the examples, else ValueError is raised. Thresholds
-    are the first run's; those that are chosen on validation are chosen for the mean.
+    The arguments are those of `evaluate`. Constant thresholds are those of the first run; thresholds fitted on
+    validation are fitted again for the mean. Raises ValueError if the runs differ in task, classes or examples.
     """
     if len(workdirs) < 2 or len({str(Path(each).resolve()) for each in workdirs}) < len(workdirs):
-        raise ValueError(f"an ensemble is of two different workdirs or more, not of {', '.join(map(str, workdirs))}")
-    members = [opened(each, data_dir=data_dir, dataset=dataset, plugins=plugins) for each in workdirs]
+        raise ValueError(f"an ensemble needs two or more different workdirs, not {', '.join(map(str, workdirs))}")
+    members = [
+        opened(each, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
+        for each in workdirs
+    ]
     (first, data), chosen = members[0], split_of(members[0][1], split)
     for place, (trained, other) in zip(workdirs, members, strict=True):
         tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
@@ -45,31 +51,28 @@ def ensemble(
         _check_same(members[0], (trained, other), split, place)
     predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if predictions[0].ndim == 4:
-        raise ValueError("an ensemble is of runs that judge images, not of some that make them")
+        raise ValueError("an ensemble needs runs with predictions, not generators of images")
     own = [with_thresholds(trained, other, make_measure(trained)).run.task for trained, other in members]
     mean = np.mean(predictions, axis=0)
     task = _task(members)
-    judged = chosen.judged(mean)
+    judged = chosen.in_original_units(mean)
     report = {
         "split": split,
         "headline": task.headline,
         "num_examples": len(chosen),
         "num_parameters": sum(runs.num_parameters(trained.params) for trained, _ in members),
         "members": {
-            str(place): task_of.score(*chosen.judged(each))
+            str(place): task_of.score(*chosen.in_original_units(each))
             for place, task_of, each in zip(workdirs, own, predictions, strict=True)
         },
         **task.score(*judged),
         **task.report(*judged, data.classes),
         "baseline": baselines(task, data, chosen),
     }
-    if multihost.is_first():
-        folder = first.workdir / "report_ensemble"
-        folder.mkdir(exist_ok=True)
-        storage.write_json(folder / "report.json", report)
-        reports.draw(folder, report, [], chosen, mean, task.decide(mean), data.classes)
-        reports.save_predictions(folder / "predictions.csv", chosen, mean)
-    return report
+    if multihost.is_main_process():
+        folder = first.workdir / "report_ensemble" if out is None else Path(out)
+        reports.save(folder, report, [], chosen, mean, task.predict_labels(mean), data.classes)
+    return reports.Report(report)
 
 
 def _shown(classes: Sequence[str]) -> str:
@@ -77,7 +80,7 @@ def _shown(classes: Sequence[str]) -> str:
 
 
 def _check_same(one: tuple[runs.Trained, Dataset], other: tuple[runs.Trained, Dataset], split: str, place) -> None:
-    """Raises ValueError where a split of two runs is not of the same examples, by their names or some of the inputs."""
+    """Raise ValueError if a split of two runs has other examples, by their names or a sample of the inputs."""
     (first, data), (trained, theirs) = one, other
     ours, part = split_of(data, split), split_of(theirs, split)
     is_same = np.array_equal(ours.targets, part.targets)
@@ -86,21 +89,21 @@ def _check_same(one: tuple[runs.Trained, Dataset], other: tuple[runs.Trained, Da
     elif is_same:
         chosen = np.linspace(0, len(ours) - 1, min(len(ours), NUM_COMPARED), dtype=int)
         inputs = ours.read(chosen), part.read(chosen)
-        cuts = [(each.run.config.split_seed, each.run.config.fold) for each in (first, trained)]
+        cuts = [(member.run.config.split_seed, member.run.config.fold) for member in (first, trained)]
         is_same = np.array_equal(*inputs) if inputs[0].shape == inputs[1].shape else cuts[0] == cuts[1]
     if not is_same:
-        raise ValueError(f"{split} of {str(place)!r} is of other examples than that of {str(first.workdir)!r}")
+        raise ValueError(f"the {split} split of {str(place)!r} has other examples than that of {str(first.workdir)!r}")
 
 
 def _task(members: Sequence[tuple[runs.Trained, Dataset]]) -> Task:
-    """Gives the task with its thresholds, where it chooses some, for the mean prediction on validation."""
+    """Build the task, with thresholds fitted to the mean prediction on validation if it fits any."""
     first, _ = members[0]
     task = runs.build_task(first.run.config, first.run.signature)
-    if task.choose is None:
+    if task.fit_thresholds is None:
         return task
     validation = [split_of(other, "validation") for _, other in members]
     for each in members:
         _check_same(members[0], each, "validation", each[0].workdir)
     predictions = [make_measure(trained)(part)[1] for (trained, _), part in zip(members, validation, strict=True)]
-    thresholds = task.choose(*validation[0].judged(np.mean(predictions, axis=0)))
+    thresholds = task.fit_thresholds(*validation[0].in_original_units(np.mean(predictions, axis=0)))
     return runs.build_task(first.run.config, first.run.signature, thresholds=thresholds)

@@ -1,4 +1,4 @@
-"""The verb evaluate: a workdir's best checkpoint on a split -> report.json, pictures, predicted numbers."""
+"""Evaluate a checkpoint of a run on a split: metrics, report.json and plots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import reports, specs, storage
+from jaxvision import failures, reports, specs
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.distributed import compilation, multihost
@@ -22,19 +22,36 @@ def evaluate(
     workdir: str | Path,
     *,
     split: str = "test",
+    checkpoint: str | int = "best",
+    tta: str | None = None,
+    out: str | Path | None = None,
     data_dir: str | None = None,
     dataset: Any = None,
-    judge: str | Path | None = None,
+    fid_classifier: str | Path | None = None,
     plugins: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Judges the best checkpoint of a workdir on a split, writes `report/` or `report_<split>/`, gives the report.
+) -> reports.Report:
+    """Evaluate a checkpoint on a split, write the report and return it.
 
-    `dataset` stands in for the config's, as in `train`, where training had data in memory. `judge` is the workdir of a
-    classifier that judges the images that a generator makes, one for each of the split. Raises ValueError where the
-    data are not those of the run.
+    Args:
+        workdir: The folder of a trained run.
+        split: train, validation or test.
+        checkpoint: best, last, or the step of a checkpoint.
+        tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
+        out: The folder for the report. If None, `report` in the workdir, or `report_<split>` for other splits.
+        data_dir: The folder of TensorFlow Datasets. If None, that of training.
+        dataset: The data, as for `train`, if training had them in memory.
+        fid_classifier: The workdir of a classifier, whose features give FID and class coverage of generated images.
+        plugins: Modules or .py files that register more, besides those of training.
+
+    Returns:
+        The content of report.json.
+
+    Raises:
+        ValueError: The data are not those of the run, or it has no such split or checkpoint.
+        FileNotFoundError: There is no such workdir.
     """
-    trained, data = opened(workdir, data_dir=data_dir, dataset=dataset, plugins=plugins)
-    return evaluate_on(trained, data, split=split, judge=judge, plugins=plugins)
+    trained, data = opened(workdir, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
+    return evaluate_on(trained, data, split=split, out=out, fid_classifier=fid_classifier, plugins=plugins)
 
 
 def evaluate_on(
@@ -42,21 +59,22 @@ def evaluate_on(
     data: Dataset,
     *,
     split: str = "test",
-    judge: str | Path | None = None,
+    out: str | Path | None = None,
+    fid_classifier: str | Path | None = None,
     plugins: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Judges a loaded run on a split of the data that it was trained on, cut as they were then; as `evaluate`."""
+) -> reports.Report:
+    """Evaluate a loaded run on a split of the data that it was trained on, as `evaluate` does."""
     chosen, config = split_of(data, split), trained.run.config
     measure, absent = make_measure(trained), {}
-    if trained.run.task.choose is not None or chosen.kind == "tags":
+    if trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel":
         from jaxvision.thresholds import absent_in_validation, with_thresholds
 
         trained = with_thresholds(trained, data, measure)
         measure = make_measure(trained)
-        absent = absent_in_validation(trained, data) if chosen.kind == "tags" else {}
+        absent = absent_in_validation(trained, data) if chosen.kind == "multilabel" else {}
     task = trained.run.task
     values, predictions = measure(chosen)
-    judged = chosen.judged(predictions)
+    judged = chosen.in_original_units(predictions)
     report = {
         "split": split,
         "headline": task.headline,
@@ -69,45 +87,55 @@ def evaluate_on(
         "baseline": baselines(task, data, chosen),
         **absent,
     }
-    if judge is not None:
+    if fid_classifier is not None:
         if predictions.ndim != 4:
-            raise ValueError(f"judge={str(judge)!r} is for made images, and the task {config.task!r} makes none")
-        from jaxvision.judge import judge as judged_by
+            raise ValueError(f"fid_classifier is for generated images, and the task {config.task!r} generates none")
+        from jaxvision.generative_metrics import generative_metrics
 
-        report |= judged_by(predictions, chosen, data.train, judge, plugins=plugins)
+        report |= generative_metrics(predictions, chosen, data.train, fid_classifier, plugins=plugins)
     if split != "train":
         report["train"] = _train_share(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
-    if multihost.is_first():
-        _write(trained.workdir, report, chosen, predictions, task.decide(predictions), data.classes)
-    return report
+    if multihost.is_main_process():
+        rows = logs.read_rows(trained.workdir / "metrics.jsonl")
+        folder = reports.folder_of(trained.workdir, split) if out is None else Path(out)
+        reports.save(folder, report, rows, chosen, predictions, task.predict_labels(predictions), data.classes)
+    return reports.Report(report)
 
 
 def opened(
-    workdir: str | Path, *, data_dir: str | None = None, dataset: Any = None, plugins: Sequence[str] = ()
+    workdir: str | Path,
+    *,
+    checkpoint: str | int = "best",
+    tta: str | None = None,
+    data_dir: str | None = None,
+    dataset: Any = None,
+    plugins: Sequence[str] = (),
 ) -> tuple[runs.Trained, Dataset]:
-    """Loads a trained run and opens its data. Raises ValueError where these are not what it was trained on."""
-    path = workdirs.require(workdir)
-    trained = runs.load(path, plugins=plugins)
+    """Load a trained run and open its data. Raises ValueError if these are not what it was trained on."""
+    path = workdirs.open_workdir(workdir)
+    trained = runs.load(path, checkpoint=checkpoint, tta=tta, plugins=plugins)
     config, signature = trained.run.config, trained.run.signature
     preprocessing = signature.preprocessing if config.init_from else None
     place = data_dir or signature.data_dir
     data = datas.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing)
     if datas.fingerprint(data) != signature.data:
-        raise ValueError(f"these are not the data that the run in {str(path)!r} was trained on: its splits would mix")
+        raise ValueError(
+            f"these are not the data that the run in {str(path)!r} was trained on, so the splits could mix"
+        )
     return trained, data
 
 
 def split_of(data: Dataset, name: str) -> Split:
-    """Gives a split by its name. Raises ValueError where the data have none."""
+    """Return a split by name. Raises ValueError if the dataset does not have it."""
     splits = datas.splits_of(data)
     if name not in splits:
-        raise ValueError(f"no split {name!r}{specs.nearest(name, splits)}; {', '.join(splits)}")
+        raise ValueError(f"no split {name!r}{specs.nearest(name, splits)}; expected one of {', '.join(splits)}")
     return splits[name]
 
 
 def make_measure(trained: runs.Trained) -> Callable[[Split], tuple[dict[str, float], np.ndarray]]:
-    """Makes the function that runs a split through the trained model. It raises where predictions are not finite."""
+    """Build the function that predicts a split and scores it. It raises FloatingPointError if one is not finite."""
     run = trained.run
     eval_step = compilation.compile_eval(make_eval_step(run.model, run.task), run.mesh)
 
@@ -121,36 +149,24 @@ def make_measure(trained: runs.Trained) -> Callable[[Split], tuple[dict[str, flo
             mesh=run.mesh,
         )
         if not np.isfinite(predictions).all():
-            raise FloatingPointError(
-                f"the predictions of step {trained.step} in {str(trained.workdir)!r} are not finite: its training had "
-                "diverged; begin anew with a lower --learning_rate"
-            )
+            raise FloatingPointError(failures.diverged_predictions(trained.step, trained.workdir))
         return {"loss": values["loss"], **values}, predictions
 
     return measure
 
 
 def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, float]]:
-    """Scores what simple rules predict: those that come with the data, or else the task's own."""
+    """Score the predictions of simple rules: those of the split, or else the baseline of the task."""
     rules = dict(split.baselines)
     if not rules and task.baseline is not None:
         name, prediction = task.baseline(data.train.targets)
         rules = {name: np.broadcast_to(prediction, (len(split), *prediction.shape))}
-    targets, _ = split.judged(split.targets)
+    targets, _ = split.in_original_units(split.targets)
     return {name: task.score(targets, predictions) for name, predictions in rules.items()}
 
 
-def _write(path: Path, report: dict[str, Any], split: Split, predictions, decided, classes: Sequence[str]) -> None:
-    """Writes the report, its pictures and predicted numbers into a folder of the workdir, named by the split."""
-    folder = path / ("report" if report["split"] == "test" else f"report_{report['split']}")
-    folder.mkdir(exist_ok=True)
-    storage.write_json(folder / "report.json", report)
-    reports.draw(folder, report, logs.read_rows(path / "metrics.jsonl"), split, predictions, decided, classes)
-    reports.save_predictions(folder / "predictions.csv", split, predictions)
-
-
 def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:
-    """Measures as many examples of train, evenly spread, as the split has: what the gap is measured by."""
+    """Evaluate as many evenly spaced training examples as the split has, to measure the generalization gap."""
     size = min(num_examples, len(data.train))
-    share = data.train.take(np.linspace(0, len(data.train) - 1, size, dtype=int))
+    share = data.train.select(np.linspace(0, len(data.train) - 1, size, dtype=int))
     return {"num_examples": size, **measure(share)[0]}

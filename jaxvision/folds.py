@@ -1,4 +1,4 @@
-"""Folds of cross-validation: splits joined, and one fold of them held out."""
+"""Cross-validation: concatenate splits and hold out one fold."""
 
 from __future__ import annotations
 
@@ -10,45 +10,47 @@ from jaxvision.interfaces import Split
 
 
 def fold(split: Split, number: int, count: int, *, seed: int) -> tuple[Split, Split]:
-    """Hold one of `count` equal folds out: (the rest, the fold of that number, from 1), each class alike.
+    """Hold out one of `count` stratified folds of equal size: return (rest, fold `number`), numbered from 1.
 
-    Over all numbers each example is held out once, and a group as a whole. Where examples are ordered, the rest is
-    what precedes the fold, so that the first of count + 1 blocks is never held out.
+    Each example is held out in exactly one fold; groups stay together. If examples are ordered, the rest is what
+    precedes the fold (forward chaining), so the first of count + 1 blocks is never held out.
     """
     folds = _folds(split, count, np.random.default_rng(seed))
     rest = folds < number if split.ordered else folds != number
-    return split.take(np.flatnonzero(rest)), split.take(np.flatnonzero(folds == number))
+    return split.select(np.flatnonzero(rest)), split.select(np.flatnonzero(folds == number))
 
 
 def _folds(split: Split, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the number of each example's fold, from 1; 0 for those that are but learned from."""
+    """Return the fold of each example, from 1; 0 for examples that are never held out."""
     groups = np.unique(split.groups, return_inverse=True)[1] if split.groups is not None else np.arange(len(split))
     size = len(split) - 1 if split.ordered else int(groups.max(initial=-1)) + 1
     if not 1 < count <= size:
-        raise ValueError(f"{len(split)} examples in {size} parts at most cannot be cut into {count} folds")
+        raise ValueError(f"cannot split {len(split)} examples into {count} folds; expected 2 to {size} folds")
     if split.ordered:
         return np.arange(len(split)) * (count + 1) // len(split)
     order = rng.permutation(size)
-    if split.groups is None and split.kind == "classes":  # class after class, so that each is dealt out evenly
+    if (
+        split.groups is None and split.kind == "multiclass"
+    ):  # sort by class, so that each is spread evenly over the folds
         order = order[np.argsort(split.targets[order], kind="stable")]
     folds = np.empty(size, int)
     folds[order] = 1 + np.arange(size) % count
     return folds[groups]
 
 
-def joined(split: Split, other: Split) -> Split:
-    """Return the split of one's examples and, after them, another's of the same kind."""
+def concatenate(split: Split, other: Split) -> Split:
+    """Return the concatenation of two splits of the same kind."""
     size = len(split)
 
     def read(chosen: np.ndarray) -> np.ndarray:
         order = np.argsort(chosen >= size, kind="stable")
-        own, others = chosen[chosen < size], chosen[chosen >= size] - size
-        parts = [part.read(places) for part, places in ((split, own), (other, others)) if len(places)]
+        first, second = chosen[chosen < size], chosen[chosen >= size] - size
+        parts = [part.read(positions) for part, positions in ((split, first), (other, second)) if len(positions)]
         return np.concatenate(parts)[np.argsort(order)]
 
     def decode(chosen: int, rng: np.random.Generator | None) -> np.ndarray:
-        part, place = (split, chosen) if chosen < size else (other, chosen - size)
-        return part.read(np.array([place]))[0] if part.decode is None else part.decode(place, rng)
+        part, position = (split, chosen) if chosen < size else (other, chosen - size)
+        return part.read(np.array([position]))[0] if part.decode is None else part.decode(position, rng)
 
     def both(one: np.ndarray | None, two: np.ndarray | None) -> np.ndarray | None:
         return None if one is None or two is None else np.concatenate([one, two])
@@ -60,7 +62,7 @@ def joined(split: Split, other: Split) -> Split:
         names=[*split.names, *other.names],
         groups=both(split.groups, other.groups),
         offsets=both(split.offsets, other.offsets),
-        baselines={name: np.concatenate([each, other.baselines[name]]) for name, each in split.baselines.items()},
+        baselines={name: np.concatenate([values, other.baselines[name]]) for name, values in split.baselines.items()},
         decode=None if split.decode is None and other.decode is None else decode,
         is_random=split.is_random or other.is_random,
     )

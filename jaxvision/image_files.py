@@ -1,4 +1,4 @@
-"""Many image files: which they are, how they are read on all cores, and what their heads say."""
+"""Find, decode and measure image files, on all cores."""
 
 from __future__ import annotations
 
@@ -18,61 +18,64 @@ from jaxvision.interfaces import Preprocessing
 from jaxvision.machine import num_cores
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-SCALED = ("JPEG", "MPO")  # formats whose decoder scales by itself
+SCALED = ("JPEG", "MPO")  # formats whose decoder can scale down
 
 
 def read_image(
     file: str | Path, preprocessing: Preprocessing, *, part: Callable[[int, int], Box] | None = None
 ) -> np.ndarray:
-    """Decode one file to uint8 [H, W, C]: turned as its EXIF says, transparent parts white, cropped and resized.
+    """Decode one file to uint8 [H, W, C]: rotated by its EXIF tag, transparency on white, cropped and resized.
 
-    `part(width, height)` gives the box of the upright picture that is kept, in place of the preprocessing's crop.
-    Raise ValueError naming the file where it is no image or is damaged, FileNotFoundError where it is missing.
+    `part(width, height)` returns the box of the upright image to keep, instead of the preprocessing's crop. Raises
+    ValueError if the file is not an image or is damaged, FileNotFoundError if it does not exist, and OSError if it
+    cannot be opened.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
             if part and image.format not in SCALED:
-                ImageOps.exif_transpose(image, in_place=True)  # as it is loaded, a TIFF tells other sizes than before
+                ImageOps.exif_transpose(
+                    image, in_place=True
+                )  # first, because a TIFF may report another size once it is loaded
             box = part(*_upright(image)) if part else None
             if preprocessing.interpolation != "nearest":
                 width = image.width
-                wanted = _draft_size(image.size, preprocessing, box)
-                drafted = image.draft("RGB" if preprocessing.channels == 3 else "L", wanted)
-                if drafted and box:  # the decoder scales by 1, 1/2, 1/4 or 1/8
+                draft_size = _draft_size(image.size, preprocessing, box)
+                drafted = image.draft("RGB" if preprocessing.channels == 3 else "L", draft_size)
+                if drafted and box:  # the decoder has scaled by 1, 1/2, 1/4 or 1/8
                     left, top, right, bottom = (side * drafted[1][2] / width for side in box)
                     box = left, top, right, bottom
             return fit(image, preprocessing, box=box)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {os.fspath(file)!r}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno:  # the system's word, not the file's content
+        if isinstance(error, OSError) and error.errno:  # an error of the system, not of the file's content
             raise OSError(f"cannot open the image {os.fspath(file)!r}: {error.strerror}") from None
         why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
         raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
 
 
 def _upright(image) -> tuple[int, int]:
-    """Return the (width, height) of a picture once it is turned as its EXIF says."""
+    """Return the (width, height) of an image after its EXIF rotation."""
     from PIL import ExifTags
 
-    is_lying = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return image.size[::-1] if is_lying else image.size
+    is_rotated = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return image.size[::-1] if is_rotated else image.size
 
 
 def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, box: Box | None) -> tuple[int, int]:
-    """Return the least size (width, height) to which a JPEG decoder may scale down by itself, averaging as we would."""
-    share = preprocessing.crop or 1.0
-    kept = min(size) * share if box is None else min(box[2] - box[0], box[3] - box[1])
-    scale = 2 * max(preprocessing.size) / kept  # twice, so that the final resampling still has pixels to average
+    """Return the smallest (width, height) to which a JPEG decoder may scale down before resampling."""
+    fraction = preprocessing.crop or 1.0
+    kept = min(size) * fraction if box is None else min(box[2] - box[0], box[3] - box[1])
+    scale = 2 * max(preprocessing.size) / kept  # twice the output size, so that the final resampling still averages
     return (round(size[0] * scale) + 1, round(size[1] * scale) + 1)
 
 
 def random_part(width: int, height: int, *, share: tuple[float, float], rng: np.random.Generator) -> Box:
-    """Draw a part of a picture: a share of its area between two, of an aspect ratio from 3/4 to 4/3.
+    """Draw a crop of an image: a fraction of its area in the range `share`, an aspect ratio from 3/4 to 4/3.
 
-    Where ten draws do not fit into the picture, it is the largest central part of such an aspect ratio (C. Szegedy et
+    If ten draws do not fit into the image, return the largest central crop with such an aspect ratio (C. Szegedy et
     al., Going Deeper with Convolutions, CVPR 2015, section 6).
 
     >>> random_part(30, 9, share=(1.0, 1.0), rng=np.random.default_rng(0))
@@ -91,16 +94,16 @@ def random_part(width: int, height: int, *, share: tuple[float, float], rng: np.
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a path looks like an image file; what is hidden does not."""
+    """Return whether a path is a file with an image extension that is not hidden."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
 def find_images(paths: Iterable[str]) -> list[str]:
-    """Expand files, folders (searched to the bottom) and glob patterns to image files, sorted within each.
+    """Expand files, folders (recursively) and glob patterns to image files, sorted within each argument.
 
-    Raise FileNotFoundError for what matches nothing.
+    Raises FileNotFoundError if an argument matches nothing.
     """
-    found: list[str] = []
+    files: list[str] = []
     for path in paths:
         path = os.path.expanduser(path)
         if os.path.isdir(path):
@@ -111,9 +114,9 @@ def find_images(paths: Iterable[str]) -> list[str]:
             )
         if not matches:
             what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
-            raise FileNotFoundError(f"no {what} {path!r}; images end in {' '.join(EXTENSIONS)}")
-        found += matches
-    return found
+            raise FileNotFoundError(f"no {what} {path!r}; expected files ending in {' '.join(EXTENSIONS)}")
+        files += matches
+    return files
 
 
 def read_images(
@@ -123,7 +126,17 @@ def read_images(
     advance: Callable[[int], object] = lambda count: None,
     chunk_size: int = 256,
 ) -> Iterator[tuple[slice, list[np.ndarray | Exception]]]:
-    """Decode many files on all cores, a chunk at a time and in order; an unreadable one gives its error."""
+    """Decode many files on all cores, in chunks and in order; an unreadable file yields its error.
+
+    Args:
+        files: image files.
+        preprocessing: size, channels, crop and interpolation.
+        advance: called with the size of each finished chunk, e.g. to update a progress bar.
+        chunk_size: number of files in a chunk.
+
+    Yields:
+        The slice of the chunk in `files`, and its images or exceptions.
+    """
 
     def read(file: str | Path) -> np.ndarray | Exception:
         try:
@@ -135,13 +148,16 @@ def read_images(
         chunks = [slice(start, min(start + chunk_size, len(files))) for start in range(0, len(files), chunk_size)]
         pending = pool.map(read, files[chunks[0]]) if chunks else ()
         for chunk, following in zip(chunks, [*chunks[1:], slice(0)], strict=False):
-            results, pending = list(pending), pool.map(read, files[following])  # while the caller works on these
+            results, pending = (
+                list(pending),
+                pool.map(read, files[following]),
+            )  # decoded while the caller works on this chunk
             yield chunk, results
             advance(chunk.stop - chunk.start)
 
 
 class UnreadableImages(UserWarning):
-    """Images of a split were skipped; `errors` says of each why."""
+    """Warning that images of a split were skipped; `errors` has the message of each."""
 
     def __init__(self, split: str, errors: Sequence[str]):
         super().__init__(f"{split}: {len(errors)} unreadable images skipped, the first: {errors[0]}")
@@ -149,16 +165,16 @@ class UnreadableImages(UserWarning):
 
 
 def measure_files(files: Sequence[Path]) -> dict[str, Any]:
-    """Read the heads of image files: return their modes, formats and sizes in pixels."""
+    """Read the headers of image files; return counts of modes and formats, and the sizes in pixels."""
     from PIL import Image
 
-    modes, formats, found = Counter(), Counter(), []
+    modes, formats, file_sizes = Counter(), Counter(), []
     for file in files:
         with Image.open(file) as image:
             modes[image.mode] += 1
             formats[str(image.format)] += 1
-            found.append(image.size)
-    width, height = np.array(found).T
+            file_sizes.append(image.size)
+    width, height = np.array(file_sizes).T
     sizes = {"least": np.min, "median": np.median, "largest": np.max}
     return {
         "modes": dict(modes.most_common()),

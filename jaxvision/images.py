@@ -1,4 +1,4 @@
-"""An image or an array -> the raw uint8 input that a `Preprocessing` asks for, on the host."""
+"""Convert one image or array to the uint8 input of a `Preprocessing`, on the host."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from jaxvision.interfaces import Preprocessing
 
 Box = tuple[float, float, float, float]  # left, top, right and bottom, in pixels
 
-# Mean and deviation of ImageNet's training pixels in 0..1, as torchvision publishes them with its weights.
+# Mean and standard deviation of ImageNet's training pixels in 0..1, as published by torchvision.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _central(size: tuple[int, int], preprocessing: Preprocessing) -> Box:
-    """Return the box that the preprocessing keeps of a picture."""
+    """Return the box of an image that the preprocessing keeps."""
     width, height = size
     if preprocessing.crop is None:
         return 0, 0, width, height
@@ -24,9 +24,9 @@ def _central(size: tuple[int, int], preprocessing: Preprocessing) -> Box:
 
 
 def fit(image, preprocessing: Preprocessing, *, box: Box | None = None) -> np.ndarray:
-    """Bring a Pillow image, which it may turn, to uint8 [H, W, C] of the wanted size and channels.
+    """Convert a Pillow image to uint8 [H, W, C] of the preprocessing's size and channels; may rotate it in place.
 
-    What is kept is the box of the upright image, or else what the preprocessing says.
+    The kept box is `box` of the upright image, or else that of the preprocessing.
     """
     from PIL import Image, ImageOps
 
@@ -41,11 +41,13 @@ def fit(image, preprocessing: Preprocessing, *, box: Box | None = None) -> np.nd
 
 
 def _convert(image, mode: str):
-    """Convert to "L" or "RGB": 16-bit greys are scaled, not clipped, and transparency is laid on white."""
+    """Convert an image to "L" or "RGB": 16-bit grayscale is scaled, not clipped, and transparency is laid on white."""
     from PIL import Image
 
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-        raise ValueError(f"its numbers are of the type {image.mode!r}, whose black and white are not defined")
+        raise ValueError(
+            f"its pixels have mode {image.mode!r}, which does not define black and white; expected 8 or 16 bits"
+        )
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -55,7 +57,7 @@ def _convert(image, mode: str):
 
 
 def from_array(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Bring one image [H, W], [H, W, 1] or [H, W, 3], uint8 or float in 0..1, to the wanted size and channels."""
+    """Convert an image [H, W], [H, W, 1] or [H, W, 3], uint8 or float in 0..1, to the preprocessing's format."""
     from PIL import Image
 
     array = np.asarray(array)

@@ -1,4 +1,4 @@
-"""The contracts: what a dataset, a model and a task are, and what a run carries from step to step."""
+"""The contracts of datasets, models, tasks and gradient rules, and the state that training carries between steps."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 
 Array = jax.Array
 Tree = Any  # a nest of dicts, tuples and arrays
-# "inputs" [B, …], "targets" [B, …] or [B, C] (soft), "mask" [B] (1 real, 0 padding); in training also, int32 [B],
-# "index", the example's place in the split, and "epoch", how often it has been seen before.
+# "inputs" [B, …], "targets" [B, …] or [B, C] (soft), "mask" [B] (1 real, 0 padding). In training also int32 [B]:
+# "index", the position of the example in the split, and "epoch", the number of the current epoch, from 0.
 Batch = dict[str, Any]
 Augment = Callable[[Array, Batch], Batch]  # (key, batch) -> batch; inputs are float32 in 0..1
 Decode = Callable[[int, np.random.Generator | None], np.ndarray]
-Kind = Literal["classes", "tags", "numbers"]
+Kind = Literal["multiclass", "multilabel", "continuous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the input of a model: plain data, stored with the run.
+    """How an image becomes the input of a model: plain data, stored with the run.
 
-    `size` is (height, width) in pixels. `crop` is the share of the largest centred rectangle of that aspect that is
-    kept before resizing; None squashes the whole picture instead. `mean` and `std` are per channel, of pixels in 0..1.
-    Windows of a series have the size (steps,), and are but normalised.
+    `size` is (height, width) in pixels. `crop` is the fraction in (0, 1] of the largest centered rectangle with that
+    aspect ratio that is kept before resizing; None resizes the whole image without keeping its aspect ratio. `mean` and
+    `std` are per channel, for pixels in 0..1. Windows of a time series have the size (steps,) and are only normalized.
     """
 
     size: tuple[int, ...]
@@ -39,21 +39,21 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.crop is not None and not 0 < self.crop <= 1:
-            raise ValueError(f"crop={self.crop}; wanted a share above 0 and up to 1, or None to squash")
+            raise ValueError(f"crop={self.crop}; expected a fraction in (0, 1], or None for the whole image")
 
     @property
     def is_image(self) -> bool:
-        """Whether inputs are images: they have two sides, the windows of a series one."""
+        """Whether inputs are images, with height and width, rather than windows of a time series."""
         return len(self.size) == 2
 
-    def measured(self, inputs: np.ndarray) -> Preprocessing:
-        """Return this one with the mean and deviation of the channels of inputs [N, …, C]; 1 where they do not vary."""
+    def with_statistics_of(self, inputs: np.ndarray) -> Preprocessing:
+        """Return a copy with the mean and std per channel of inputs [N, …, C]; constant channels get std 1."""
         values = inputs.astype(np.float64).reshape(-1, self.channels)
-        std = [float(each) or 1.0 for each in values.std(axis=0)]
+        std = [float(value) or 1.0 for value in values.std(axis=0)]
         return replace(self, mean=tuple(values.mean(axis=0).tolist()), std=tuple(std))
 
-    def normalising(self, other: Preprocessing) -> Preprocessing:
-        """Return this one with the mean and deviation of another, averaged or repeated where it has other channels."""
+    def with_normalization_of(self, other: Preprocessing) -> Preprocessing:
+        """Return a copy with the mean and std of another, averaged and repeated if the number of channels differs."""
         mean, std = (
             tuple(values) if len(values) == self.channels else (sum(values) / len(values),) * self.channels
             for values in (other.mean, other.std)
@@ -63,15 +63,18 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset. `read(indices)` gives inputs: images [n, H, W, C], uint8 or float32 in 0..1, or rows.
+    """One part of a dataset. `read(indices)` returns inputs: images [n, H, W, C], uint8 or float32 in 0..1, or
+    windows of a time series [n, steps, C].
 
-    `decode(index, rng)` makes one input [H, W, C] anew, as training takes it; with a generator, it may be a random part
-    of the picture, as `is_random` says. None where inputs are at hand.
-    `kind` says what the targets are: "classes", int [N], the class of each example; "tags", float32 [N, T], 1 for each
-    tag that it has; or "numbers", float32 [N].
-    `names` says where each input comes from (a file, an id); empty when they have no names of their own.
-    Examples of one of the `groups` (int [N]) are never parted. In an `ordered` split the later ones are held out.
-    `offsets` [N] are added to targets and predictions before they are judged; `baselines` are predictions by rules.
+    `decode(index, rng)` returns one input [H, W, C] for training. Given a generator it may return a random part of the
+    image; `is_random` states whether it does. None if inputs are in memory.
+
+    `kind` is the type of the targets: "multiclass", class indices, int [N]; "multilabel", 1 for each label that an
+    example has, float32 [N, T]; or "continuous", numbers, float32 [N].
+
+    `names` are the sources of the inputs (files, ids), empty if they have none. Examples of the same group (`groups`,
+    int [N]) stay in one split. If `ordered`, the last examples are held out. `offsets` [N] are added to targets and
+    predictions before metrics are computed. `baselines` are the predictions of simple rules.
     """
 
     read: Callable[[np.ndarray], np.ndarray]
@@ -89,8 +92,8 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, indices: np.ndarray) -> Split:
-        """Return the split of those examples alone, in that order."""
+    def select(self, indices: np.ndarray) -> Split:
+        """Return the split of only those examples, in that order."""
         decode = self.decode
         return replace(
             self,
@@ -103,23 +106,24 @@ class Split:
             decode=None if decode is None else lambda chosen, rng: decode(int(indices[chosen]), rng),
         )
 
-    def judged(self, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return targets and predictions as they are judged: with what is added to both."""
+    def in_original_units(self, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return targets and predictions in original units (offsets added back)."""
         if self.offsets is None:
             return self.targets, predictions
         return self.targets + self.offsets, predictions + self.offsets
 
     @staticmethod
     def of(inputs: np.ndarray, targets: np.ndarray, *, kind: Kind, names: Sequence[str] = ()) -> Split:
-        """Return the split of arrays in memory or mapped into it."""
+        """Return the split of arrays in memory or memory-mapped."""
         return Split(lambda chosen: inputs[chosen], targets, kind=kind, names=names)
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What a task may know of the training targets without the data: stored with the run.
+class TargetStats:
+    """Statistics of the training targets, stored with the run, so that a task can be built without the data.
 
-    `counts` has the examples of each class or with each tag, `num_examples` all; `mean` and `std` are those of numbers.
+    `counts` are the numbers of examples of each class or with each label, `num_examples` that of all. `mean` and `std`
+    are those of continuous targets.
     """
 
     kind: Kind
@@ -130,7 +134,7 @@ class Targets:
 
 
 class Dataset(NamedTuple):
-    """Splits, apart from each other; `validation` or `test` is None where there is none."""
+    """Disjoint splits; `validation` or `test` is None if there is none."""
 
     train: Split
     validation: Split | None
@@ -160,17 +164,20 @@ class Adapt(Protocol):
 
 
 class Model(NamedTuple):
-    """Pure functions. `init` gives (params, state), `apply` (outputs, state).
+    """Pure functions. `init` returns (params, state), `apply` returns (outputs, state).
 
-    `features` gives the named maps, "pooled" among them, and the "outputs" of evaluation; add[name] is added to a map,
-    so that a gradient by it is the gradient by the map. With attention=True it gives each block's attention
-    [B, heads, N, N] too, as "block1_attention", where there is any.
+    `features` returns named feature maps, among them "pooled", and the "outputs" of evaluation. add[name] is added to a
+    map, so that the gradient with respect to it is the gradient with respect to the map. With attention=True it also
+    returns the attention of each block, "block1_attention" [B, heads, N, N] and so on, if the model has attention.
+
     `head` is the key of the last layer in params. `parts` are models that a task calls by name.
-    Three fields give a model that differs in training alone, in any order; whoever replaces `apply` replaces them too.
-    `freeze(modules)`: the modules of those paths keep to their stored statistics.
-    `synchronize(axis)`: batch statistics are those of the whole batch, over all devices of the axis of that name.
-    `remat()`: the maps of repeated blocks are computed again in the backward pass; None where there are no blocks.
-    `adapt` fits (params, state) to training images before the first step: data-dependent initialisation.
+
+    Three fields return a variant that differs only in training. They can be combined in any order; code that replaces
+    `apply` must replace them too. `freeze(modules)`: the modules at those paths use their stored statistics.
+    `synchronize(axis)`: batch statistics are computed over all devices of that axis. `remat()`: feature maps of
+    repeated blocks are recomputed in the backward pass; None if the model has no blocks.
+
+    `adapt` fits (params, state) to training images before the first step (data-dependent initialization).
     """
 
     init: Init
@@ -191,7 +198,7 @@ class Loss(Protocol):
 
 
 class ExampleLoss(Protocol):
-    """The values of each example, by name, and the model's new state: a task's loss in training, of one model."""
+    """A task's training loss for one model: the values of each example by name, and the new model state."""
 
     def __call__(
         self, params: Tree, model_state: Tree, batch: Batch, key: Array | None, /
@@ -202,12 +209,13 @@ Microbatch = Callable[[ExampleLoss, Tree, Tree, Batch, Array | None], tuple[Tree
 
 
 class Gradient(NamedTuple):
-    """A gradient rule. `microbatch(loss, params, state, batch, key)` gives summed gradients, the masked sum of each
-    value, and the model's new state.
+    """A gradient rule. `microbatch(loss, params, state, batch, key)` returns the summed gradients, the masked sum of
+    each value, and the new model state.
 
-    `finish` gives the gradients that the optimizer sees, from the sums over all micro-batches and devices, the number
-    of examples that are no padding, and a key: what is drawn there is drawn once a step. Parameters that are frozen are
-    None. Under `pmap`, `microbatch` sees one device's share, and `axis_name` is the name of the axis of devices.
+    `finish` computes the gradients for the optimizer from the sums over all microbatches and devices, the number of
+    examples without padding, and a key; what it samples is sampled once per step. Gradients of frozen parameters are
+    None. Under `pmap`, `microbatch` sees the part of the batch on one device, and `axis_name` is the name of the device
+    axis.
     """
 
     microbatch: Microbatch
@@ -221,13 +229,13 @@ class Describe(Protocol):
 
 
 class Monitor(NamedTuple):
-    """The figure of an evaluation that chooses among checkpoints and settings, and which way it is better."""
+    """The metric that selects checkpoints and configurations, and whether larger or smaller is better."""
 
     name: str
     mode: Literal["max", "min"]
 
     def key(self, value: float) -> float:
-        """Return a number that is larger for a better value; that of a value that is not finite is -inf.
+        """Return a number that is larger for better values; -inf for values that are not finite.
 
         >>> Monitor("rmse", "min").key(2.0), Monitor("accuracy", "max").key(math.nan)
         (-2.0, -inf)
@@ -238,32 +246,37 @@ class Monitor(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What is learned. `loss` gives one number for each example by name, "loss" among them, and the model's new state.
+    """What is learned. `loss` returns one number per example by name, "loss" among them, and the new model state.
 
-    `predict` gives what users ask for (probabilities [B, C], numbers [B]) of a batch, of which "inputs" are sure;
-    `decide` what follows from predictions (class indices [B], tags [B, T]), `describe` one of them in plain words.
-    `score` gives the figures of (targets, predictions) that each evaluation logs, `report` further ones, by class.
-    `monitor` is what chooses a checkpoint; None keeps the last. `headline` names the figure that a command prints last,
-    a key of what `loss`, `score` or `report` give; None leaves that place to the last of them.
-    `baseline` names a trivial rule and gives its one prediction for whatever input, from the training targets.
-    `choose` gives the thresholds that suit (targets, predictions) of validation; None where there are none to choose.
+    `predict` returns probabilities [B, C] or numbers [B] for a batch, in which only "inputs" is guaranteed.
+    `predict_labels` returns the labels of predictions (class indices [B], 0/1 labels [B, T]). `describe` returns one
+    prediction as a dict of plain values.
+
+    `score` computes the metrics of (targets, predictions) that every evaluation logs, `report` further ones, by class.
+
+    `monitor` selects the checkpoint; None keeps the last one. `headline` names the metric that a command prints last, a
+    key of the values of `loss`, `score` or `report`; None stands for the last of them.
+
+    `baseline` returns the name of a trivial baseline and its constant prediction, computed from the training targets.
+
+    `fit_thresholds` returns the best thresholds for (targets, predictions) of validation; None if the task fits none.
     """
 
     output_size: int
     loss: Loss
     predict: Callable[[Model, Tree, Tree, Batch], Array]
-    decide: Callable[[np.ndarray], np.ndarray]
+    predict_labels: Callable[[np.ndarray], np.ndarray]
     describe: Describe
     score: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     report: Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]
     monitor: Monitor | None = None
     baseline: Callable[[np.ndarray], tuple[str, np.ndarray]] | None = None
-    choose: Callable[[np.ndarray, np.ndarray], tuple[float, ...]] | None = None
+    fit_thresholds: Callable[[np.ndarray, np.ndarray], tuple[float, ...]] | None = None
     headline: str | None = None
 
 
 class TrainState(NamedTuple):
-    """All that a step needs and changes; saved whole. `ema` is None when off."""
+    """All that a training step reads and updates; saved as a whole. `ema` is None if the config has no EMA."""
 
     step: Array
     params: Tree

@@ -1,4 +1,4 @@
-"""What this machine offers."""
+"""Properties of the machine."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def num_cores() -> int:
-    """Return the number of cores that this process may run on: the threads that decode at once."""
+    """Return the number of CPU cores that this process may use, which is also the number of decoding threads."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Images that look alike: pairs of examples, within splits and across, by hashes and thumbnails."""
+"""Find near-duplicate images within and across splits, by hashes and thumbnails."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from jaxvision.engine import logs
 from jaxvision.interfaces import Split
 
-MOST_BITS = 3  # of 64 in which the hashes of near-duplicates differ
-MOST_DIFFERENCE = 0.01  # of their thumbnails, squared, whose mean is 0 and variance 1
+MOST_BITS = 3  # maximum number of differing hash bits, of 64
+MOST_DIFFERENCE = 0.01  # maximum mean squared difference of standardized thumbnails
 THUMBNAIL = 16  # pixels a side
 NUM_LISTED = 1000  # pairs in the report
 CHUNK = 256
 
 
 class Pair(NamedTuple):
-    """Two examples that look alike, by (split, index), and the mean squared difference of their thumbnails."""
+    """Two similar examples as (split, index), and the mean squared difference of their thumbnails."""
 
     one: tuple[str, int]
     other: tuple[str, int]
@@ -27,9 +27,9 @@ class Pair(NamedTuple):
 
 
 def near_duplicates(splits: dict[str, Split]) -> list[Pair]:
-    """Find the pairs of images that look alike, the most alike first."""
+    """Find the pairs of near-duplicate images, the most similar first."""
     places = [(name, index) for name, split in splits.items() for index in range(len(split))]
-    hashes, thumbnails = (np.concatenate(each) for each in zip(*_looked_at(splits), strict=True))
+    hashes, thumbnails = (np.concatenate(chunks) for chunks in zip(*_looked_at(splits), strict=True))
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)
     thumbnails /= np.maximum(thumbnails.std(axis=1, keepdims=True), 1)
     pairs = []
@@ -47,7 +47,7 @@ def near_duplicates(splits: dict[str, Split]) -> list[Pair]:
 
 
 def _looked_at(splits: dict[str, Split]) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Return the hashes, uint64 [n], and thumbnails, float32 [n, pixels], of chunks of all images."""
+    """Yield the hashes, uint64 [n], and thumbnails, float32 [n, pixels], of all images in chunks."""
     from PIL import Image
 
     for split in splits.values():
@@ -55,23 +55,23 @@ def _looked_at(splits: dict[str, Split]) -> Iterable[tuple[np.ndarray, np.ndarra
             hashes, thumbnails = [], []
             for image in split.read(np.arange(start, min(start + CHUNK, len(split)))):
                 pixels = image if image.dtype == np.uint8 else np.round(255 * image).astype(np.uint8)
-                picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-                grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-                bits = np.packbits((np.diff(grey, axis=1) > 0).ravel())
+                pil_image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+                gray = np.asarray(pil_image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
+                bits = np.packbits((np.diff(gray, axis=1) > 0).ravel())
                 hashes.append(bits.view(np.uint64)[0])
-                small = picture.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+                small = pil_image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
                 thumbnails.append(np.asarray(small, np.float32).ravel())
             yield np.array(hashes, np.uint64), np.array(thumbnails)
 
 
 def name_of(place: tuple[str, int], splits: dict[str, Split]) -> str:
-    """Return the name of an example: its file, or its split and number."""
+    """Return the name of an example: its file, or its split and index."""
     split = splits[place[0]]
     return str(split.names[place[1]]) if len(split.names) else f"{place[0]} {place[1]}"
 
 
 def describe_pairs(pairs: Sequence[Pair], splits: dict[str, Split]) -> dict[str, Any]:
-    """Count pairs within and across splits and of other targets, and list them by name."""
+    """Count the pairs within and across splits and those with different targets, and list them by name."""
     across = Counter(" and ".join(sorted({pair.one[0], pair.other[0]})) for pair in pairs)
     listed = [
         {

@@ -1,4 +1,4 @@
-"""Plug-ins: modules and files of users, and entry points of installed packages, that register more."""
+"""Plugins: users' modules and files, and entry points of installed packages, that register further factories."""
 
 from __future__ import annotations
 
@@ -16,55 +16,57 @@ ENTRY_POINTS = "jaxvision.plugins"
 _loaded_plugins: set[str] = set()
 
 
-def _warn(name: str, error: BaseException) -> None:
-    warnings.warn(f"the plug-in {name} is left out: {type(error).__name__}: {error}", stacklevel=3)
+def _left_out(name: str, error: BaseException) -> str:
+    return f"the plugin {name} could not be imported: {type(error).__name__}: {error}"
 
 
 def load_entry_points() -> None:
-    """Imports every installed package's entry points of the group `jaxvision.plugins`; a broken one warns."""
+    """Import the entry points of all installed packages in the group `jaxvision.plugins`; warn about broken ones."""
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         if point.value not in _loaded_plugins:
             _loaded_plugins.add(point.value)
             try:
                 point.load()
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # whatever it is, nothing else goes down with it
-                _warn(f"{point.name} ({point.value})", error)
+            except (Exception, SystemExit) as error:
+                warnings.warn(_left_out(f"{point.name} ({point.value})", error), stacklevel=2)
 
 
-def load_plugins(plugins: Iterable[str]) -> None:
-    """Imports modules by dotted name or by path of a .py file, so that they register; a broken one warns."""
+def load_plugins(plugins: Iterable[str], *, required: bool = True) -> None:
+    """Import modules by dotted name or by the path of a .py file, so that they register their factories.
+
+    Raises ValueError if one cannot be imported; if not `required`, a warning is issued instead.
+    """
     for plugin in plugins:
-        place = plugin_place(plugin)
-        if place not in _loaded_plugins:
-            _loaded_plugins.add(place)
+        full_name = plugin_place(plugin)
+        if full_name not in _loaded_plugins:
             try:
                 import_plugin(plugin)
             except (Exception, SystemExit) as error:
-                _warn(plugin, error)
+                if required:
+                    raise ValueError(_left_out(plugin, error)) from error
+                warnings.warn(_left_out(plugin, error), stacklevel=2)
+            _loaded_plugins.add(full_name)
 
 
 def plugin_place(plugin: str) -> str:
-    """Names a plug-in so that it is found again from another folder: a file by its whole path."""
+    """Return a name that works from any folder: the absolute path of a file, the dotted name of a module."""
     return str(Path(plugin).expanduser().resolve()) if plugin.endswith(".py") else plugin
 
 
 def import_plugin(plugin: str) -> ModuleType:
-    """Imports a module by dotted name (the working directory included) or by path of a .py file."""
+    """Import a module by dotted name (also from the working directory) or by the path of a .py file."""
     if not plugin.endswith(".py"):
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         return importlib.import_module(plugin)
     path = Path(plugin_place(plugin))
     if not path.is_file():
-        raise FileNotFoundError(f"no file {plugin!r}")
+        raise FileNotFoundError(f"no such file: {plugin!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     shadowed = sys.modules.get(path.stem)
-    sys.modules.setdefault(path.stem, module)  # so that dataclasses and pickles of the file find their module
+    sys.modules.setdefault(path.stem, module)  # so that dataclasses and pickle find the module
     try:
         spec.loader.exec_module(module)
     except BaseException:

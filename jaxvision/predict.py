@@ -1,4 +1,4 @@
-"""The verb predict: a workdir and images, or series -> classes and probabilities, or numbers."""
+"""Predict images or series with a trained run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray | jax.Array | 
 class Predictions(NamedTuple):
     """What was predicted, a row for each readable input.
 
-    `predictions` are probabilities [N, C] or numbers [N]; `decided` what follows: the class index [N], tags [N, C] or
-    the number itself; `errors` says of each unreadable file why, `after` of each series in a table its last step.
+    `predictions` are probabilities [N, C] or numbers [N]; `predicted_labels` are class indices [N], 0/1 labels [N, C]
+    or the numbers. `errors` maps each unreadable file to its error; `after` has the last step of each series in a
+    table.
     """
 
     names: list[str]
     predictions: np.ndarray
-    decided: np.ndarray
+    predicted_labels: np.ndarray
     classes: tuple[str, ...]
     errors: dict[str, str]
     describe: Describe
@@ -46,10 +47,10 @@ class Predictions(NamedTuple):
     @property
     def labels(self) -> list[Any]:
         """The class of each input, the list of its tags, or its number."""
-        if self.decided.ndim == 2:
-            return [[self.classes[index] for index in np.flatnonzero(row)] for row in self.decided]
-        is_number = np.issubdtype(self.decided.dtype, np.floating)
-        return [float(each) if is_number else self.classes[each] for each in self.decided]
+        if self.predicted_labels.ndim == 2:
+            return [[self.classes[index] for index in np.flatnonzero(row)] for row in self.predicted_labels]
+        is_number = np.issubdtype(self.predicted_labels.dtype, np.floating)
+        return [float(each) if is_number else self.classes[each] for each in self.predicted_labels]
 
     def rows(self, *, top: int = 3) -> list[dict[str, Any]]:
         """Return plain rows: the file, and class and probability with runners-up (`top` in all), tags, or the value.
@@ -57,28 +58,84 @@ class Predictions(NamedTuple):
         Where a value follows a series, the row has, as "after", the name of its last step.
         """
         after = [{"after": each} for each in self.after] or [{}] * len(self.names)
-        found = zip(self.names, after, self.predictions, self.decided, strict=True)
+        found = zip(self.names, after, self.predictions, self.predicted_labels, strict=True)
         return [
             {"file": name, **last, **self.describe(*each, classes=self.classes, top=top)} for name, last, *each in found
         ]
 
+    def _first(self, count: int) -> Predictions:
+        """Return the first of the predictions, without errors."""
+        names, predictions, decided, classes, _, describe, after = self
+        return Predictions(names[:count], predictions[:count], decided[:count], classes, {}, describe, after[:count])
+
+    def __repr__(self) -> str:
+        first = self._first(3) if self.predictions.ndim <= 2 else self._first(0)
+        told = [f"{Path(name).name} {label}" for name, label in zip(first.names, first.labels, strict=True)]
+        more = [f"and {len(self.names) - len(told)} more"] if len(self.names) > len(told) else []
+        sizes = f"{len(self.names)} inputs" + (f", {len(self.errors)} unreadable" if self.errors else "")
+        return f"Predictions({sizes}{': ' if told else ''}{', '.join(told + more) if told else ''})"
+
+    def _repr_html_(self) -> str:
+        from jaxvision.reports import notebook
+
+        rows = self._first(notebook.MOST_ROWS).rows() if self.predictions.ndim <= 2 else []
+        return notebook.predictions(rows, self.errors, total=len(self.names))
+
 
 def predict(
-    workdir: str | Path | runs.Trained,
+    workdir: str | Path | runs.Trained | Sequence[str | Path | runs.Trained],
     inputs: Inputs,
     *,
+    checkpoint: str | int = "best",
+    tta: str | None = None,
     batch_size: int | None = None,
     on_bad_image: str = "error",
     plugins: Sequence[str] = (),
 ) -> Predictions:
-    """Predict the classes of image files, folders or glob patterns, or of arrays [H, W, C] or [N, H, W, C].
+    """Predict images, with the preprocessing of training, or for a run of `time_series` the next value of series.
 
-    Arrays are uint8, or floats in 0..1. The preprocessing is that of training. Batches have few sizes, so that of a run
-    loaded once, by `load`, nothing is compiled again (see `warm_up`).
-    Raise ValueError for a file that is no image; on_bad_image="skip" lists it among the errors instead. For a run of
-    `series`, predicts the value that follows each: tables with its column, or arrays of levels, [steps] or [N, steps].
+    The batches have few sizes, so that nothing is compiled again for a run that was loaded once by `load`: see
+    `warm_up`.
+
+    Args:
+        workdir: The folder of a trained run, or a run from `load`. Several predict as an ensemble, by their mean.
+        inputs: Image files, folders or glob patterns, or arrays [H, W, C] or [N, H, W, C], uint8 or floats in 0..1. For
+            a run of `time_series`: tables with its column, or arrays of levels, [steps] or [N, steps].
+        checkpoint: best, last, or the step of a checkpoint.
+        tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
+        batch_size: Images at once. If None, the eval_batch_size of training.
+        on_bad_image: What to do with an unreadable file: error, or skip to list it among the errors of the result.
+        plugins: Modules or .py files that register more, besides those of training.
+
+    Raises:
+        ValueError: A file is no image and on_bad_image is error, or the runs of an ensemble do not fit together.
+        FileNotFoundError: There is no such workdir or file.
     """
-    trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
+    members = [workdir] if isinstance(workdir, str | Path | runs.Trained) else list(workdir)
+    loaded = [
+        member
+        if isinstance(member, runs.Trained)
+        else runs.load(member, checkpoint=checkpoint, tta=tta, plugins=plugins)
+        for member in members
+    ]
+    results = [_predict_by(member, inputs, batch_size, on_bad_image) for member in loaded]
+    return results[0] if len(results) == 1 else _mean(loaded, results)
+
+
+def _mean(members: Sequence[runs.Trained], results: Sequence[Predictions]) -> Predictions:
+    """Return the mean of the predictions of several runs. Raises ValueError if they do not fit together."""
+    first, names = members[0].run, [specs.parse(result.run.config.task).name for result in members]
+    for member, name in zip(members, names, strict=True):
+        if name != names[0] or member.run.signature.classes != first.signature.classes:
+            raise ValueError(
+                f"{str(member.workdir)!r} has another task or other classes than {str(members[0].workdir)!r}: the runs "
+                "of an ensemble must have the same"
+            )
+    mean = np.mean([result.predictions for result in results], axis=0)
+    return results[0]._replace(predictions=mean, predicted_labels=first.task.predict_labels(mean))
+
+
+def _predict_by(trained: runs.Trained, inputs: Inputs, batch_size: int | None, on_bad_image: str) -> Predictions:
     run = trained.run
     runtime.use_double(run.config.precision == "f64")
     preprocessing = run.signature.preprocessing
@@ -94,11 +151,11 @@ def predict(
         names = image_files.find_images([str(inputs)] if isinstance(inputs, str | Path) else [str(i) for i in inputs])
         size = meshes.bucket(len(names), batch_size or run.execution.eval_batch_size, run.mesh)
         chunks = image_files.read_images(names, preprocessing, chunk_size=size)
-    found = _predict(trained, names, chunks, size)
-    if found.errors and on_bad_image == "error":
-        more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
-        raise ValueError(f"{next(iter(found.errors.values()))}{more}")
-    return found
+    result = _predict(trained, names, chunks, size)
+    if result.errors and on_bad_image == "error":
+        more = f" (and {len(result.errors) - 1} more)" if len(result.errors) > 1 else ""
+        raise ValueError(f"{next(iter(result.errors.values()))}{more}")
+    return result
 
 
 def _are_named(inputs: Inputs) -> bool:
@@ -106,11 +163,11 @@ def _are_named(inputs: Inputs) -> bool:
 
 
 def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> Predictions:
-    """Predicts the next value of each series, in its own units, from its last window."""
+    """Predict the next value of each series, in original units, from its last window."""
     dataset, arguments = specs.parse(trained.run.config.dataset)
     facts = {} if dataset == data.IN_MEMORY else registry.datasets.entry(dataset).facts
     if "last_window" not in facts:
-        raise ValueError(f"predict takes images and series, and this run reads neither: it was trained on {dataset!r}")
+        raise ValueError(f"predict supports runs on images and time series, and this run was trained on {dataset!r}")
     names, series, after = _series(inputs, lambda path: facts["read"](path, arguments["column"]))
     target = arguments.get("target", registry.datasets.default(dataset, "target"))
     run = trained.run
@@ -120,55 +177,57 @@ def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> 
     chunks = [slice(start, start + size) for start in range(0, len(names), size)]
     found = _predict(trained, names, ((chunk, [each for each, _ in last[chunk]]) for chunk in chunks), size)
     values = found.predictions + np.array([offset for _, offset in last])
-    return found._replace(predictions=values, decided=trained.run.task.decide(values), after=after)
+    return found._replace(predictions=values, predicted_labels=trained.run.task.predict_labels(values), after=after)
 
 
 def _series(inputs: Inputs, read: Callable[[str], Any]) -> tuple[list[str], list[np.ndarray], Sequence[str]]:
-    """Return the names and the levels of series, and of those in tables the names of their last steps."""
+    """Return the names and levels of series, and for tables the names of their last steps."""
     if not _are_named(inputs):
         levels = _levels(np.asarray(inputs))
         return [str(index) for index in range(len(levels))], list(levels), ()
-    names = [str(inputs)] if isinstance(inputs, str | Path) else [str(each) for each in inputs]
-    found = [read(name) for name in names]
-    return names, [levels for levels, _ in found], [steps[-1] for _, steps in found]
+    names = [str(inputs)] if isinstance(inputs, str | Path) else [str(path) for path in inputs]
+    tables = [read(name) for name in names]
+    return names, [levels for levels, _ in tables], [steps[-1] for _, steps in tables]
 
 
 def _levels(inputs: np.ndarray) -> np.ndarray:
-    """Return series as [N, steps]; raise ValueError for another shape, or what is no finite number."""
+    """Return series as [N, steps]. Raises ValueError for other shapes and for values that are not finite numbers."""
     if inputs.ndim not in (1, 2):
-        raise ValueError(f"series have shape {inputs.shape}; wanted [steps] or [N, steps]")
+        raise ValueError(f"series have shape {inputs.shape}; expected [steps] or [N, steps]")
     if not np.issubdtype(inputs.dtype, np.number) or not np.isfinite(inputs).all():
-        raise ValueError(f"series of type {inputs.dtype} are not all finite numbers; mend or leave out what is none")
+        raise ValueError(
+            f"series of type {inputs.dtype} contain values that are not finite numbers; replace or remove these"
+        )
     return np.atleast_2d(inputs)
 
 
 def warm_up(trained: runs.Trained, batch_size: int, *, dtype: DTypeLike | None = None) -> None:
-    """Compile a loaded run for all sizes that up to batch_size inputs at once bring, so that no request waits for it.
+    """Compile a loaded run for all batch sizes of up to batch_size inputs, so that no request waits for compilation.
 
-    Each size is run once, on inputs of a dtype: by default uint8, as files are read, and a series' numbers. Arrays of
-    floats that have the model's own size go to it as they are. Raise ValueError for a size below 1.
+    Each size runs once on inputs of `dtype`: by default uint8 for images and float32 for series. Pass the dtype of
+    float arrays that already have the size of the model. Raises ValueError if batch_size is below 1.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; wanted the most inputs that come at once, 1 or more")
+        raise ValueError(f"batch_size={batch_size}; expected the largest number of inputs in a request, at least 1")
     run, size = trained.run, 0
     runtime.use_double(run.config.precision == "f64")
     while size < meshes.bucket(batch_size, run.execution.eval_batch_size, run.mesh):
         size = meshes.bucket(size + 1, run.execution.eval_batch_size, run.mesh)
-        like = runs.example_inputs(run, size)
-        inputs = np.zeros(like.shape, dtype or like.dtype)
+        example = runs.example_inputs(run, size)
+        inputs = np.zeros(example.shape, dtype or example.dtype)
         outputs = trained.predict_step(trained.params, trained.model_state, {"inputs": inputs})
         jax.block_until_ready(outputs)
 
 
 def _fitted(arrays: np.ndarray, preprocessing: Preprocessing, size: int) -> Chunks:
-    """Bring arrays [N, H, W, C] to the wanted size and channels, a chunk at a time."""
+    """Resize arrays [N, H, W, C] to the expected size and channels, a chunk at a time."""
     for start in range(0, len(arrays), size):
         chunk = slice(start, min(start + size, len(arrays)))
         yield chunk, [images.from_array(image, preprocessing) for image in arrays[chunk]]
 
 
 def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int) -> Predictions:
-    """Run chunks of up to `size` images, errors among them, through the model as they come."""
+    """Run the model on chunks of up to `size` images as they arrive; errors are collected."""
     run = trained.run
     read: list[str] = []
     errors: dict[str, str] = {}
@@ -187,25 +246,27 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
     def step(*arguments):
         return {}, trained.predict_step(*arguments)
 
-    _, found = inference.infer(step, trained.params, trained.model_state, batches(), total=len(names), doing="predict")
+    _, outputs = inference.infer(
+        step, trained.params, trained.model_state, batches(), total=len(names), doing="predict"
+    )
     empty = np.zeros((0, len(run.signature.classes))[: 1 + bool(run.signature.classes)], np.float32)
-    predictions = empty if found is None else found
-    decided = run.task.decide(predictions)
+    predictions = empty if outputs is None else outputs
+    decided = run.task.predict_labels(predictions)
     return Predictions(read, predictions, decided, run.signature.classes, errors, run.task.describe)
 
 
 def _batched(inputs: np.ndarray) -> np.ndarray:
-    """Return arrays as [N, H, W, C]; raise ValueError for another shape, type or range."""
+    """Return arrays as [N, H, W, C]. Raises ValueError for another shape, type or range."""
     if inputs.size == 0 and inputs.ndim < 4:
-        raise ValueError("there are no images; wanted files or an array [H, W, C] or [N, H, W, C]")
+        raise ValueError("there are no images; expected files or an array [H, W, C] or [N, H, W, C]")
     if inputs.ndim == 2 or (inputs.ndim == 3 and inputs.shape[-1] in (1, 3) and inputs.shape[0] > 3):
         inputs = inputs[None]
     if inputs.ndim == 3:
         inputs = inputs[..., None]
     if inputs.ndim != 4 or inputs.shape[-1] not in (1, 3):
-        raise ValueError(f"images have shape {inputs.shape}; wanted [H, W, C] or [N, H, W, C] with 1 or 3 channels")
+        raise ValueError(f"images have shape {inputs.shape}; expected [H, W, C] or [N, H, W, C] with 1 or 3 channels")
     if inputs.dtype != np.uint8 and not np.issubdtype(inputs.dtype, np.floating):
-        raise ValueError(f"images have type {inputs.dtype}; wanted uint8, or floats from 0 to 1")
+        raise ValueError(f"images have type {inputs.dtype}; expected uint8, or floats from 0 to 1")
     if inputs.dtype != np.uint8 and (inputs.min(initial=0) < 0 or inputs.max(initial=0) > 1):
-        raise ValueError(f"float images reach from {inputs.min()} to {inputs.max()}; wanted 0 to 1")
+        raise ValueError(f"float images range from {inputs.min()} to {inputs.max()}; expected 0 to 1")
     return inputs

@@ -1,4 +1,4 @@
-"""Models that begin with weights of elsewhere: `pretrained`, a workdir, a file, a folder, hf://owner/name."""
+"""Models initialized from weights: `pretrained`, a workdir, a file, a folder, or hf://owner/name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from jaxvision import registry, specs
 from jaxvision import run as runs
 from jaxvision.config import Config
-from jaxvision.distributed import compilation, runtime
+from jaxvision.data import IN_MEMORY
+from jaxvision.distributed import compilation, multihost, runtime
 from jaxvision.engine import checkpoint
 from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD
-from jaxvision.interfaces import Model, Preprocessing, Tree
+from jaxvision.interfaces import Dataset, Model, Preprocessing, Tree
 from jaxvision.plugins import load_plugins
 from jaxvision.weights import files as weight_files
 from jaxvision.weights import mapping as weights
@@ -24,12 +25,12 @@ from jaxvision.weights.files import Weights
 from jaxvision.workdir import Signature
 
 PRETRAINED = "pretrained"
-AT_RANDOM = {"dropout", "drop_path"}  # arguments that act in training alone
-NUM_LISTED = 4  # of what does not fit
+AT_RANDOM = {"dropout", "drop_path"}  # arguments that only act in training
+NUM_LISTED = 4  # mismatches that a message shows
 
 
 class Start(NamedTuple):
-    """Parameters and state to begin with, what weights they are from, and what of these was changed or is doubtful."""
+    """Parameters and state to start from, their source, and notes on what was changed or may not match."""
 
     params: Tree
     state: Tree
@@ -38,13 +39,13 @@ class Start(NamedTuple):
 
     @property
     def said(self) -> str:
-        """All of it in one sentence; "" where the parameters are new."""
-        told = "; ".join(self.notes)
-        return f"begins with {self.place}{': ' if told else ''}{told}" if self.place else ""
+        """One sentence with all of it; "" if the parameters are new."""
+        details = "; ".join(self.notes)
+        return f"starts from {self.place}{': ' if details else ''}{details}" if self.place else ""
 
 
 def peers(name: str) -> dict[str, str]:
-    """What a model is called elsewhere, by library, as its registration states."""
+    """Return the names of a model in other libraries, by library, as its registration states."""
     facts = registry.models.entry(name).facts
     timm = {"timm": facts["weights"].rpartition("/")[2].partition(".")[0]} if "weights" in facts else {}
     torchvision = {"torchvision": facts["torchvision"]} if "torchvision" in facts else {}
@@ -52,10 +53,11 @@ def peers(name: str) -> dict[str, str]:
 
 
 def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Weights:
-    """Reads the weights that `init_from` names for a model spec.
+    """Load the weights that `init_from` names for a model spec.
 
-    `source` is "pretrained" (the variant's own on the hub), a workdir, a folder with model.safetensors and config.json,
-    a .safetensors or .pth file, or hf://owner/name. Raises ValueError, FileNotFoundError or OSError saying why not.
+    `source` is "pretrained" (the registered weights of the model on the hub), a workdir, a folder with
+    model.safetensors and config.json, a .safetensors or .pth file, or hf://owner/name. Raises ValueError,
+    FileNotFoundError or OSError with the cause.
     """
     if source == PRETRAINED:
         name = specs.parse(model).name
@@ -63,9 +65,9 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
         if hub is None:
             known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).facts]
             raise ValueError(
-                f"the model {name!r} has no pretrained weights that are known; {', '.join(known)} have some"
+                f"the model {name!r} has no registered pretrained weights; these models have: {', '.join(known)}"
             )
-        return weight_files.download(weight_files.HUB + hub)
+        return multihost.main_process_first(lambda: weight_files.download(weight_files.HUB + hub))
     if not weight_files.is_source(source) and (Path(source).expanduser() / "signature.json").is_file():
         trained = runs.load(source, plugins=plugins)
         signature, tensors = trained.run.signature, weights.tensors_of(trained.params, trained.model_state)
@@ -74,27 +76,27 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     if not weight_files.is_source(source) and not Path(source).expanduser().exists():
         near = specs.nearest(source, [PRETRAINED])
         raise FileNotFoundError(
-            f"init_from={source!r}: no such folder{near}; wanted {PRETRAINED}, a workdir, a folder with "
+            f"init_from={source!r}: no such folder{near}; expected {PRETRAINED}, a workdir, a folder with "
             f"model.safetensors, a .safetensors or .pth file, or {weight_files.HUB}owner/name"
         )
-    return weight_files.read(source)
+    return multihost.main_process_first(lambda: weight_files.read(source))
 
 
 def open_for_run(
     config: Config, workdir: Path, *, plugins: Sequence[str] = ()
 ) -> tuple[Weights | None, Preprocessing | None]:
-    """Reads the weights that a run begins with, and their preprocessing; one that goes on needs but the latter."""
+    """Load the weights that a run starts from, and their preprocessing; a resumed run needs only the latter."""
     assert config.init_from is not None
     if checkpoint.exists(workdir / "checkpoints"):
         return None, Signature.load(workdir / "signature.json").preprocessing
-    found = open_weights(config.model, config.init_from, plugins=plugins)
-    return found, preprocessing_of(config.model, found)
+    loaded = open_weights(config.model, config.init_from, plugins=plugins)
+    return loaded, preprocessing_of(config.model, loaded)
 
 
 def preprocessing_of(model: str, found: Weights) -> Preprocessing | None:
-    """Gives what belongs to the weights; where their source says nothing, what torchvision evaluates ImageNet by.
+    """Return the preprocessing that the weights state, or else torchvision's for ImageNet evaluation.
 
-    None, the data's own, where it says nothing and the model is not one of those known by ImageNet.
+    None, for the preprocessing of the data, if the weights state nothing and the model is not known from ImageNet.
     """
     facts = registry.models.entry(specs.parse(model).name).facts
     if found.preprocessing is not None or not peers(specs.parse(model).name):
@@ -102,6 +104,21 @@ def preprocessing_of(model: str, found: Weights) -> Preprocessing | None:
     height, width, channels = facts.get("input_size", (224, 224, 3))
     mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
     return Preprocessing((height, width), channels, mean, std, crop=0.875)
+
+
+def preprocessed(dataset: Dataset, spec: str, target: Preprocessing) -> Dataset:
+    """Return a dataset with the preprocessing of weights, except for what its spec sets itself."""
+    name, arguments = specs.parse(spec)
+    is_asked = "image_size" in arguments or (name != IN_MEMORY and registry.datasets.takes(spec, "preprocessing"))
+    shapes = [
+        (preprocessing.size, preprocessing.crop, preprocessing.interpolation)
+        for preprocessing in (dataset.preprocessing, target)
+    ]
+    if not is_asked and shapes[0] != shapes[1]:
+        from jaxvision.arrays import resized
+
+        dataset = resized(dataset, target)
+    return dataset._replace(preprocessing=dataset.preprocessing.with_normalization_of(target))
 
 
 def begin(
@@ -115,10 +132,20 @@ def begin(
     classes: tuple[str, ...] | None = None,
     replace_head: bool = False,
 ) -> Start:
-    """Puts the weights in the place of initial parameters, and says what was replaced, adapted or left out.
+    """Replace initial parameters by weights, and note what was replaced, adapted or left out.
 
-    Inputs have `size` (height, width). With replace_head, a head of another width, or for other `classes`, stays as it
-    was initialised. Raises ValueError that lists by name and shape what does not fit.
+    Args:
+        model: The model, which names its head.
+        spec: The spec of the model.
+        params: Initial parameters.
+        state: Initial state.
+        found: The weights.
+        size: (height, width) of the inputs.
+        classes: The classes of the run.
+        replace_head: Keep the initial head if the weights have one of another width or for other classes.
+
+    Raises:
+        ValueError: The weights do not fit; the message lists parameters by name and shape.
     """
     facts = registry.models.entry(specs.parse(spec).name).facts
     names, unused = facts.get("names", {}), facts.get("unused", ())
@@ -126,7 +153,7 @@ def begin(
     fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused)
     if fitted.broken:
         raise ValueError(
-            f"the weights of {found.place} are broken, not finite or a variance below 0, in "
+            f"the weights of {found.place} are invalid (not finite, or a negative variance) in "
             f"{', '.join(fitted.broken[:NUM_LISTED])}"
         )
     heads = {path for path in weights.tensors_of(params, state) if path.split("/")[0] == model.head}
@@ -134,49 +161,53 @@ def begin(
     are_others = bool(classes and found.classes and tuple(classes) != found.classes)
     said = []
     if replace_head and (misfits or are_others):
-        why = _told(fitted, sorted(misfits)[-1]) if misfits else "other classes"
+        why = _told(fitted, sorted(misfits)[-1]) if misfits else "different classes"
         said.append(f"the head is new ({why})")
         fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused, skip=heads)
     _check(spec, found, fitted, heads)
     said += [f"adapted {text}" for text in fitted.adapted]
     said += _doubts(spec, found, fitted.source)
-    said += [f"left out {len(fitted.unused)} of {', '.join(unused)}, which this model has not"] if fitted.unused else []
+    said += (
+        [f"ignored {len(fitted.unused)} of {', '.join(unused)}, which this model does not have"]
+        if fitted.unused
+        else []
+    )
     count = f"{len(fitted.used)} tensors under the names of {fitted.source}"
     return Start(fitted.params, fitted.state, f"{found.place} ({count})", tuple(said))
 
 
 def begin_run(run: runs.Run, params: Tree, state: Tree, found: Weights) -> Start:
-    """Puts weights in the place of a run's new parameters and state; a head for other classes is new."""
+    """Replace a run's new parameters and state by weights; the head stays new if the classes differ."""
     size, classes = run.signature.preprocessing.size, run.signature.classes
     start = begin(run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True)
     if found.preprocessing is not None:
         return start
     usual = preprocessing_of(run.config.model, found) is not None
-    whose = "torchvision's for ImageNet" if usual else "the data's own"
-    return start._replace(notes=(*start.notes, f"nothing states their preprocessing, so it is {whose}"))
+    whose = "torchvision's for ImageNet" if usual else "that of the data"
+    return start._replace(notes=(*start.notes, f"their preprocessing is unknown, so {whose} is used"))
 
 
 def _doubts(spec: str, found: Weights, source: str) -> list[str]:
-    """Says how the network that weights were trained in differs from the model, as far as that is known."""
+    """Return known differences between the network that the weights were trained in and the model."""
     name = specs.parse(spec).name
-    facts, told = registry.models.entry(name).facts, []
+    facts, doubts = registry.models.entry(name).facts, []
     if found.spec is not None:
         ours, theirs = (specs.parse(each) for each in (spec, found.spec))
         if ours.name != theirs.name or _given(ours) != _given(theirs):
-            told.append(f"they were trained in {found.spec}, which is not quite this model")
+            doubts.append(f"they were trained in {found.spec}, which differs from this model")
     elif source in facts.get("names", {}):
         otherwise = computes_otherwise(spec, source)
-        told += [f"{otherwise}, which is not quite this model (--model='…' takes it)"] if otherwise else []
+        doubts += [f"{otherwise}, which differs from this model (--model='…' selects it)"] if otherwise else []
     peer, pooling = peers(name).get("timm"), facts.get("pooling", "avg")
     if peer and found.architecture not in (None, peer):
-        told.append(f"they are of timm's {found.architecture}, and this model is its {peer}: it may compute otherwise")
+        doubts.append(f"they are for timm's {found.architecture}, and this model is its {peer}: outputs may differ")
     if found.pooling not in (None, "", pooling):
-        told.append(f"they were trained with the pooling {found.pooling!r}, and this model has {pooling!r}")
-    return told
+        doubts.append(f"they were trained with pooling {found.pooling!r}, and this model uses {pooling!r}")
+    return doubts
 
 
 def _given(spec: specs.Spec) -> dict[str, Any]:
-    """The arguments of a spec that change what is computed in evaluation, those that are not the defaults."""
+    """Return the arguments of a spec that change the evaluation outputs and differ from their defaults."""
     return {
         name: value
         for name, value in spec.arguments.items()
@@ -185,51 +216,51 @@ def _given(spec: specs.Spec) -> dict[str, Any]:
 
 
 def computes_otherwise(spec: str, source: str) -> str:
-    """Says how the model that a spec names would compute as a library's, where it does not; "" where it does.
+    """Return how a library's model differs from the one that a spec names, or "" if it does not.
 
-    What drops at random acts in training alone, and is no difference.
+    Dropout and drop path only act in training and are ignored.
     """
     name, arguments = specs.parse(spec)
     theirs = registry.models.entry(name).facts.get("options", {}).get(source, {})
     names = (arguments.keys() | theirs.keys()) - AT_RANDOM
-    defaults = {each: registry.models.default(name, each) for each in names}
+    defaults = {argument: registry.models.default(name, argument) for argument in names}
     differing = {
-        each: theirs.get(each, defaults[each])
-        for each in sorted(names)
-        if arguments.get(each, defaults[each]) != theirs.get(each, defaults[each])
+        argument: theirs.get(argument, defaults[argument])
+        for argument in sorted(names)
+        if arguments.get(argument, defaults[argument]) != theirs.get(argument, defaults[argument])
     }
     return f"{source}'s is {specs.Spec(name, {**arguments, **differing})}" if differing else ""
 
 
 def _told(fitted: weights.Fitted, path: str) -> str:
-    """Says what is wrong with a parameter."""
+    """Return what is wrong with a parameter."""
     if path in fitted.missing:
         return f"{path} {list(fitted.missing[path])} is missing"
     there, here = fitted.misshapen[path]
-    return f"{path} is {list(there)} there, {list(here)} here"
+    return f"{path} is {list(there)} in the weights, {list(here)} in the model"
 
 
 def _check(spec: str, found: Weights, fitted: weights.Fitted, heads: set[str]) -> None:
-    """Raises ValueError where weights do not fit a model."""
+    """Raise ValueError if weights do not fit a model."""
     wrong = [*fitted.misshapen, *fitted.missing]
     if not wrong and not fitted.unexpected:
         return
-    told = [_told(fitted, path) for path in wrong]
-    told += [f"{name} {list(shape)} has no place" for name, shape in sorted(fitted.unexpected.items())]
-    more = f", and {len(told) - NUM_LISTED} more" if len(told) > NUM_LISTED else ""
-    told_spec = f"; they are of --model={found.spec!r}" if found.spec and found.spec != spec else ""
-    repair = "; replace_head=True begins with a new head" if not fitted.unexpected and heads.issuperset(wrong) else ""
+    mismatches = [_told(fitted, path) for path in wrong]
+    mismatches += [f"{name} {list(shape)} is unexpected" for name, shape in sorted(fitted.unexpected.items())]
+    more = f", and {len(mismatches) - NUM_LISTED} more" if len(mismatches) > NUM_LISTED else ""
+    other_spec = f"; they are for --model={found.spec!r}" if found.spec and found.spec != spec else ""
+    repair = "; replace_head=True initializes a new head" if not fitted.unexpected and heads.issuperset(wrong) else ""
     raise ValueError(
         f"the weights of {found.place} do not fit the model {spec!r} ({len(fitted.used)} tensors do): "
-        f"{'; '.join(told[:NUM_LISTED])}{more}{repair}{told_spec or _likely(found)}"
+        f"{'; '.join(mismatches[:NUM_LISTED])}{more}{repair}{other_spec or _likely(found)}"
     )
 
 
 def _likely(found: Weights) -> str:
-    """Names the registered models that have as many parameters as the tensors, which they may be meant for."""
+    """Return a hint with the registered models that have as many parameters as the weights."""
     total = sum(int(np.prod(t.shape)) for name, t in found.tensors.items() if not weights.is_statistic(name))
     names = [n for n in registry.models.names() if registry.models.entry(n).facts.get("num_parameters") == total]
-    return f"; {' and '.join(names)} has as many parameters" if names else ""
+    return f"; {' and '.join(names)} has the same number of parameters" if names else ""
 
 
 def create_model(
@@ -243,27 +274,44 @@ def create_model(
     replace_head: bool = False,
     plugins: Sequence[str] = (),
 ) -> tuple[Model, Tree, Tree]:
-    """Makes a registered model with its parameters and state, from `init_from` where that is given: see `open_weights`.
+    """Build a registered model with its parameters and state, new or from pretrained weights.
 
-    The model takes preprocessed inputs [B, H, W, channels]: floats, normalised; image_size is by default that which it
-    was registered with. Raises ValueError that lists what does not fit; with replace_head, a head of another width
-    than output_size is new. Warns of what was changed, or computes otherwise than where the weights are from.
+    The model takes preprocessed (normalized) float inputs [B, H, W, channels]. Warns about what was changed in the
+    weights, and about known differences from the model that they were trained in.
 
+    Args:
+        model: The spec of a registered model.
+        output_size: The number of outputs.
+        init_from: Weights: "pretrained", a workdir, a folder, a .safetensors or .pth file, or hf://owner/name. If
+            None, parameters are initialized at random.
+        image_size: Height and width in pixels. If None, the size that the model is registered with.
+        channels: The number of input channels.
+        seed: The seed of the initialization.
+        replace_head: Initialize a new head if the weights have another number of outputs.
+        plugins: Modules or .py files that register further models.
+
+    Returns:
+        The model, its parameters and its state.
+
+    Raises:
+        ValueError: The weights do not fit the model; the message lists what does not.
+
+    Example:
         model, params, state = create_model("resnet50", output_size=1000, init_from="pretrained")
         logits, _ = model.apply(params, state, inputs, train=False, key=None)
     """
     load_plugins(plugins)
     runtime.use_compilation_cache()
-    made: Model = registry.models.build(model, output_size=output_size)
-    stated = registry.models.entry(specs.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size or stated
-    found = open_weights(model, init_from, plugins=plugins) if init_from else None
-    params, state = compilation.compile_init(made.init)(
+    built: Model = registry.models.build(model, output_size=output_size)
+    default_size = registry.models.entry(specs.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size or default_size
+    loaded = open_weights(model, init_from, plugins=plugins) if init_from else None
+    params, state = compilation.compile_init(built.init)(
         jax.random.key(seed), np.zeros((1, *size, channels), np.float32)
     )
-    if found is None:
-        return made, params, state
-    start = begin(made, model, params, state, found, size=size, replace_head=replace_head)
+    if loaded is None:
+        return built, params, state
+    start = begin(built, model, params, state, loaded, size=size, replace_head=replace_head)
     if start.notes:
-        warnings.warn(start.said.replace("begins", f"{model} begins", 1), stacklevel=2)
-    return made, *jax.tree.map(jax.numpy.asarray, (start.params, start.state))
+        warnings.warn(start.said.replace("starts", f"{model} starts", 1), stacklevel=2)
+    return built, *jax.tree.map(jax.numpy.asarray, (start.params, start.state))

@@ -1,4 +1,4 @@
-"""The verb preview: a data set and augments -> a picture of examples beside what training would see of them."""
+"""Draw training examples next to their augmented versions."""
 
 from __future__ import annotations
 
@@ -25,34 +25,45 @@ MOST_CLASSES = 3  # in a caption
 def preview(
     config: Config,
     *,
-    file: str | Path = "preview.png",
+    out: str | Path = "preview.png",
     num_images: int = 6,
     num_versions: int = 7,
     data_dir: str | None = None,
     dataset: Any = None,
     plugins: Sequence[str] = (),
 ) -> Path:
-    """Draw training examples, a row each, beside versions that the config's augments make of them; return the file.
+    """Draw training examples, one per row, next to augmented versions of them; return the file.
 
-    Each version is that of another epoch. The examples are those that a run of that seed sees first; what is mixed, is
-    mixed of them. `dataset` stands in for the config's, as in `train`. Raise ValueError where the config has no
-    augments, the training split has fewer examples, or the file is not a .png.
+    Each version is that of another epoch. The examples are the first that a run with the config's seed trains on;
+    mixing augmentations mix these examples.
+
+    Args:
+        config: names dataset, augmentations and seed.
+        out: file to write, .png.
+        num_images: number of examples.
+        num_versions: number of augmented versions of each example.
+        data_dir: folder of the datasets.
+        dataset: a dataset that replaces the config's.
+        plugins: plug-in files to load.
+
+    Raises:
+        ValueError: if there are no augmentations, too few training examples, no images, or the file is not a .png.
     """
     load_plugins(plugins)
-    if not specs.parse_list(config.augment):
-        raise ValueError("preview needs augments, as in --augment='flip, crop'")
+    if not specs.parse_list(config.augmentations):
+        raise ValueError("preview needs augmentations, e.g. --augmentations='horizontal_flip, random_crop'")
     if num_images < 1 or num_versions < 1:
-        raise ValueError(f"num_images={num_images}, num_versions={num_versions}; wanted 1 or more of each")
-    path = Path(file).expanduser()
+        raise ValueError(f"num_images={num_images}, num_versions={num_versions}; expected 1 or more of each")
+    path = Path(out).expanduser()
     if path.suffix != ".png":
-        raise ValueError(f"cannot draw into {str(path)!r}; wanted a file whose name ends in .png")
-    for spec in specs.parse_list(config.augment):
-        registry.augments.check(spec)
+        raise ValueError(f"cannot write {str(path)!r}; expected a file name ending in .png")
+    for spec in specs.parse_list(config.augmentations):
+        registry.augmentations.check(spec)
     data = datas.open_dataset(config, data_dir=data_dir, dataset=dataset)
     if not data.preprocessing.is_image:
-        raise ValueError(f"preview draws images, and {config.dataset!r} has none")
+        raise ValueError(f"preview needs images; the dataset {config.dataset!r} has none")
     if num_images > len(data.train):
-        raise ValueError(f"num_images={num_images}; the training split has {len(data.train)}")
+        raise ValueError(f"num_images={num_images}; the training split has only {len(data.train)} examples")
     augment = jax.jit(make_augment(config, num_classes=len(data.classes)))
     batches = pipeline.train_batches(data.train, num_images, seed=config.seed)
     batch = next(batches)
@@ -72,13 +83,13 @@ def preview(
 
 
 def _rows(versions: Sequence[Array]) -> np.ndarray:
-    """Put the versions [V] of images [N, H, W, C] image after image: [N * V, H, W, C]."""
+    """Interleave the versions [V] of images [N, H, W, C]: [N * V, H, W, C]."""
     stacked = np.stack(versions, axis=1)
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
 def _caption(target: np.ndarray, classes: Sequence[str]) -> str:
-    """Return the class of an integer target, the largest of a soft one with their shares, or the number."""
+    """Return the class of an integer target, the largest classes of a soft one with their weights, or the number."""
     if target.ndim == 0 and np.issubdtype(target.dtype, np.floating):
         return f"{float(target):.4g}"
     if target.ndim == 0:

@@ -1,4 +1,4 @@
-"""A linear probe: features of a frozen backbone, computed once, and the head trained on them."""
+"""Linear probes: compute the features of a frozen backbone once, and train the head on them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from jaxvision.training_setup import TrainingSetup
 
 
 def check(setup: TrainingSetup) -> None:
-    """Raises ValueError where features cannot stand in for the images: before anything is written."""
+    """Raise ValueError if cached features cannot replace the images. Runs before anything is written."""
     run, config, (params, state) = setup.run, setup.run.config, (setup.state.params, setup.state.model_state)
-    if run.execution.views != "one":
-        raise ValueError(f"cache_features=True keeps the features of one view, not views={run.execution.views!r}")
+    if run.execution.tta != "none":
+        raise ValueError(
+            f"cache_features=True stores features without test-time augmentation: remove --tta={run.execution.tta}"
+        )
     if setup.frozen != transfer.frozen(params, state, transfer.BACKBONE, head=run.model.head):
-        raise ValueError(f"cache_features=True wants freeze='backbone', all but the head, not {config.freeze!r}")
+        raise ValueError(f"cache_features=True needs freeze='backbone', all but the head, not {config.freeze!r}")
     head_alone(run.model, params)
     _check_pooled(run, params, state)
     model = transfer.freeze(run.model, params, state, setup.frozen)
@@ -32,7 +34,7 @@ def check(setup: TrainingSetup) -> None:
 
 
 def on_features(setup: TrainingSetup, params: Tree, model_state: Tree) -> TrainingSetup:
-    """Computes the pooled features of all training and validation images, and gives the setup of the head on them."""
+    """Compute the pooled features of training and validation images; return the setup that trains the head on them."""
     run = setup.run
 
     def feature_step(params, model_state, batch):
@@ -60,13 +62,13 @@ def on_features(setup: TrainingSetup, params: Tree, model_state: Tree) -> Traini
 
 
 def head_alone(model: Model, params: Tree, *, dtype: Any = None) -> Model:
-    """Gives the model that takes the pooled features [B, D] of the given one: its last layer, a linear one, alone.
+    """Return the model of only the last, linear layer, which takes pooled features [B, D].
 
-    Parameters and state are those of the whole model; dtype is that of the computation, where it is not theirs. Raises
-    ValueError where the head is not linear.
+    Parameters and state are those of the whole model; dtype is that of the computation if it differs from theirs.
+    Raises ValueError if the head is not linear.
     """
     if model.head is None or set(params[model.head]) - {"kernel", "bias"} or params[model.head]["kernel"].ndim != 2:
-        raise ValueError("features cannot be cached: the model names no head that is one linear layer")
+        raise ValueError("features cannot be cached: the model has no head that is a single linear layer")
 
     def apply(params, state, inputs, *, train, key):
         head = {name: leaf.astype(dtype or leaf.dtype) for name, leaf in params[model.head].items()}
@@ -74,45 +76,45 @@ def head_alone(model: Model, params: Tree, *, dtype: Any = None) -> Model:
         return outputs.astype(inputs.dtype), state
 
     alone = model._replace(apply=apply, features=None)
-    return alone._replace(freeze=lambda modules: alone)  # what is frozen is not in it
+    return alone._replace(freeze=lambda modules: alone)  # it contains no frozen modules
 
 
 def check_repeatable(model: Model, params: Tree, state: Tree, inputs: jax.ShapeDtypeStruct) -> None:
-    """Raises ValueError where in training the model draws random numbers: then features differ from step to step."""
+    """Raise ValueError if the model uses random numbers in training: then features differ from step to step."""
     try:
         jax.eval_shape(lambda *a: model.apply(*a, train=True, key=None), params, state, inputs)
-    except Exception as error:  # whatever a library makes of the missing key
+    except Exception as error:  # the type depends on the library
         raise ValueError(
-            f"features cannot be cached: the model draws random numbers in training ({type(error).__name__} without a "
-            "key); leave its dropout out"
+            f"features cannot be cached: the model uses random numbers in training ({type(error).__name__} without a "
+            "key); remove its dropout"
         ) from None
 
 
 def _check_whole(images: Split) -> None:
-    """Raises ValueError where training takes random parts of images."""
+    """Raise ValueError if training uses random crops of images."""
     if images.is_random:
         raise ValueError(
-            "cache_features=True keeps the features of whole images, and these are cut at random: leave "
-            "random_crop out of the data set's spec"
+            "cache_features=True stores the features of whole images, and these are cropped at random: remove "
+            "random_crop from the spec of the dataset"
         )
 
 
 def _check_pooled(run: runs.Run, params: Tree, state: Tree) -> None:
-    """Raises ValueError where the model does not name the features that its head takes."""
+    """Raise ValueError if the model does not name the features that its head takes."""
     features, head = run.model.features, run.model.head
     maps = jax.eval_shape(features, params, state, runs.example_inputs(run)) if features else {}
     assert head is not None
-    wanted = (1, params[head]["kernel"].shape[0])
-    found = maps["pooled"].shape if "pooled" in maps else None
-    if found != wanted:
+    expected = (1, params[head]["kernel"].shape[0])
+    shape = maps["pooled"].shape if "pooled" in maps else None
+    if shape != expected:
         raise ValueError(
-            f"features cannot be cached: the head of {run.config.model!r} takes {wanted}, and the model names as "
-            f"'pooled' {found or 'nothing'}"
+            f"features cannot be cached: the head of {run.config.model!r} takes shape {expected}, and its features "
+            f"'pooled' {f'have {shape}' if shape else 'are missing'}"
         )
 
 
 def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images: Split, features: Split) -> None:
-    """Raises ValueError where the head makes other outputs of cached features than the whole model of the images."""
+    """Raise ValueError if the head computes other outputs from cached features than the whole model from images."""
     few = np.arange(min(8, len(images)))
 
     def outputs(model: Model, split: Split) -> np.ndarray:
@@ -121,11 +123,11 @@ def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images:
 
         compiled = compilation.compile_eval(step, run.mesh)
         options = {"batch_size": len(few), "mesh": run.mesh}
-        return inference.infer_split(compiled, params, state, split.take(few), **options)[1]
+        return inference.infer_split(compiled, params, state, split.select(few), **options)[1]
 
     whole, head = outputs(run.model, images), outputs(alone, features)
     tolerance = 0.05 if run.config.precision == "bf16" else 1e-3
     if not np.allclose(whole, head, rtol=tolerance, atol=tolerance * float(np.abs(whole).max())):
         raise ValueError(
-            f"features cannot be cached: the model {run.config.model!r} does more after 'pooled' than its head does"
+            f"features cannot be cached: the model {run.config.model!r} computes more after 'pooled' than its head"
         )

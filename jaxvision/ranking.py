@@ -1,4 +1,4 @@
-"""The rows of a sweep's trials -> a row for each setting, the best first, and a table of them."""
+"""Rank the configurations of a sweep by the rows of their trials, and format them as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvision import space as spaces
+from jaxvision import search_space as spaces
 from jaxvision.config import Config
 from jaxvision.interfaces import Monitor
 
@@ -18,36 +18,49 @@ Row = dict[str, Any]
 
 
 class Sweep(NamedTuple):
-    """What a sweep gives: a row for each setting, the best first, the config of the best, the workdir."""
+    """The result of a sweep: one row per configuration, the best first, the best config, and the workdir."""
 
     rows: list[Row]
     best: Config
     workdir: Path
 
     def __repr__(self) -> str:
+        return f"Sweep(workdir={str(self.workdir)!r}, {self._title()})"
+
+    def _title(self) -> str:
         best = self.rows[0]
-        told = f"{best['name']} {best['value']:.4f} by {spaces.describe(best['setting'])}"
-        return f"Sweep(workdir={str(self.workdir)!r}, {len(self.rows)} settings, best {told})"
+        result = f"{best['name']} {best['value']:.4f} by {spaces.describe(best['setting'])}"
+        return f"{len(self.rows)} configurations, best {result}"
+
+    def _repr_html_(self) -> str:
+        from jaxvision.reports import notebook
+
+        return notebook.sweep(table(self), f"{self._title()}, in {self.workdir}")
 
 
 def best_evaluation(history: Sequence[Row], monitor: Monitor) -> tuple[float, int] | None:
-    """Return the best finite value of that name on validation, and its step; of equals the last. None for none."""
+    """Return the best finite value of the monitored metric on validation, and its step.
+
+    Ties go to the last step. Returns None if no value is finite.
+    """
     values = [(row.get(monitor.name, math.nan), row["step"]) for row in history if row["split"] == "validation"]
     values = [(value, step) for value, step in values if math.isfinite(value)]
-    return max(values, key=lambda each: (monitor.key(each[0]), each[1]), default=None)
+    return max(values, key=lambda pair: (monitor.key(pair[0]), pair[1]), default=None)
 
 
 def rank(rows: Sequence[Row]) -> list[Row]:
-    """Gather the rows of trials by setting, and sort these, the best mean first and last those where a trial failed.
+    """Group the rows of trials by configuration and sort by mean, best first; configurations with failures come last.
 
-    Raise ValueError where all trials failed, or are judged by values of different names.
+    Raises ValueError if all trials failed, or if their metrics differ.
     """
-    judged = {(row["name"], row["direction"]) for row in rows if "error" not in row}
-    if not judged:
+    monitors = {(row["name"], row["direction"]) for row in rows if "error" not in row}
+    if not monitors:
         raise ValueError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}")
-    if len(judged) > 1:
-        raise ValueError(f"no ranking by {' and '.join(sorted(name for name, _ in judged))}: sweep the tasks apart")
-    monitor = Monitor(*judged.pop())
+    if len(monitors) > 1:
+        raise ValueError(
+            f"cannot rank by both {' and '.join(sorted(name for name, _ in monitors))}; run one sweep per task"
+        )
+    monitor = Monitor(*monitors.pop())
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps(row["setting"]), []).append(row)
@@ -60,11 +73,11 @@ def rank(rows: Sequence[Row]) -> list[Row]:
 
 
 def _gathered(group: list[Row], name: str) -> Row:
-    """Return the row of a setting: mean and standard deviation over its trials, and what they took together."""
+    """Return the row of a configuration: mean and standard deviation over its trials, and their total time."""
     good = [row for row in group if "error" not in row]
     errors = [row["error"] for row in group if "error" in row]
     values = [row["value"] for row in good]
-    share = f"{len(errors)} of {len(group)}: " if len(group) > 1 else ""
+    prefix = f"{len(errors)} of {len(group)}: " if len(group) > 1 else ""
     return {
         "setting": group[0]["setting"],
         "name": name,
@@ -72,16 +85,16 @@ def _gathered(group: list[Row], name: str) -> Row:
         "deviation": statistics.stdev(values) if len(values) > 1 else None,
         "steps": round(statistics.mean(row["steps"] for row in good)) if good else None,
         "seconds": sum(row["seconds"] for row in good),
-        "error": f"{share}{errors[0]}" if errors else None,
+        "error": f"{prefix}{errors[0]}" if errors else None,
         "trials": [row["trial"] for row in group],
     }
 
 
-def table(found: Sweep) -> list[dict[str, str]]:
-    """Return the cells of a table: a row for each setting, with those fields that vary."""
-    settings = [row["setting"] for row in found.rows]
+def table(sweep: Sweep) -> list[dict[str, str]]:
+    """Return the cells of a table, one row per configuration, with the fields that vary."""
+    settings = [row["setting"] for row in sweep.rows]
     varied = [name for name in settings[0] if len({repr(setting[name]) for setting in settings}) > 1]
-    failed = any(row["error"] for row in found.rows)
+    failed = any(row["error"] for row in sweep.rows)
     return [
         {
             row["name"]: _figure(row["value"], row["deviation"]),
@@ -90,7 +103,7 @@ def table(found: Sweep) -> list[dict[str, str]]:
             "seconds": f"{row['seconds']:.1f}",
             **({"failed": textwrap.shorten(row["error"] or "", 80, placeholder=" …")} if failed else {}),
         }
-        for row in found.rows
+        for row in sweep.rows
     ]
 
 

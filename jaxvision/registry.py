@@ -1,4 +1,4 @@
-"""Names for factories: registration by decorators, and building what a spec names."""
+"""Registries: factories registered by decorators, and built from specs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxvision.interfaces import Dataset, Gradient, Model, Task
 from jaxvision.plugins import load_entry_points
-from jaxvision.specs import Spec, literals, nearest, parse
+from jaxvision.specs import Spec, parse
 
 
 class Entry(NamedTuple):
-    """A registered factory and the facts that a list shows without building anything."""
+    """A registered factory and the facts that lists show without building anything."""
 
     factory: Callable[..., Any]
     facts: dict[str, Any]
 
     @property
     def place(self) -> str:
-        code = inspect.unwrap(self.factory).__code__
+        factory = inspect.unwrap(self.factory)
+        code = getattr(factory, "__code__", None) or factory.__init__.__code__  # of a function, or of a class
         return f"{code.co_filename}:{code.co_firstlineno}"
 
     @property
@@ -31,46 +33,61 @@ class Entry(NamedTuple):
 
 
 class SpecOf(NamedTuple):
-    """Mark an argument that is a spec of another kind, and checked as one: `loss: Annotated[str, SpecOf("loss")]`."""
+    """Mark an argument as a spec of another kind, which is checked: `loss: Annotated[str, SpecOf("loss")]`."""
 
     kind: str
 
 
 class Registry:
-    """The factories of one kind, by name. The built-in ones are in `home`, imported at the first look-up.
+    """The factories of one kind, by name. The built-in ones are in `home`, imported at the first lookup.
 
-    `context` names the arguments that the run gives to those factories that have them; a spec may not set them.
+    `context` names the arguments that the run passes to factories that declare them; a spec cannot set them. `contract`
+    is what factories return: a type, the attributes of one, or () for a function.
     """
 
-    def __init__(self, kind: str, home: str, *, context: tuple[str, ...] = (), plural: str | None = None):
+    def __init__(
+        self,
+        kind: str,
+        home: str,
+        *,
+        context: tuple[str, ...] = (),
+        contract: type | tuple[str, ...] | None = None,
+        plural: str | None = None,
+    ):
         self.plural = plural or f"{kind}s"
         self.kind = kind
         self.home = home
         self.context = context
+        self.contract = contract
         self._entries: dict[str, Entry] = {}
         self._is_loaded = False
 
     def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Registers the decorated factory; `facts` (num_parameters, input_size) are shown in lists."""
+        """Register the decorated factory; `facts` (num_parameters, input_size) are shown in lists."""
         if not name.isidentifier():
-            raise ValueError(f"a {self.kind} cannot be named {name!r}: a name has letters, digits and _ only")
+            raise ValueError(f"invalid {self.kind} name {name!r}: use only letters, digits and _")
 
         def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
             entry = Entry(factory, facts)
             if not factory.__module__.startswith(self.home):
-                self._load_home()  # so that it is the newcomer's name that is taken, never ours
+                self._load_home()  # first, so that a conflict is reported for the plugin
             taken = self._entries.get(name)
             again = (
                 taken and taken.factory.__module__ == factory.__module__ == "__main__"
-            )  # a notebook's cell, run anew
+            )  # a notebook cell that is run again
             if taken and not again and taken.place != entry.place:
                 raise ValueError(
-                    f"the {self.kind} {name!r} of {entry.place} has a name that {taken.place} took; rename one"
+                    f"the {self.kind} {name!r} of {entry.place} is already registered by {taken.place}; rename one"
                 )
             self._entries[name] = entry
             return factory
 
         return decorate
+
+    @property
+    def field(self) -> str:
+        """The name of the field of Config that holds specs of this kind."""
+        return self.plural if self.kind == "augmentation" else self.kind
 
     def _load_home(self) -> None:
         home = importlib.import_module(self.home)
@@ -84,29 +101,28 @@ class Registry:
             load_entry_points()
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Lists the registered names that match a pattern with wildcards, sorted."""
+        """Return the registered names that match a pattern with wildcards, sorted."""
         self._load()
         return sorted(fnmatch.filter(self._entries, pattern))
 
     def entry(self, name: str) -> Entry:
-        """Looks a name up. Raises ValueError with the nearest names where it is unknown."""
+        """Return the entry of a name. Raises ValueError with the nearest names if it is unknown."""
         self._load()
         if name not in self._entries:
-            known = self.names()
-            raise ValueError(
-                f"unknown {self.kind} {name!r}{nearest(name, known)} "
-                f"(`jaxvision list {self.plural}` shows all {len(known)})"
-            )
+            from jaxvision import hints
+
+            hint = hints.for_factory(self, name)
+            raise ValueError(f"unknown {self.kind} {name!r}{hint} (`jaxvision list {self.plural}` shows all)")
         return self._entries[name]
 
     def signature(self, name: str) -> str:
-        """Writes the call that a user may make: the name with its arguments and their defaults."""
+        """Return the call that a user can write: the name with its arguments and their defaults."""
         free = [p for p in _parameters_of(self.entry(name).factory).values() if p.name not in self.context]
         shown = (p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in free)
         return f"{name}({', '.join(shown)})"
 
     def build(self, spec: str | Spec, **context: Any) -> Any:
-        """Calls the factory that the spec names, with the spec's arguments and what of the context it asks for.
+        """Call the factory of a spec with the spec's arguments and the context that it declares.
 
         Raises ValueError for an unknown name or argument, TypeError for a value of the wrong type.
         """
@@ -114,25 +130,44 @@ class Registry:
         factory = self.entry(name).factory
         parameters = _parameters_of(factory)
         _check_arguments(self, name, arguments, nested=_nested(factory))
-        return factory(**arguments, **{k: v for k, v in context.items() if k in parameters})
+        value = factory(**arguments, **{k: v for k, v in context.items() if k in parameters})
+        self._check_contract(name, value)
+        return value
+
+    def _check_contract(self, name: str, value: Any) -> None:
+        """Raise TypeError if a factory returned another type than its kind requires."""
+        if self.contract is None:
+            return
+        if isinstance(self.contract, type):
+            is_kept, expected = isinstance(value, self.contract), f"a jaxvision.{self.contract.__name__}"
+        elif self.contract:
+            is_kept = all(callable(getattr(value, attribute, None)) for attribute in self.contract)
+            expected = f"an object with {' and '.join(self.contract)}"
+        else:
+            is_kept, expected = callable(value), "a function"
+        if not is_kept:
+            module = self.entry(name).place
+            raise TypeError(
+                f"the {self.kind} {name!r} of {module} returned {type(value).__name__}; expected {expected}"
+            )
 
     def check(self, spec: str | Spec) -> None:
-        """Raises what `build` would for a spec's name and arguments, without building."""
+        """Raise what `build` would raise for the name and arguments of a spec, without building."""
         name, arguments = parse(spec) if isinstance(spec, str) else spec
         _check_arguments(self, name, arguments, nested=_nested(self.entry(name).factory))
 
     def default(self, name: str, argument: str) -> Any:
-        """Gives the default that an argument has in a factory's signature, or None."""
+        """Return the default of an argument in a factory's signature, or None."""
         parameter = _parameters_of(self.entry(name).factory).get(argument)
         return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
     def takes(self, spec: str | Spec, argument: str) -> bool:
-        """Says whether the factory that a spec names has an argument, the context's among them."""
+        """Return whether the factory of a spec has an argument, including those of the context."""
         name = parse(spec).name if isinstance(spec, str) else spec.name
         return argument in _parameters_of(self.entry(name).factory)
 
     def modules(self) -> set[str]:
-        """Names the modules whose factories are registered."""
+        """Return the modules whose factories are registered."""
         return {entry.factory.__module__ for entry in self._entries.values()}
 
 
@@ -141,32 +176,32 @@ def _parameters_of(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _check_arguments(registry: Registry, name: str, arguments: dict[str, Any], *, nested: dict[str, Registry]) -> None:
-    """Raise ValueError for arguments that a registered factory has not, or needs; TypeError for those of another type.
+    """Raise ValueError for unknown or missing arguments of a registered factory, TypeError for wrong types.
 
     `nested` has the registries of the arguments that are specs themselves.
     """
     import typeguard
 
     factory = registry.entry(name).factory
-    hints = typing.get_type_hints(factory)
+    types = typing.get_type_hints(factory)
     free = {k: p for k, p in _parameters_of(factory).items() if k not in registry.context}
-    wanted = f"it takes {registry.signature(name)}"
+    expected = f"expected {registry.signature(name)}"
     for argument, value in arguments.items():
         if argument in registry.context:
-            raise ValueError(f"{registry.kind} {name!r}: {argument!r} is set by the run, not by a spec; {wanted}")
+            raise ValueError(f"{registry.kind} {name!r}: {argument!r} is set by the run, not by a spec; {expected}")
         if argument not in free:
-            hint = _elsewhere(argument, nested) or nearest(argument, free)
-            raise ValueError(f"{registry.kind} {name!r} has no argument {argument!r}{hint}; {wanted}")
+            from jaxvision import hints
+
+            hint = hints.for_argument(registry, Spec(name, arguments), argument, known=free, nested=nested)
+            raise ValueError(f"{registry.kind} {name!r} has no argument {argument!r}{hint}; {expected}")
         try:
             strategy = typeguard.CollectionCheckStrategy.ALL_ITEMS
-            typeguard.check_type(value, hints.get(argument, Any), collection_check_strategy=strategy)
+            typeguard.check_type(value, types.get(argument, Any), collection_check_strategy=strategy)
         except typeguard.TypeCheckError:
-            kind, choices = f"of type {inspect.formatannotation(hints[argument])}", literals(hints[argument])
-            if typing.get_origin(hints[argument]) is typing.Literal:
-                kind = f"one of {', '.join(map(repr, choices))}"
-            words = value if isinstance(value, tuple) else (value,)
-            kind += next(filter(None, (nearest(word, choices) for word in words if isinstance(word, str))), "")
-            raise TypeError(f"{registry.kind} {name!r}: {argument}={value!r} is not {kind}; {wanted}") from None
+            from jaxvision import hints
+
+            what = f"{registry.kind} {name!r}: {argument}={value!r}"
+            raise TypeError(f"{what} is not {hints.for_type(value, types[argument])}; {expected}") from None
         if argument in nested and isinstance(value, str):
             nested[argument].check(value)
     for argument, parameter in free.items():
@@ -174,41 +209,38 @@ def _check_arguments(registry: Registry, name: str, arguments: dict[str, Any], *
             raise ValueError(f"{registry.kind} {name!r} needs {argument}=…, as in {name}({argument}=…)")
 
 
-def _elsewhere(argument: str, nested: dict[str, Registry]) -> str:
-    """Return where an argument belongs that is one of a spec inside the spec, or its name: "; write loss='…'"."""
-    for outer, inner in nested.items():
-        if argument in inner.names():
-            return f"; write {outer}='{argument}(…)'"
-        for name in inner.names():
-            if argument not in inner.context and inner.takes(Spec(name, {}), argument):
-                return f"; write {outer}='{name}({argument}=…)'"
-    return ""
-
-
 def _nested(factory: Callable[..., Any]) -> dict[str, Registry]:
-    """Return the registries of those arguments of a factory that are specs themselves."""
-    kinds = {each.kind: each for each in REGISTRIES.values()}
+    """Return the registries of the arguments of a factory that are specs themselves."""
+    kinds = {registry.kind: registry for registry in REGISTRIES.values()}
     hints = typing.get_type_hints(factory, include_extras=True).items()
     marks = [(argument, mark) for argument, hint in hints for mark in getattr(hint, "__metadata__", ())]
     return {argument: kinds[mark.kind] for argument, mark in marks if isinstance(mark, SpecOf)}
 
 
-models = Registry("model", "jaxvision.models", context=("output_size", "input_size"))
+models = Registry("model", "jaxvision.models", context=("output_size", "input_size"), contract=Model)
 datasets = Registry(
-    "dataset", "jaxvision.datasets", context=("data_dir", "split_seed", "on_bad_image", "preprocessing")
+    "dataset",
+    "jaxvision.datasets",
+    context=("data_dir", "split_seed", "on_bad_image", "preprocessing"),
+    contract=Dataset,
 )
-tasks = Registry("task", "jaxvision.tasks", context=("num_classes", "targets", "thresholds"))
-losses = Registry("loss", "jaxvision.losses", context=("num_classes", "targets", "activation"), plural="losses")
-optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",))
-schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"))
-augments = Registry("augment", "jaxvision.augments", context=("num_classes", "seed"))
+tasks = Registry("task", "jaxvision.tasks", context=("num_classes", "targets", "thresholds"), contract=Task)
+losses = Registry(
+    "loss", "jaxvision.losses", context=("num_classes", "targets", "activation"), contract=(), plural="losses"
+)
+optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",), contract=("init", "update"))
+schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"), contract=())
+augmentations = Registry("augmentation", "jaxvision.augmentations", context=("num_classes", "seed"), contract=())
 gradients = Registry(
-    "gradient", "jaxvision.gradients", context=("batch_size", "num_examples", "num_steps", "axis_name")
+    "gradient",
+    "jaxvision.gradients",
+    context=("batch_size", "num_examples", "num_steps", "axis_name"),
+    contract=Gradient,
 )
 
-REGISTRIES = {r.plural: r for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augments)}
+REGISTRIES = {r.plural: r for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations)}
 
 
 def num_registered() -> int:
-    """Counts what is registered so far, of all kinds."""
+    """Return the number of factories registered so far, of all kinds."""
     return sum(len(each._entries) for each in REGISTRIES.values())

@@ -1,4 +1,4 @@
-"""Config -> a run: `build` looks the names up, `load` gives what a workdir's training left, with its trained state."""
+"""Runs: `build` creates a run from a config and data, `load` restores a trained run from its workdir."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import data, registry, specs, splits
+from jaxvision import data, failures, registry, specs, splits
 from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, fields_of
 from jaxvision.distributed import compilation, runtime
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import precision
-from jaxvision.interfaces import Batch, Dataset, Model, Preprocessing, Task, Tree
+from jaxvision.interfaces import Batch, Dataset, Loss, Model, Monitor, Preprocessing, Task, Tree
 from jaxvision.plugins import load_plugins, plugin_place
 from jaxvision.workdir import Signature
 
 
 class Run(NamedTuple):
-    """A config with its names looked up. The model takes pixels and normalises them itself."""
+    """A config with its task and model built. The model takes pixels and normalizes them itself."""
 
     config: Config
     execution: Execution
@@ -35,9 +35,9 @@ class Run(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A run with the parameters of one checkpoint: their averages, where the config wants some.
+    """A run with the parameters of one checkpoint, or their EMA if the config has one.
 
-    `predict_step(params, model_state, batch)` gives predictions; it is compiled once for each batch size in use.
+    `predict_step(params, model_state, batch)` returns predictions; it is compiled once per batch size.
     """
 
     run: Run
@@ -64,12 +64,12 @@ def build(
     data_dir: str | None = None,
     plugins: Sequence[str] = (),
 ) -> Run:
-    """Looks up what the config names, for the data given, to train on the mesh that the execution names."""
-    places = tuple(map(plugin_place, plugins))
-    place = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
-    targets = splits.measure_targets(dataset.train, len(dataset.classes))
+    """Build the run of a config for a dataset, on the mesh of the execution."""
+    plugin_names = tuple(map(plugin_place, plugins))
+    data_path = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
+    targets = splits.target_stats(dataset.train, len(dataset.classes))
     signature = Signature(
-        dataset.classes, dataset.preprocessing, targets, data.fingerprint(dataset), place, places, _versions()
+        dataset.classes, dataset.preprocessing, targets, data.fingerprint(dataset), data_path, plugin_names, _versions()
     )
     mesh = meshes.make_mesh(execution.mesh)
     return assemble(config, signature, mesh, execution=execution, axis_name=device_axis(execution))
@@ -78,112 +78,118 @@ def build(
 def assemble(
     config: Config, signature: Signature, mesh: Mesh, *, execution: Execution, axis_name: str | None = None
 ) -> Run:
-    """Looks up what the config names, for the data of a signature. Raises where the model cannot take them.
+    """Build task and model from a config, for data with this signature. Raises ValueError if they do not fit.
 
-    axis_name is that of the devices which each see a share of a batch, as under pmap.
+    `axis_name` is the name of the axis of devices that each see a part of the batch, as under pmap.
     """
     runtime.use_compilation_cache()
     task = build_task(config, signature)
     model = _build_model(config, execution, signature.preprocessing, task.output_size, axis_name)
     runtime.use_double(config.precision == "f64")
     for name, value, default in (
-        ("views", execution.views, fields_of(Execution)["views"].default),
-        ("augment", config.augment, fields_of(Config)["augment"].default),
+        ("tta", execution.tta, fields_of(Execution)["tta"].default),
+        ("augmentations", config.augmentations, fields_of(Config)["augmentations"].default),
     ):
         if value != default and not signature.preprocessing.is_image:
-            raise ValueError(f"{name}={value!r} is for images, and these inputs are none: leave --{name} out")
-    model = precision.computing(model, signature.preprocessing, precision=config.precision)
-    if execution.views != "one":
-        from jaxvision.engine.tta import averaged_over_views
+            raise ValueError(f"{name}={value!r} needs images, and the inputs are time series: remove --{name}")
+    model = precision.with_precision(model, signature.preprocessing, precision=config.precision)
+    if execution.tta != "none":
+        from jaxvision.engine.tta import with_test_time_augmentation
 
-        model = averaged_over_views(model, execution.views)
+        model = with_test_time_augmentation(model, execution.tta)
     run = Run(config, execution, signature, task, model, mesh)
-    _check_outputs(run)  # shapes that do not fit show here, at no cost
+    _check_outputs(run)  # mismatched shapes are found here, at no cost
     return run
 
 
 def build_task(config: Config, signature: Signature, *, thresholds: tuple[float, ...] | None = None) -> Task:
-    """Builds the config's task. Raises ValueError where it learns other targets than the data have."""
+    """Build the config's task. Raises ValueError if it needs another type of targets than the data have."""
     registry.tasks.check(config.task)
-    wanted, kind = registry.tasks.entry(specs.parse(config.task).name).facts.get("targets"), signature.targets.kind
-    if wanted is not None and wanted != kind:
-        fitting = [n for n in registry.tasks.names() if registry.tasks.entry(n).facts.get("targets") == kind]
-        raise ValueError(
-            f"the task {config.task!r} learns {wanted}, and the targets of {config.dataset!r} are {kind}: "
-            f"use --task={' or --task='.join(fitting)}"
-        )
-    return registry.tasks.build(
+    expected, kind = registry.tasks.entry(specs.parse(config.task).name).facts.get("targets"), signature.targets.kind
+    if expected is not None and expected != kind:
+        raise ValueError(failures.other_targets(config.task, expected, config.dataset, kind))
+    task: Task = registry.tasks.build(
         config.task, num_classes=len(signature.classes), targets=signature.targets, thresholds=thresholds
     )
+    if task.monitor is not None and not isinstance(task.monitor, Monitor):
+        raise TypeError(
+            f"the task {config.task!r} has monitor={task.monitor!r}; expected jaxvision.Monitor(name, mode)"
+        )
+    return task._replace(loss=_checked(task.loss, config.task))
+
+
+def _checked(loss: Loss, spec: str) -> Loss:
+    """Wrap a task's loss so that it raises TypeError if it does not return one number per example, by name."""
+
+    def checked(model, params, state, batch, *, train, key):
+        values, new = loss(model, params, state, batch, train=train, key=key)
+        wrong = {name: np.shape(value) for name, value in values.items() if np.shape(value) != batch["mask"].shape}
+        if wrong or "loss" not in values:
+            raise TypeError(failures.wrong_values(spec, wrong, batch["mask"].shape))
+        return values, new
+
+    return checked
 
 
 def device_axis(execution: Execution) -> str | None:
-    """The name of the axis of devices that each see a share of the batch alone; None where one program sees it all."""
+    """Return the name of the device axis if each device sees only its part of the batch (pmap), else None."""
     return meshes.AXES[0] if execution.parallel == "pmap" else None
 
 
 def _build_model(
     config: Config, execution: Execution, preprocessing: Preprocessing, output_size: int, axis_name: str | None
 ) -> Model:
-    """Builds the config's model. Raises ValueError where it has not what the execution asks of it."""
+    """Build the config's model. Raises ValueError if it does not support a setting of the execution."""
     registry.models.check(config.model)
     input_size = (*preprocessing.size, preprocessing.channels)
     model: Model = registry.models.build(config.model, output_size=output_size, input_size=input_size)
     if execution.remat:
         if model.remat is None:
-            raise ValueError(
-                f"the model {config.model!r} has no blocks that could be computed again: its Model has no `remat`; "
-                "leave --remat out"
-            )
-        model = model.remat()
+            raise ValueError(failures.no_blocks(config.model))
+        model = _rebuilt(model, model.remat())
     if axis_name is None:
         return model
     if model.synchronize is not None:
-        return model.synchronize(axis_name)
+        return _rebuilt(model, model.synchronize(axis_name))
     _, state = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *input_size), np.float32))
     if jax.tree.leaves(state):
-        raise ValueError(
-            f"under --parallel=pmap the model {config.model!r} would take statistics of each device's share alone: "
-            "its Model has no `synchronize`; use --parallel=jit"
-        )
+        raise ValueError(failures.not_synchronized(config.model))
     return model
 
 
+def _rebuilt(model: Model, variant: Model) -> Model:
+    """Return a variant of a model with the fields that do not vary, which its author may have set with `_replace`."""
+    return variant._replace(head=model.head, features=model.features, adapt=model.adapt)
+
+
 def _check_outputs(run: Run) -> None:
-    """Raises where the model cannot take the inputs, or gives another number of outputs than the task asks for."""
+    """Raise ValueError if the model does not accept the inputs or returns outputs of the wrong shape."""
     one, two = example_inputs(run), example_inputs(run, 2)
     are_images = run.signature.preprocessing.is_image
     try:
         params, state = jax.eval_shape(run.model.init, jax.random.key(0), one)
         outputs, _ = jax.eval_shape(lambda *a: run.model.apply(*a, train=False, key=None), params, state, two)
     except Exception as error:
-        if are_images:  # which models are made for: what goes wrong is in the model
+        if are_images:  # all models accept images, so the bug is in the model
             raise
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"the model {run.config.model!r} does not take inputs of shape {one.shape[1:]}, which are no images: use "
-            f"--model=lstm or --model=mlp ({type(error).__name__}: {said})"
-        ) from error
-    if outputs.shape != (2, run.task.output_size):
-        repair = "its factory is told output_size" if are_images else "use --model=lstm or --model=mlp"
-        raise ValueError(
-            f"the model {run.config.model!r} gives outputs of shape {outputs.shape} for two inputs; the task "
-            f"{run.config.task!r} wants (2, {run.task.output_size}): {repair}"
-        )
+        raise ValueError(failures.wrong_inputs(run.config.model, one.shape[1:], error)) from error
+    model, task, expected = run.config.model, run.config.task, (2, run.task.output_size)
+    if outputs.shape != expected:
+        raise ValueError(failures.wrong_outputs(model, outputs.shape, task, expected, are_images=are_images))
 
 
 def example_inputs(run: Run, batch_size: int = 1) -> jax.ShapeDtypeStruct:
-    """The shape and type of a batch of raw inputs."""
+    """Return the shape and dtype of a batch of raw inputs."""
     preprocessing = run.signature.preprocessing
     dtype = np.uint8 if preprocessing.is_image else np.float32
     return jax.ShapeDtypeStruct((batch_size, *preprocessing.size, preprocessing.channels), dtype)
 
 
 def example_batch(run: Run, inputs: jax.ShapeDtypeStruct, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and types of a training batch of inputs like those given."""
+    """Return the shapes and dtypes of a training batch with inputs like those given."""
     kind = run.signature.targets.kind
-    per_example = (len(run.signature.classes),) if kind == "tags" else ()
-    dtype = np.int32 if kind == "classes" else np.float32
+    per_example = (len(run.signature.classes),) if kind == "multilabel" else ()
+    dtype = np.int32 if kind == "multiclass" else np.float32
     return {
         "inputs": jax.ShapeDtypeStruct((batch_size, *inputs.shape[1:]), inputs.dtype),
         "targets": jax.ShapeDtypeStruct((batch_size, *per_example), dtype),
@@ -194,34 +200,54 @@ def example_batch(run: Run, inputs: jax.ShapeDtypeStruct, batch_size: int) -> di
 
 
 def count_steps(config: Config, num_examples: int) -> int:
-    """The number of training steps: config.steps, or as many full ones as its epochs hold."""
-    return config.steps or max(config.epochs * num_examples // config.step_size, 1)
+    """Return the number of training steps: config.steps, or the number of full batches in its epochs."""
+    return config.steps or max(config.epochs * num_examples // config.effective_batch_size, 1)
 
 
-def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str] = ()) -> Trained:
-    """Loads a trained run: the best checkpoint, or that of a step. Never opens the data.
+def load(
+    workdir: str | Path, *, checkpoint: str | int = "best", tta: str | None = None, plugins: Sequence[str] = ()
+) -> Trained:
+    """Load a trained run without opening its data.
 
-    Raises FileNotFoundError where there is no workdir, ValueError where the checkpoint is missing or damaged.
+    Args:
+        workdir: The folder of a trained run.
+        checkpoint: best, last, or the step of a checkpoint.
+        tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
+        plugins: Modules or .py files that register more, besides those of training.
+
+    Returns:
+        The run with the parameters of the checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such workdir.
+        ValueError: The checkpoint is missing or damaged.
     """
     from jaxvision.engine.checkpoint import Checkpoints
 
-    path = workdirs.require(workdir)
+    path = workdirs.open_workdir(workdir)
     config, execution, signature = workdirs.read(path)
-    load_plugins([*plugins, *(p for p in signature.plugins if p not in plugins)])
+    load_plugins(plugins)
+    load_plugins(signature.plugins, required=False)
+    execution = execution.replace(remat=False, tta=tta or execution.tta)  # remat only matters in the backward pass
     run = assemble(config, signature, meshes.make_mesh(), execution=execution)
     checkpoints = Checkpoints(path / "checkpoints", monitor=run.task.monitor, read_only=True)
     try:
-        if not checkpoints.steps() or (step is not None and step not in checkpoints.steps()):
-            wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
-            saved = ", ".join(map(str, checkpoints.steps())) or "none"
-            raise ValueError(f"{str(path)!r} has not {wanted}; it has {saved}")
-        like = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
-        steps = checkpoints.ranked() if step is None else [step]
+        saved = {str(step): step for step in checkpoints.steps()}
+        named = {"best": checkpoints.ranked(), "last": checkpoints.steps()[::-1]}
+        steps = named.get(str(checkpoint), [saved[str(checkpoint)]] if str(checkpoint) in saved else [])
+        if not steps:
+            listed = f"best, last, {', '.join(saved)}" if saved else "none"
+            raise ValueError(f"{str(path)!r} has no checkpoint {checkpoint}; it has {listed}")
+        shapes = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
         ema = config.ema is not None
-        chosen, (params, model_state) = checkpoints.restore_model(steps, like, run.mesh, ema=ema)
+        chosen, (params, model_state) = checkpoints.restore_model(steps, shapes, run.mesh, ema=ema)
     finally:
         checkpoints.close()
-    task = build_task(config, signature, thresholds=workdirs.thresholds_of(path, chosen, execution.views))
+    task = run.task
+    if task.fit_thresholds is not None:
+        from jaxvision import threshold_file
+
+        task = build_task(config, signature, thresholds=threshold_file.load(path, chosen, execution.tta))
 
     def predict_step(params, model_state, batch):
         return task.predict(run.model, params, model_state, batch)
@@ -231,5 +257,5 @@ def load(workdir: str | Path, *, step: int | None = None, plugins: Sequence[str]
 
 
 def num_parameters(params: Any) -> int:
-    """Counts the numbers that training changes."""
+    """Return the number of parameters, including frozen ones."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -1,15 +1,16 @@
-"""Specs: what a user writes to name a factory and its arguments, as `cnn(channels=(64, 128))`. No code is run."""
+"""Specs: strings that name a factory and its arguments, such as `cnn(channels=(64, 128))`. Parsing executes no code."""
 
 from __future__ import annotations
 
 import ast
 import difflib
+import math
 import typing
 from typing import Any, NamedTuple
 
 
 class Spec(NamedTuple):
-    """A name and the keyword arguments given with it."""
+    """A name and its keyword arguments."""
 
     name: str
     arguments: dict[str, Any]
@@ -21,7 +22,7 @@ class Spec(NamedTuple):
 
 def _unreadable(text: str, why: str) -> ValueError:
     return ValueError(
-        f"cannot read {text!r}: {why}; write name or name(argument=value, …) with numbers, quotients as 8/255, "
+        f"cannot parse {text!r}: {why}; expected name or name(argument=value, …) with numbers, quotients as 8/255, "
         "'strings', True, False, None, tuples or another name(…) as values"
     )
 
@@ -33,21 +34,28 @@ def _value(node: ast.expr, text: str) -> Any:
             return ast.unparse(node)
         case ast.Tuple() | ast.List():
             return tuple(_value(item, text) for item in node.elts)
-        case ast.BinOp(left=numerator, op=ast.Div(), right=denominator):  # as in epsilon=8/255
+        case ast.BinOp(left=numerator, op=ast.Div(), right=denominator):  # epsilon=8/255
             return _quotient(_value(numerator, text), _value(denominator, text), text)
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except (ValueError, TypeError):
-        raise _unreadable(text, f"{ast.unparse(node)!r} is not a plain value, and no code is run") from None
+        raise _unreadable(text, f"{ast.unparse(node)!r} is not a literal, and specs execute no code") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _unreadable(text, "a number is not finite")
+    return value
 
 
 def _quotient(numerator: Any, denominator: Any, text: str) -> float:
     for number in (numerator, denominator):
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise _unreadable(text, f"{number!r} in a quotient is no number")
-    if denominator == 0:
-        raise _unreadable(text, "a quotient by 0 has no value")
-    return numerator / denominator
+            raise _unreadable(text, f"{number!r} in a quotient is not a number")
+    try:
+        quotient = numerator / denominator
+    except (ZeroDivisionError, OverflowError):
+        quotient = math.inf
+    if not math.isfinite(quotient):
+        raise _unreadable(text, f"the quotient of {numerator} by {denominator} is not finite")
+    return quotient
 
 
 def _spec(node: ast.expr, text: str) -> Spec:
@@ -57,18 +65,18 @@ def _spec(node: ast.expr, text: str) -> Spec:
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if all(k.arg for k in keywords):
             arguments = {str(k.arg): _value(k.value, text) for k in keywords}
             if len(arguments) < len(keywords):
-                raise _unreadable(text, "an argument is given twice")
+                raise _unreadable(text, "duplicate argument")
             return Spec(name, arguments)
         case ast.Call(func=ast.Name(), args=[_, *_]):
-            raise _unreadable(text, "arguments are given by name")
-    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name, and no code is run")
+            raise _unreadable(text, "arguments must be keywords")
+    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name, and specs execute no code")
 
 
 def parse_list(text: str) -> list[Spec]:
-    """Reads a comma-separated list of specs; the empty string is the empty list.
+    """Parse a comma-separated list of specs; the empty string is the empty list.
 
-    >>> [str(spec) for spec in parse_list("flip, crop(padding=4)")]
-    ['flip', 'crop(padding=4)']
+    >>> [str(spec) for spec in parse_list("horizontal_flip, random_crop(padding=4)")]
+    ['horizontal_flip', 'random_crop(padding=4)']
     """
     if not text.strip():
         return []
@@ -82,7 +90,7 @@ def parse_list(text: str) -> list[Spec]:
 
 
 def parse(text: str) -> Spec:
-    """Reads one spec. Values are literals or specs: nothing is evaluated.
+    """Parse one spec. Values are literals or specs; nothing is evaluated.
 
     >>> parse("cnn(channels=(64, 128), dropout=0.2)")
     Spec(name='cnn', arguments={'channels': (64, 128), 'dropout': 0.2})
@@ -91,19 +99,19 @@ def parse(text: str) -> Spec:
     """
     specs = parse_list(text)
     if len(specs) != 1:
-        raise _unreadable(text, "one name is wanted" if specs else "it is empty")
+        raise _unreadable(text, "expected one name" if specs else "it is empty")
     return specs[0]
 
 
 def nearest(word: str, words: typing.Iterable[str]) -> str:
-    """Says which of the words the given one may have meant: " (did you mean …?)", or nothing."""
-    lowered = {each.lower(): each for each in words}
-    close = [lowered[each] for each in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.5)]
+    """Return "; did you mean …?" with the words that resemble the given one, or "" if none does."""
+    lowered = {candidate.lower(): candidate for candidate in words}
+    close = [lowered[candidate] for candidate in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def literals(hint: Any) -> list[str]:
-    """Lists the words that a type spells out, at any depth.
+    """Return the strings that a type hint lists as literals, at any depth.
 
     >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
     ['f1', 'recall']

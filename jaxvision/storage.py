@@ -1,4 +1,4 @@
-"""Files of a workdir: written whole or not at all, read with their damage named, locked. Paths may be remote (gs://)."""
+"""Files of a workdir: atomic writes, reads that report damage, and locks. Paths may be remote (gs://)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, TypeVar, cast
 from etils import epath
 
 Value = TypeVar("Value")
-LOCK = "lock"  # the file's name
+LOCK = "lock"  # file name
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is on a store as gs:// or s3://, not on a file system of this machine."""
+    """Return whether a path is on an object store (gs://, s3://) rather than on a local file system."""
     return "://" in os.fspath(path)
 
 
 def to_path(place: str | os.PathLike[str]) -> Path:
-    """Return the path of a place, ~ expanded: pathlib's of a local one, etils' of a remote one, which has its methods.
+    """Return a path with ~ expanded: a pathlib path, or for a remote one an etils path, which has the same methods.
 
     >>> to_path("gs://bucket/run") / "config.json"
     PosixGPath('gs://bucket/run/config.json')
@@ -32,39 +32,48 @@ def to_path(place: str | os.PathLike[str]) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder for all that can be made again: $JAXVISION_CACHE, or jaxvision in the user's cache folder."""
+    """Return the cache folder: $JAXVISION_CACHE, or jaxvision in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("JAXVISION_CACHE") or f"{base}/jaxvision").expanduser()
 
 
 def temporary(path: Path) -> Path:
-    """Return the file that `write_text` fills before it takes the place of another; a kill may leave it."""
+    """Return the temporary file of `write_text`, which may be left behind if the process is killed."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file; a kill leaves the file as it was, or whole."""
+    """Write a text file atomically."""
     making = epath.Path(temporary(path))
     making.write_text(text)
     making.replace(path)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file. Remote stores cannot append, so there the whole file is rewritten."""
+    if is_remote(path):
+        write_text(path, (path.read_text() if path.exists() else "") + text)
+        return
+    with path.open("a") as file:
+        file.write(text)
+
+
 def write_json(path: Path, values: Any) -> None:
-    """Write values as JSON; a kill leaves the file as it was, or whole."""
+    """Write values as JSON, atomically."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, repair: str = "") -> Value:
-    """Read a JSON object, and return what `parse` makes of it.
+    """Read a JSON object and return the result of `parse`.
 
-    Raise ValueError where the file is damaged: no JSON, no object, or one that `parse` cannot take. `repair` says what
-    mends it.
+    Raises ValueError if the file is damaged: not JSON, not an object, or one that `parse` does not accept. `repair` is
+    appended to the message.
     """
     text = epath.Path(path).read_bytes()
     try:
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise TypeError(f"it holds a {type(values).__name__}, not an object")
+            raise TypeError(f"it is a {type(values).__name__}, not an object")
         return parse(values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         what = f"{path} is damaged: {type(error).__name__}: {error}"
@@ -72,27 +81,27 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, re
 
 
 def foreign_files(path: Path, ours: Collection[str]) -> list[str]:
-    """Return the names of files in a folder that are not ours; where the path is a file, its own; none for no path.
+    """Return the names of the files in a folder that are not `ours`, nor left by an interrupted write of ours.
 
-    What a kill left of writing our files is ours too.
+    If the path is a file, return its name; if it does not exist, return nothing.
     """
-    place = epath.Path(path)
-    if not place.exists():
+    target = epath.Path(path)
+    if not target.exists():
         return []
-    if not place.is_dir():
-        return [place.name]
+    if not target.is_dir():
+        return [target.name]
     known = {*ours, *(temporary(Path(name)).name for name in ours)}
-    return sorted(file.name for file in place.iterdir() if file.name not in known)
+    return sorted(file.name for file in target.iterdir() if file.name not in known)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a folder's lock. It ends with the process, however that ends, so a killed run leaves none behind.
+    """Hold the lock of a folder. The system releases it when the process ends, so a killed run leaves no stale lock.
 
-    Raise ValueError where another process holds it. A remote folder has no lock, which a warning says.
+    Raises ValueError if another process holds it. Remote folders cannot be locked; a warning is issued.
     """
     if is_remote(path):
-        warnings.warn(f"{path} cannot be locked: see that no second run trains in it", stacklevel=3)
+        warnings.warn(f"{path} cannot be locked: make sure that no second run trains in it", stacklevel=3)
         yield
         return
     import fcntl
@@ -104,10 +113,10 @@ def locked(path: Path) -> Iterator[None]:
             file.seek(0)
             raise ValueError(
                 f"another run trains in {str(path)!r}: {file.read().strip() or 'just started'}; "
-                "wait for it, stop it, or give another --workdir"
+                "wait for it, stop it, or use another --workdir"
             ) from None
         except OSError as error:  # some network file systems have no locks
-            warnings.warn(f"{path} cannot be locked ({error}): see that no second run trains in it", stacklevel=3)
+            warnings.warn(f"{path} cannot be locked ({error}): make sure that no second run trains in it", stacklevel=3)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()

@@ -1,4 +1,4 @@
-"""Thresholds of a task that are chosen on validation: once for a checkpoint, and kept in the workdir."""
+"""Fit a task's thresholds on validation, once per checkpoint, and store them in the workdir."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import run as runs
-from jaxvision import workdir as workdirs
+from jaxvision import threshold_file
 from jaxvision.distributed import multihost
 from jaxvision.interfaces import Dataset, Split
 
@@ -16,27 +16,28 @@ from jaxvision.interfaces import Dataset, Split
 def with_thresholds(
     trained: runs.Trained, data: Dataset, measure: Callable[[Split], tuple[Any, np.ndarray]]
 ) -> runs.Trained:
-    """Chooses the task's thresholds on validation where they are to be chosen and are not yet, and keeps them.
+    """Fit and store the task's thresholds on validation if it fits them and they are not stored yet.
 
-    `measure(split)` gives values and predictions of the trained model.
+    `measure(split)` returns metrics and predictions of the trained model. Raises ValueError if there is no validation
+    split.
     """
     task = trained.run.task
-    if task.choose is None:
+    if task.fit_thresholds is None:
         return trained
     if data.validation is None:
-        raise ValueError(f"the task {trained.run.config.task!r} chooses its thresholds on validation: there is none")
+        raise ValueError(f"the task {trained.run.config.task!r} fits its thresholds on validation, but there is none")
     _, predictions = measure(data.validation)
-    thresholds = task.choose(*data.validation.judged(predictions))
-    if multihost.is_first():
-        workdirs.save_thresholds(trained.workdir, trained.step, trained.run.execution.views, thresholds)
+    thresholds = task.fit_thresholds(*data.validation.in_original_units(predictions))
+    if multihost.is_main_process():
+        threshold_file.save(trained.workdir, trained.step, trained.run.execution.tta, thresholds)
     task = runs.build_task(trained.run.config, trained.run.signature, thresholds=thresholds)
     return trained._replace(run=trained.run._replace(task=task))
 
 
 def absent_in_validation(trained: runs.Trained, data: Dataset) -> dict[str, list[str]]:
-    """Names the tags of which validation has no example, where thresholds are chosen there: theirs is 0.5."""
-    chooses = runs.build_task(trained.run.config, trained.run.signature).choose is not None
-    if not chooses or data.validation is None:
+    """Name the labels without an example in validation, if thresholds are fitted there; theirs is 0.5."""
+    is_fitted = runs.build_task(trained.run.config, trained.run.signature).fit_thresholds is not None
+    if not is_fitted or data.validation is None:
         return {}
     counts = data.validation.targets.sum(axis=0)
     return {"absent_in_validation": [name for name, count in zip(data.classes, counts, strict=True) if not count]}

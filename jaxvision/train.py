@@ -1,10 +1,11 @@
-"""The verb train: a config -> a workdir with checkpoints and figures, and the test of the best of them."""
+"""Train a model from a config, write checkpoints and metrics to a workdir, and evaluate the best checkpoint on test."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from jaxvision.distributed import mesh as meshes
 from jaxvision.distributed import multihost, runtime
 from jaxvision.engine import inference, logs, pipeline, timing
 from jaxvision.engine.checkpoint import Checkpoints
-from jaxvision.engine.signals import Interrupted, Stopped, signals
+from jaxvision.engine.signals import EvaluationInterrupted, Interrupted, catch_signals
 from jaxvision.engine.timing import Sums
 from jaxvision.evaluate import evaluate_on
 from jaxvision.interfaces import Dataset, TrainState
@@ -28,19 +29,20 @@ from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, pr
 
 
 class Result(NamedTuple):
-    """What training gives: the rows of metrics.jsonl, the report on the test split (None if unjudged), the workdir."""
+    """The rows of metrics.jsonl, the report on the test split (None without one), and the workdir."""
 
     history: list[logs.Row]
-    test: dict[str, Any] | None
+    test: reports.Report | None
     workdir: Path
 
     def __repr__(self) -> str:
-        test = f"accuracy {self.test['accuracy']:.4f}" if self.test and "accuracy" in self.test else "none"
-        return f"Result(workdir={str(self.workdir)!r}, test={test}, history of {len(self.history)} rows)"
+        return reports.result_text(self)
+
+    _repr_html_ = reports.result_html
 
 
 class _Session(NamedTuple):
-    """What the loop works with, beside the state that it trains."""
+    """The constants of the training loop, as opposed to its state."""
 
     setup: TrainingSetup
     checkpoints: Checkpoints
@@ -49,32 +51,32 @@ class _Session(NamedTuple):
     before_step: Callable[[int], None] | None = None  # called with the number of steps taken, from 0
 
     def signal(self, vote: int = 0) -> int:
-        """The signal that all hosts act upon, 0 for none."""
-        return multihost.heard(self.received, vote)
+        """Return the signal that all hosts act upon, 0 for none."""
+        return multihost.agreed_signal(self.received, vote)
 
 
 def _is_evaluated(step: int, setup: TrainingSetup) -> bool:
-    return step == setup.num_steps or timing.is_due(step, setup.run.config, len(setup.data.train))
+    return step == setup.num_steps or timing.should_evaluate(step, setup.run.config, len(setup.data.train))
 
 
-def _is_stop(step: int, setup: TrainingSetup) -> bool:
-    """Says whether the state is saved after a step, or evaluated too."""
+def _should_save(step: int, setup: TrainingSetup) -> bool:
+    """Return whether the state is saved after a step."""
     every = setup.run.execution.save_every
     return bool(every and step % every == 0) or _is_evaluated(step, setup)
 
 
 def _dispatches(setup: TrainingSetup, first: int) -> Iterator[range]:
-    """Gives the numbers of the steps from `first` on, those together that are dispatched at once, up to a stop."""
+    """Yield the ranges of step numbers, from `first`, that are dispatched together, up to the next save."""
     most = NUM_AT_ONCE if setup.train_steps else 1
     numbers = range(first, first)
     while numbers.stop <= setup.num_steps:
         block = range(numbers.stop, numbers.stop + most)
-        numbers = next((range(block[0], step + 1) for step in block if _is_stop(step, setup)), block)
+        numbers = next((range(block[0], step + 1) for step in block if _should_save(step, setup)), block)
         yield numbers
 
 
 def _validated(session: _Session, state: TrainState) -> Sums:
-    """Gives the values and scores of the state on validation. Raises Stopped where a signal ends it."""
+    """Compute the values and scores of the state on validation. Raises EvaluationInterrupted if a signal arrives."""
     setup = session.setup
     run, split = setup.run, setup.data.validation
     assert split is not None
@@ -89,58 +91,54 @@ def _validated(session: _Session, state: TrainState) -> Sums:
         stop=lambda: session.signal() > 0,
     )
     if np.isfinite(predictions).all():
-        values |= run.task.score(*split.judged(predictions))
-    if multihost.is_first():
+        values |= run.task.score(*split.in_original_units(predictions))
+    if multihost.is_main_process():
         reports.draw_step(session.log.folder, int(state.step), predictions)
     return values
 
 
 def _evaluated(session: _Session, state: TrainState, sums: Sums) -> bool:
-    """Evaluates the state just saved, logs the rows, gives its checkpoint the values; False where a signal ends it.
+    """Evaluate the state just saved, log its metrics and add them to its checkpoint; return False if interrupted.
 
-    Raises FloatingPointError where all steps that it reports were skipped.
+    Raises FloatingPointError if all reported steps were skipped.
     """
     setup, step = session.setup, int(state.step)
-    place = {"step": step, "epoch": step * setup.run.config.step_size / len(setup.data.train)}
+    position = {"step": step, "epoch": step * setup.run.config.effective_batch_size / len(setup.data.train)}
     train = timing.means(sums, step=step, rate=float(setup.schedule(step - 1)))
-    rows: list[logs.Row] = [{**place, "split": "train", **train}]
+    rows: list[logs.Row] = [{**position, "split": "train", **train}]
     values: Sums = {}
     if setup.data.validation is not None:
         try:
             values = _validated(session, state)
-        except Stopped:
+        except EvaluationInterrupted:
             return False
-        rows.append({**place, "split": "validation", **values})
-    num_images = timing.num_steps(sums) * setup.run.config.step_size
-    multihost.together(lambda: session.log.report(*rows, num_images=num_images))
+        rows.append({**position, "split": "validation", **values})
+    num_images = timing.num_steps(sums) * setup.run.config.effective_batch_size
+    multihost.run_on_all_hosts(lambda: session.log.report(*rows, num_images=num_images))
     session.checkpoints.add_values(step, values)
     return True
 
 
-def _ends_early(session: _Session, step: int) -> bool:
-    """Says whether the config's patience is at an end, as all hosts read it from the log."""
+def _should_stop_early(session: _Session, step: int) -> bool:
+    """Return whether patience is exhausted; all hosts agree, as the main process reads the log for them."""
     config, monitor = session.setup.run.config, session.setup.run.task.monitor
     if config.patience is None or monitor is None or step == session.setup.num_steps:
         return False
     from jaxvision.engine.early_stopping import is_exhausted
 
-    rows = logs.read_rows(session.log.folder / "metrics.jsonl")
-    ended = multihost.from_first(str(is_exhausted(rows, monitor, config.patience))) == "True"
-    if ended:
-        session.log.say(f"ends early, at step {step}: {config.patience} evaluations brought no better {monitor.name}")
-    return ended
+    return is_exhausted(session.log, step, monitor=monitor, patience=config.patience)
 
 
 def _add(session: _Session, sums: Sums, steps: range, means: Any) -> Sums:
-    """Adds the values of steps that were dispatched at once to the sums, when they have finished."""
+    """Wait for steps that were dispatched together and add their values to the sums."""
     for step, values in zip(steps, timing.finished(means, len(steps)), strict=True):
         sums = timing.with_step(sums, step, values, on_nonfinite=session.setup.run.execution.on_nonfinite)
         session.log.step(values)
     return sums
 
 
-def _loop(session: _Session, state: TrainState, sums: Sums, clock: timing.Clock) -> tuple[int, int]:
-    """Trains to the end or until a host receives a signal: (the last step, which is saved, the signal or 0)."""
+def _loop(session: _Session, state: TrainState, sums: Sums, clock: timing.StepTimer) -> tuple[int, int]:
+    """Train to the end or until a host receives a signal; return (last step, which is saved, signal or 0)."""
     setup, received = session.setup, session.received
     pending, votes = None, 0
     first = int(state.step) + 1
@@ -149,38 +147,38 @@ def _loop(session: _Session, state: TrainState, sums: Sums, clock: timing.Clock)
             session.before_step(steps[0] - first)
         batches = [clock.next() for _ in steps]
         if setup.train_steps:
-            (state, means), vote = setup.train_steps(state, batches), 0  # of one host, whose devices hold the inputs
+            (state, means), vote = setup.train_steps(state, batches), 0  # one host, whose devices hold the inputs
         else:
             state, means, vote = setup.train_step(state, batches[0], received[0] if received else 0)
         clock.dispatched(means)
-        if pending is not None:  # the steps before: waiting for them bounds how far dispatch runs ahead
+        if pending is not None:  # waiting for the previous steps bounds how far dispatch runs ahead
             sums, votes = _add(session, sums, *pending[:2]), pending[2]
         pending = steps, means, vote
         signal = session.signal(votes)
-        if signal or _is_stop(steps[-1], setup):
+        if signal or _should_save(steps[-1], setup):
             sums, votes, pending = clock.added(_add(session, sums, steps, means)), vote, None
-            session.checkpoints.save(state, sums=sums)  # before the evaluation, in which then nothing can be lost
+            session.checkpoints.save(state, sums=sums)  # before the evaluation, so that a crash in it loses nothing
             evaluated = _is_evaluated(steps[-1], setup) and not signal and _evaluated(session, state, sums)
             sums = {} if evaluated else sums
             clock.skip()
             signal = session.signal(votes)
-            if signal or (evaluated and _ends_early(session, steps[-1])):
+            if signal or (evaluated and _should_stop_early(session, steps[-1])):
                 return steps[-1], signal
     return setup.num_steps, 0
 
 
 def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any, *, profile: bool) -> None:
-    """Trains from where the checkpoints stand to the end."""
-    made, begins_with = setup.make_state()
-    state, sums = checkpoints.restore(made, setup.run.mesh)
-    start, config = int(state.step), setup.run.config
-    is_unreported = bool(sums) and (start == setup.num_steps or timing.is_due(start, config, len(setup.data.train)))
-    with contextlib.ExitStack() as held:
-        sizes = {"num_steps": setup.num_steps, "batch_size": config.step_size, "start": start - is_unreported}
-        log = held.enter_context(contextlib.closing(multihost.together(lambda: logs.Log(path, **sizes))))
+    """Train from the latest checkpoint to the end."""
+    initial_state, begins_with = setup.make_state()
+    state, sums = checkpoints.restore(initial_state, setup.run.mesh)
+    start, config, batch_size = int(state.step), setup.run.config, setup.run.config.effective_batch_size
+    is_unreported = bool(sums) and _is_evaluated(start, setup)
+    with contextlib.ExitStack() as stack:
+        sizes = {"num_steps": setup.num_steps, "batch_size": batch_size, "start": start - is_unreported}
+        log = stack.enter_context(contextlib.closing(multihost.run_on_all_hosts(lambda: logs.Log(path, **sizes))))
         session = _Session(setup, checkpoints, log, [])
-        if (start >= setup.num_steps or _ends_early(session, start)) and not is_unreported:
-            log.say(f"{path}: finished already, at step {start}")
+        if (start >= setup.num_steps or _should_stop_early(session, start)) and not is_unreported:
+            log.say(f"{path}: training is already finished, at step {start}")
             return
         for line in reports.start_lines(setup, path, start=start, before=before, begins_with=begins_with):
             log.say(line)
@@ -188,28 +186,28 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any
             from jaxvision import probe
 
             setup = probe.on_features(setup, state.params, state.model_state)
-        session = _Session(setup, checkpoints, log, held.enter_context(signals()))
-        if is_unreported:  # a signal came before or in the evaluation of this step
+        session = _Session(setup, checkpoints, log, stack.enter_context(catch_signals()))
+        if is_unreported:  # a signal arrived before or during the evaluation of this step
             if not _evaluated(session, state, sums):
                 raise Interrupted(session.received[0], path, start, setup.num_steps)
-            if start >= setup.num_steps or _ends_early(session, start):
+            if start >= setup.num_steps or _should_stop_early(session, start):
                 return
             sums = {}
         batches = pipeline.train_batches(
             setup.source,
-            config.step_size,
+            batch_size,
             seed=config.seed,
             start=start,
-            rows=meshes.host_rows(config.step_size, setup.run.mesh),
+            rows=meshes.local_slice(batch_size, setup.run.mesh),
             balanced=config.sampling == "balanced",
         )
-        held.enter_context(contextlib.closing(batches))
+        stack.enter_context(contextlib.closing(batches))
         if profile:
             from jaxvision.engine.profiling import Profiler
 
-            profiler = held.enter_context(contextlib.closing(Profiler(path / "profile")))
+            profiler = stack.enter_context(contextlib.closing(Profiler(path / "profile")))
             session = session._replace(before_step=profiler.before_step)
-        clock = held.enter_context(contextlib.closing(timing.Clock(batches)))
+        clock = stack.enter_context(contextlib.closing(timing.StepTimer(batches)))
         last, signal = _loop(session, state, sums, clock)
         checkpoints.wait()
         if signal:
@@ -227,27 +225,40 @@ def train(
     profile: bool = False,
     choosing: bool = False,
 ) -> Result:
-    """Trains what the config says, or goes on where the workdir stands, then tests the best checkpoint.
+    """Train a model, or resume the run in a workdir, then evaluate the best checkpoint on the test split.
 
-    `execution` says where and how. `dataset` stands in for config.dataset: a Dataset, arrays (images, labels), or
-    {"train": (images, labels), …}; images are uint8, or floats in 0..1, [N, H, W] or [N, H, W, C]. Without workdir one
-    is made below ./workdirs. `profile` writes a profile of a few steps into it, for TensorBoard or Perfetto. `choosing`
-    leaves the test split alone: the run is one of several among which its values on validation choose.
+    Args:
+        config: What is learned: model, dataset, task, optimizer, schedule and so on.
+        execution: Where and how the run is executed: mesh, checkpointing, evaluation batch size and so on.
+        dataset: Data used in place of config.dataset: a Dataset, arrays (images, labels), or
+            {"train": (images, labels), …}. Images are uint8, or floats in 0..1, [N, H, W] or [N, H, W, C].
+        workdir: The folder of the run. If None, a new one in ./workdirs.
+        data_dir: The folder of TensorFlow Datasets. Defaults to ~/tensorflow_datasets.
+        plugins: Modules or .py files that register further models, datasets and so on.
+        profile: Write a profile of a few steps into the workdir, for TensorBoard or Perfetto.
+        choosing: Skip the test split: the run is a trial that is ranked by its validation metrics.
 
-    Raises ValueError for what does not fit, before anything is written; Interrupted after a signal, saved.
+    Returns:
+        A Result with the logged metrics, the test report and the workdir.
+
+    Raises:
+        ValueError: The settings do not fit each other or the data.
+        FloatingPointError: Training diverged.
+        Interrupted: A signal arrived. The state has been saved.
     """
     load_plugins(plugins)
     runtime.use_double(config.precision == "f64")
     config = config if dataset is None else config.replace(dataset=datas.IN_MEMORY)
-    multihost.together(lambda: check_specs(config, execution, is_dataset_named=dataset is None))
-    place = storage.to_path(multihost.from_first(str(workdir or workdirs.fresh(config))))
+    multihost.run_on_all_hosts(lambda: check_specs(config, execution, is_dataset_named=dataset is None))
+    place = storage.to_path(multihost.broadcast_from_main(str(workdir or workdirs.new_workdir(config))))
     before = workdirs.settings_in(place)
     found, preprocessing = None, None
     if config.init_from is not None:
         from jaxvision import pretrained
 
-        found, preprocessing = multihost.first_alone(lambda: pretrained.open_for_run(config, place, plugins=plugins))
-    data = multihost.first_alone(
+        opened = partial(pretrained.open_for_run, config, place, plugins=plugins)
+        found, preprocessing = multihost.run_on_all_hosts(opened)
+    data = multihost.main_process_first(
         lambda: datas.open_dataset(config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
     )
 
@@ -260,18 +271,16 @@ def train(
             probe.check(setup)
         return setup
 
-    setup = multihost.together(prepared)
+    setup = multihost.run_on_all_hosts(prepared)
     monitor = setup.run.task.monitor
     if choosing and (data.validation is None or monitor is None):
-        raise ValueError(
-            f"the task {config.task!r} has no value on validation to choose by: "
-            + ("give --validation_fraction" if data.validation is None else "choose by eye, run by run")
-        )
-    multihost.check_same(
+        why = "give --validation_fraction" if data.validation is None else "compare such runs by eye"
+        raise ValueError(f"the task {config.task!r} has no validation metric to rank trials by: {why}")
+    multihost.assert_equal(
         {**dataclasses.asdict(config), **dataclasses.asdict(execution), "data": setup.run.signature.data}
     )
-    with workdirs.entered(place, config, execution, setup.run.signature) as path:
-        checkpoints = Checkpoints(path / "checkpoints", monitor=monitor, keep=execution.keep)
+    with workdirs.claim(place, config, execution, setup.run.signature) as path:
+        checkpoints = Checkpoints(path / "checkpoints", monitor=monitor, max_to_keep=execution.max_to_keep)
         with contextlib.closing(checkpoints):
             _fit(setup, path, checkpoints, before, profile=profile)
         is_tested = data.test is not None and not choosing

@@ -1,4 +1,4 @@
-"""What the training loop calls, built from a config and checked before anything is written."""
+"""Build all that the training loop needs from a config, and check it before anything is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxvision import registry, specs
+from jaxvision import failures, registry, specs
 from jaxvision import run as runs
 from jaxvision.config import Config, Execution
 from jaxvision.data import IN_MEMORY
@@ -20,18 +20,18 @@ from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import step as steps
 from jaxvision.interfaces import Augment, Dataset, Gradient, Split, TrainState, Tree
 
-NUM_ADAPTED = 5_000  # training images to which a model is fitted before the first step, where it is
-MOST_ADAPTED = 2**24  # numbers that they have at most: 5,461 images of 32 pixels, 111 of 224
-NUM_AT_ONCE = 8  # steps that are dispatched together, as that takes longer than a small network's step on a GPU
+NUM_ADAPTED = 5_000  # training images for the data-dependent initialization of models that have one
+MOST_ADAPTED = 2**24  # most numbers in these images: 5,461 images of 32 pixels, 111 of 224
+NUM_AT_ONCE = 8  # steps dispatched together: dispatch takes longer than a small network's step on a GPU
 
 
 class TrainingSetup(NamedTuple):
-    """A run with its data and all that its loop calls.
+    """A run with its data and the functions that its training loop calls.
 
-    `make_state` gives the state before the first step, and in words the weights that it begins with ("" for new ones);
-    `state` has its shapes. `frozen` names the parameters that stay as they are. `source` is what batches are read from:
-    the training split, or its positions where the devices hold the inputs. Then `train_steps(state, batches)` takes
-    several steps at once; else it is None.
+    `make_state` returns the state before the first step, and a description of the weights that it starts from ("" for
+    new ones). `state` has its shapes. `frozen` names the frozen parameters. `source` is what batches are read from: the
+    training split, or positions in it if the devices hold the inputs; then `train_steps(state, batches)` takes several
+    steps in one call, otherwise it is None.
     """
 
     run: runs.Run
@@ -43,51 +43,51 @@ class TrainingSetup(NamedTuple):
     frozen: frozenset[str]
     state: TrainState
     make_state: Callable[[], tuple[TrainState, str]]
-    train_step: Any = None  # these are set by `compiled`
+    train_step: Any = None  # this and the following are set by `compiled`
     train_steps: Callable[..., Any] | None = None
     eval_step: Any = None
 
 
 def make_optimizer(config: Config, num_steps: int):
-    """Builds (optimizer, schedule); the peak rate is the config's, or else the optimizer's own default."""
+    """Build (optimizer, schedule). The peak learning rate is the config's, or else the default of the optimizer."""
     name = specs.parse(config.optimizer).name
     peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
     if peak is None:
-        raise ValueError(f"the optimizer {name!r} has no learning rate of its own: give --learning_rate")
+        raise ValueError(f"the optimizer {name!r} has no default learning rate: set --learning_rate")
     schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
     optimizer = registry.optimizers.build(config.optimizer, learning_rate=schedule)
-    if config.clip_norm:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    if config.grad_clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), optimizer)
     return optimizer, schedule
 
 
 def make_augment(config: Config, *, num_classes: int) -> Augment:
-    """Builds the chain of the config's augments, for targets of a number of classes."""
+    """Build the chain of the config's augmentations for targets with a number of classes."""
     from jaxvision.engine.augmentation import chain
 
-    listed = specs.parse_list(config.augment)
-    return chain([registry.augments.build(spec, num_classes=num_classes, seed=config.seed) for spec in listed])
+    listed = specs.parse_list(config.augmentations)
+    return chain([registry.augmentations.build(spec, num_classes=num_classes, seed=config.seed) for spec in listed])
 
 
 def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool) -> None:
-    """Raises for names and arguments that cannot be, before the data are opened, which may take long."""
+    """Raise ValueError for unknown names and arguments. Runs before the data are opened, which may take long."""
     meshes.make_mesh(execution.mesh)
     for kind in (registry.models, registry.tasks, registry.gradients, registry.optimizers, registry.schedules):
         kind.check(getattr(config, kind.kind))
-    for spec in specs.parse_list(config.augment):
-        registry.augments.check(spec)
+    for spec in specs.parse_list(config.augmentations):
+        registry.augmentations.check(spec)
     if is_dataset_named and config.dataset != IN_MEMORY:
         registry.datasets.check(config.dataset)
 
 
 def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
-    """Builds all of a run's training, which begins with the weights found, if any. Raises for what does not fit."""
+    """Build the training setup of a run, initialized from the weights `found`. Raises ValueError on a mismatch."""
     config, mesh = run.config, run.mesh
     _check(run, data)
     num_steps = runs.count_steps(config, len(data.train))
     optimizer, schedule = make_optimizer(config, num_steps)
-    like = runs.example_inputs(run)
-    shapes = jax.eval_shape(run.model.init, jax.random.key(0), like)
+    inputs_shape = runs.example_inputs(run)
+    shapes = jax.eval_shape(run.model.init, jax.random.key(0), inputs_shape)
     frozen: frozenset[str] = frozenset()
     if config.freeze or config.layer_decay is not None:
         from jaxvision.engine import transfer
@@ -95,15 +95,15 @@ def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
         if config.freeze:
             frozen = transfer.frozen(shapes[0], shapes[1], config.freeze, head=run.model.head)
         optimizer = transfer.with_groups(
-            optimizer, run.model, shapes[0], like, frozen=frozen, layer_decay=config.layer_decay
+            optimizer, run.model, shapes[0], inputs_shape, frozen=frozen, layer_decay=config.layer_decay
         )
 
     def make_state(start):
-        inputs = jnp.zeros(like.shape, like.dtype)
+        inputs = jnp.zeros(inputs_shape.shape, inputs_shape.dtype)
         return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None, start=start)
 
     state = jax.eval_shape(make_state, shapes)
-    made = jax.jit(make_state, out_shardings=meshes.split_state(state, mesh))
+    made = jax.jit(make_state, out_shardings=meshes.state_shardings(state, mesh))
     params, model_state, begins_with = _start(run, data.train, found)
     setup = TrainingSetup(
         run=run,
@@ -116,33 +116,27 @@ def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
         state=state,
         make_state=lambda: (made((params, model_state)), begins_with),
     )
-    return compiled(setup, like)
+    return compiled(setup, inputs_shape)
 
 
 def _check(run: runs.Run, data: Dataset) -> None:
-    """Raises ValueError where the config asks for what its data or task have not."""
+    """Raise ValueError if the data or the task do not support a setting of the config."""
     config = run.config
     meshes.check_batch_size(config.batch_size, run.mesh)
-    if config.step_size > len(data.train):
-        raise ValueError(
-            f"a step of {config.step_size} examples is larger than the training split of {len(data.train)}; give "
-            f"--batch_size={len(data.train)} or less (times --accumulate)"
-        )
-    if run.task.choose is not None and data.validation is None:
-        raise ValueError(
-            f"the task {config.task!r} chooses its thresholds on validation, and there is none: give "
-            "--validation_fraction, or the task a number as threshold"
-        )
-    if config.sampling == "balanced" and data.train.kind != "classes":
-        raise ValueError(f"sampling='balanced' is for classes, and these targets are {data.train.kind}")
+    if config.effective_batch_size > len(data.train):
+        raise ValueError(failures.too_few_examples(config.effective_batch_size, len(data.train)))
+    if run.task.fit_thresholds is not None and data.validation is None:
+        raise ValueError(failures.no_validation(config.task))
+    if config.sampling == "balanced" and data.train.kind != "multiclass":
+        raise ValueError(f"sampling='balanced' needs multiclass targets, not {data.train.kind}")
     if config.patience is not None and (data.validation is None or run.task.monitor is None):
-        raise ValueError(f"patience={config.patience} watches a value on validation, and there is none to watch")
+        raise ValueError(failures.nothing_to_monitor(config.patience, config.task, data.validation is not None))
 
 
 def _start(run: runs.Run, images: Split, found: Any) -> tuple[Tree, Tree, str]:
-    """Makes the run's initial parameters and state, with weights in their place where some were found.
+    """Initialize parameters and state, and replace them with pretrained weights if there are any.
 
-    A program of its own makes them, on one device: were they split as they are made, their last bits would be others.
+    Initialization is a program of its own on one device: initializing sharded arrays would change their last bits.
     """
     like = runs.example_inputs(run)
     key, _ = jax.random.split(jax.random.key(run.config.seed))
@@ -161,11 +155,11 @@ def _start(run: runs.Run, images: Split, found: Any) -> tuple[Tree, Tree, str]:
 
 
 def make_gradient(setup: TrainingSetup) -> Gradient:
-    """Builds the config's gradient rule for the parameters that are trained, gathered where devices hold a part."""
+    """Build the config's gradient rule for the trainable parameters, with an all-gather if these are sharded."""
     run, config = setup.run, setup.run.config
     gradient = registry.gradients.build(
         config.gradient,
-        batch_size=config.step_size,
+        batch_size=config.effective_batch_size,
         num_examples=len(setup.data.train),
         num_steps=setup.num_steps,
         axis_name=runs.device_axis(run.execution),
@@ -174,15 +168,15 @@ def make_gradient(setup: TrainingSetup) -> Gradient:
         from jaxvision.engine import transfer
 
         gradient = steps.trained_gradient(gradient, transfer.trained(setup.state.params, setup.frozen))
-    return meshes.gathering(gradient, run.mesh)
+    return meshes.all_gather_params(gradient, run.mesh)
 
 
 def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetup:
-    """Compiles the steps of a setup for its run's mesh and inputs. What cannot be trained shows here, at no cost."""
+    """Compile the steps of a setup for its mesh and inputs. Raises early, at no cost, for what cannot be trained."""
     run, config, model = setup.run, setup.run.config, setup.run.model
     axis_name = runs.device_axis(run.execution)
     num_classes = len(run.signature.classes)
-    augment = make_augment(config, num_classes=num_classes) if config.augment else lambda key, batch: batch
+    augment = make_augment(config, num_classes=num_classes) if config.augmentations else lambda key, batch: batch
     if setup.frozen:
         from jaxvision.engine import transfer
 
@@ -190,35 +184,37 @@ def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetu
     if axis_name:
         from jaxvision.distributed import pmap
 
-        augment = pmap.over_whole_batch(augment, axis_name) if config.augment else augment
+        augment = pmap.augment_global_batch(augment, axis_name) if config.augmentations else augment
     train_step = steps.make_train_step(
         model,
         run.task,
         setup.optimizer,
         augment,
         gradient=make_gradient(setup),
-        accumulate=config.accumulate,
+        grad_accum_steps=config.grad_accum_steps,
         ema=config.ema or 0.0,
         skip_nonfinite=run.execution.on_nonfinite == "skip",
         axis_name=axis_name,
     )
-    batch = runs.example_batch(run, inputs, config.step_size)
+    batch = runs.example_batch(run, inputs, config.effective_batch_size)
     eval_step = compilation.compile_eval(steps.make_eval_step(run.model, run.task), run.mesh)
     if axis_name:
         one = pmap.compile_step(train_step, setup.state, batch, run.mesh, axis_name=axis_name)
         return setup._replace(train_step=one, eval_step=eval_step)
     one = compilation.compile_step(train_step, setup.state, batch, run.mesh)
-    # Features that are cached stand in for the images, which then need not be held.
-    held = _held(run, setup.source) if not config.cache_features or run.model.features is None else None
-    if held is None:
+    # Cached features replace the images, which then need not be on the devices.
+    resident = _held(run, setup.source) if not config.cache_features or run.model.features is None else None
+    if resident is None:
         return setup._replace(train_step=one, eval_step=eval_step)
     positions = dataclasses.replace(setup.source, read=lambda chosen: chosen.astype(np.int32))
-    several = compilation.compile_steps(train_step, setup.state, run.mesh, held=held, most=NUM_AT_ONCE)
+    several = compilation.compile_steps(train_step, setup.state, run.mesh, resident=resident, most=NUM_AT_ONCE)
     return setup._replace(source=positions, train_step=one, train_steps=several, eval_step=eval_step)
 
 
 def _held(run: runs.Run, images: Split) -> jax.Array | None:
-    """Puts all inputs of a split on the devices where they are to stay there."""
-    if images.decode is not None or not compilation.fits(len(images) * images.read(np.arange(1)).nbytes, run.mesh):
+    """Put all inputs of a split on the devices if they fit; return None otherwise."""
+    if images.decode is not None or not compilation.fits_in_device_memory(
+        len(images) * images.read(np.arange(1)).nbytes, run.mesh
+    ):
         return None
-    return compilation.hold(np.asarray(images.read(np.arange(len(images)))), run.mesh)
+    return compilation.device_put_dataset(np.asarray(images.read(np.arange(len(images)))), run.mesh)

@@ -1,20 +1,20 @@
-"""What a sweep tries: a config and a search over a space of values -> the config of each trial."""
+"""The trials of a sweep: one config per configuration, seed and fold."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from jaxvision import space as spaces
+from jaxvision import search_space as spaces
 from jaxvision.config import Config
-from jaxvision.space import Setting, Space
+from jaxvision.search_space import Setting, Space
 
 Order = Literal["grid", "random"]
 
 
 class Search(NamedTuple):
-    """Which settings of a space are tried, all of a grid or `num_trials` at random, and how often each.
+    """The configurations to try, all of a grid or `num_trials` random ones, with their numbers of seeds and folds.
 
-    Each is trained with so many seeds, from the config's on, and on each of so many folds, where there are folds.
+    Each configuration is trained with `seeds` seeds, starting at the config's, and on each fold if there are folds.
     """
 
     space: Space
@@ -24,12 +24,12 @@ class Search(NamedTuple):
     folds: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what a later sweep in the same workdir must agree with; more seeds or trials may be added."""
-        return {"SPACE": spaces.plain(self.space), "search": self.order, "folds": self.folds}
+        """Return what a later sweep in the same workdir must match; more seeds or trials may be added."""
+        return {"SEARCH_SPACE": spaces.plain(self.space), "search": self.order, "folds": self.folds}
 
 
 class Trial(NamedTuple):
-    """One training run of a sweep: its folder's name, the setting that it tries, and its whole config."""
+    """One training run of a sweep: its folder's name, its configuration, and its full config."""
 
     name: str
     setting: Setting
@@ -37,24 +37,33 @@ class Trial(NamedTuple):
 
 
 def plan(config: Config, search: Search) -> list[Trial]:
-    """List the trials of a sweep: for each setting each seed, and for each of these each fold.
+    """List the trials of a sweep, by configuration, then seed, then fold.
 
-    Values for `seed` in the space are the seeds. Raise ValueError or TypeError for what Config does not take.
+    Values for `seed` in the space replace the seeds. Raises ValueError or TypeError if the space or a config is
+    invalid.
     """
     space, num_trials, folds = search.space, search.num_trials, search.folds
     spaces.check(space)
-    numbers = space.get("seed", range(config.seed, config.seed + search.seeds))
-    if isinstance(numbers, spaces.Range) or ("seed" in space and search.seeds != 1) or search.seeds < 1:
-        raise ValueError(f"seeds={search.seeds}; wanted 1 or more, or values for seed in SPACE, as (0, 1, 2)")
+    seeds = space.get("seed", range(config.seed, config.seed + search.seeds))
+    if (
+        isinstance(seeds, spaces.Uniform | spaces.LogUniform)
+        or ("seed" in space and search.seeds != 1)
+        or search.seeds < 1
+    ):
+        raise ValueError(
+            f"seeds={search.seeds}; expected 1 or more, or values for seed in SEARCH_SPACE, e.g. (0, 1, 2)"
+        )
     if (search.order == "random") != (num_trials is not None):
-        raise ValueError(f"num_trials={num_trials}; wanted a number with --search=random, and none with --search=grid")
+        raise ValueError(
+            f"num_trials={num_trials}; expected a number with --search=random, and none with --search=grid"
+        )
     chosen = {name: values for name, values in space.items() if name != "seed"}
     settings = spaces.grid(chosen) if num_trials is None else spaces.draw(chosen, num_trials, seed=config.seed)
     trials = []
     for index, setting in enumerate(settings):
-        for seed in numbers:
+        for seed in seeds:
             for fold in range(1, folds + 1) if folds else (None,):
                 name = f"{index:04}-seed{seed}" + (f"-fold{fold}" if fold else "")
-                place = {"fold": f"{fold}/{folds}"} if fold else {}
-                trials.append(Trial(name, setting, config.replace(**setting, seed=seed, **place)))
+                fold_field = {"fold": f"{fold}/{folds}"} if fold else {}
+                trials.append(Trial(name, setting, config.replace(**setting, seed=seed, **fold_field)))
     return trials

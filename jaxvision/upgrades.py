@@ -1,4 +1,4 @@
-"""Settings that an older version wrote, read under today's names."""
+"""What older versions wrote, under today's names: settings, specs, kinds of targets."""
 
 from __future__ import annotations
 
@@ -6,26 +6,72 @@ from typing import Any
 
 from jaxvision import specs
 
-RENAMES: dict[int, dict[str, str | None]] = {  # of fields since a version; None: it moved to the other file
-    1: dict.fromkeys(
-        ("views", "eval_batch_size", "save_every", "keep", "on_nonfinite", "mesh", "parallel", "remat"), None
-    )
+FIELDS = {  # of Config and Execution, until version 0.2
+    "accumulate": "grad_accum_steps",
+    "augment": "augmentations",
+    "clip_norm": "grad_clip_norm",
+    "keep": "max_to_keep",
+    "views": "tta",
 }
-OPTIONS_OF_0_1 = {  # by task, all by name as the losses have them, but for focal, which was the exponent
+TTA = {"one": "none", "mirrored": "flip", "mirrored_shifted": "flip_shift"}
+KINDS = {"classes": "multiclass", "tags": "multilabel", "numbers": "continuous"}  # of targets
+FACTORIES = {  # by the field whose specs name them
+    "augmentations": {
+        "blur": "gaussian_blur",
+        "crop": "random_crop",
+        "flip": "horizontal_flip",
+        "greyscale": "grayscale",
+        "rand_augment": "randaugment",
+        "resize_crop": "random_resized_crop",
+        "rotate": "rotation",
+        "translate": "translation",
+    },
+    "dataset": {"series": "time_series"},
+    "optimizer": {"by_part": "partition"},
+}
+ARGUMENTS = {"dataset": {"imbalance": "imbalance_ratio"}}  # likewise
+LOSS_OPTIONS = {  # of a task in version 0.1; now arguments of its loss, but for focal, which was the exponent
     "multiclass": ("label_smoothing", "class_weights", "beta", "focal", "logit_adjustment"),
     "binary": ("label_smoothing", "class_weights", "beta", "focal"),
     "multilabel": ("positive_weight", "focal"),
 }
 
 
-def upgrade(values: dict[str, Any], *, since: int, now: int) -> dict[str, Any]:
-    """Return fields of version `since` under the names of version `now`, without those that moved to the other file."""
-    for version in range(since, now):
-        names = {name: RENAMES[version].get(name, name) for name in values}
-        values = {new: values[old] for old, new in names.items() if new is not None}
-    if since < 2 and isinstance(values.get("task"), str):
+def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of Config, Execution or both, as any older version wrote them, under today's names and values.
+
+    >>> upgrade({"views": "mirrored", "augment": "flip, crop(padding=2)"})
+    {'tta': 'flip', 'augmentations': 'horizontal_flip, random_crop(padding=2)'}
+    """
+    values = {FIELDS.get(name, name): value for name, value in settings.items()}
+    if "tta" in values:
+        values["tta"] = TTA.get(values["tta"], values["tta"])
+    for name in FACTORIES:
+        if isinstance(values.get(name), str):
+            values[name] = ", ".join(str(_renamed(name, spec)) for spec in specs.parse_list(values[name]))
+    if isinstance(values.get("task"), str):
         values["task"] = upgrade_task_spec(values["task"])
+    if "SPACE" in values:
+        values["SEARCH_SPACE"] = _upgrade_space(values.pop("SPACE"))
     return values
+
+
+def _upgrade_space(space: dict[str, Any]) -> dict[str, Any]:
+    """Return a sweep's space under today's names: for each field a list of values, or the bounds of an interval."""
+    return {
+        FIELDS.get(name, name): [next(iter(upgrade({name: value}).values())) for value in values]
+        if isinstance(values, list)
+        else values
+        for name, values in space.items()
+    }
+
+
+def _renamed(field: str, spec: specs.Spec) -> specs.Spec:
+    """Return a spec of a field under today's names."""
+    arguments = {ARGUMENTS.get(field, {}).get(name, name): value for name, value in spec.arguments.items()}
+    if field == "dataset" and arguments.get("kind") in KINDS:
+        arguments["kind"] = KINDS[arguments["kind"]]
+    return specs.Spec(FACTORIES[field].get(spec.name, spec.name), arguments)
 
 
 def upgrade_task_spec(spec: str) -> str:
@@ -37,10 +83,10 @@ def upgrade_task_spec(spec: str) -> str:
     "regression(loss='huber')"
     """
     name, arguments = specs.parse(spec)
-    moved = {key: value for key, value in arguments.items() if key in OPTIONS_OF_0_1.get(name, ())}
+    moved = {key: value for key, value in arguments.items() if key in LOSS_OPTIONS.get(name, ())}
     if not moved:
         return spec
-    kept = {key: value for key, value in arguments.items() if key not in moved}
+    rest = {key: value for key, value in arguments.items() if key not in moved}
     gamma = moved.pop("focal", 0.0)
     loss = specs.Spec("focal", {"gamma": gamma, **moved}) if gamma else specs.Spec("cross_entropy", moved)
-    return str(specs.Spec(name, {**kept, "loss": str(loss)} if loss.arguments else kept))
+    return str(specs.Spec(name, {**rest, "loss": str(loss)} if loss.arguments else rest))

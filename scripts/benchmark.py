@@ -1,4 +1,4 @@
-"""Measure training, answering, starts, epochs from disk and reading beside PyTorch and Keras: docs/benchmarks.md."""
+"""Measure training, inference, startup, epochs from disk and reading against PyTorch and Keras: docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from absl import flags
 from benchmarks import table
 from benchmarks.measure import SECTIONS, measure
+from script_flags import parse, require_no_words
 
 from jaxvision.cli.errors import UsageError, run_command
-from jaxvision.cli.flags import parse, require_no_words
 from jaxvision.specs import nearest
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures our speed beside PyTorch's and Keras's: python scripts/benchmark.py [--quick] [--only=train,epoch]"""
+    """Measure our speed against PyTorch's and Keras's: python scripts/benchmark.py [--quick] [--only=train,epoch]"""
 
     def define(values):
-        flags.DEFINE_bool("quick", False, "two networks and few rounds, minutes in all", flag_values=values)
-        flags.DEFINE_list("only", list(SECTIONS), "which sections, by commas", flag_values=values)
-        flags.DEFINE_string("json", None, "file for the rows", flag_values=values)
-        help = "file that gets the table, between its marks where it has them"
+        flags.DEFINE_bool("quick", False, "measure two networks in few rounds, in minutes", flag_values=values)
+        flags.DEFINE_list("only", list(SECTIONS), "sections to measure, separated by commas", flag_values=values)
+        flags.DEFINE_string("json", None, "JSON file for the rows", flag_values=values)
+        help = "Markdown file for the table, written between its marks if it has them"
         flags.DEFINE_string("markdown", None, help, flag_values=values)
-        help = "where TensorFlow Datasets has prepared cifar10 (default: its own)"
+        help = "folder of TensorFlow Datasets with cifar10 (default: theirs)"
         flags.DEFINE_string("data_dir", None, help, flag_values=values)
-        flags.DEFINE_string("images", None, "folder of photographs, train/<class>/…, to read", flag_values=values)
+        flags.DEFINE_string("images", None, "folder of photographs to read, train/<class>/…", flag_values=values)
 
     values, rest = parse("scripts/benchmark.py", main.__doc__ or "", define, argv)
     require_no_words("scripts/benchmark.py", rest)

@@ -36,8 +36,8 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 Flags = Mapping[str, Any]
 
-TIMES = ("seconds", "waiting")  # names that end so are left out of all rows
-NUM_SHOWN = 5  # failures of a case that are printed
+TIMES = ("seconds", "waiting", "data_wait_fraction")  # names with these endings are excluded from all rows
+NUM_SHOWN = 5  # failures printed per case
 TIMEOUT_SECONDS = 900  # of one process
 SMALL = "cnn(channels=(8, 8), dense=16)"
 NORMED = "cnn(channels=(8, 8), dense=16, batch_norm=True)"
@@ -57,7 +57,7 @@ SHARED: Flags = {
     "eval_batch_size": 64,
 }
 MEAN = (
-    "a mean's gradient may be the sum over examples divided by their number; the two round alike only where the "
+    "a mean's gradient may be the sum over examples divided by their number; the two round alike only if the "
     "number is a power of two"
 )
 
@@ -67,11 +67,11 @@ MEAN = (
 
 @dataclass(frozen=True)
 class Case:
-    """One run: its flags, beside SHARED, and those that are others in the new checkout.
+    """A run: its flags in addition to SHARED, and those that differ in the new checkout.
 
-    `devices` counts fake devices. `inputs` is what both predict, if anything; each way to predict is that of some case.
-    `after` names the case whose workdir the flags use, as RUNS/name. `tolerance` is a share of each array's norm; it
-    needs a `cause`. With `is_rounded`, the old side is the copy with its division moved (`move_division`).
+    `devices` counts fake devices. `inputs` is what both predict, if anything; the cases cover all ways to predict.
+    `after` names the case whose workdir the flags use, as RUNS/name. `tolerance` is relative to the norm of each array
+    and needs a `cause`. With `is_rounded`, the old side is the copy with its division moved (`move_division`).
     """
 
     name: str
@@ -87,20 +87,22 @@ class Case:
     def __post_init__(self) -> None:
         if (self.tolerance > 0) != bool(self.cause):
             raise ValueError(f"the case {self.name!r} needs a tolerance and its cause, or neither")
+        if self.is_rounded and self.after:
+            raise ValueError(f"the case {self.name!r} starts from the workdir of another case, which no copy has")
 
 
 def odd(name: str, flags: Flags, **rest: Any) -> Case:
-    """Return a case in double precision whose batch size is no power of two."""
+    """Return a case in double precision whose batch size is not a power of two."""
     flags = {"batch_size": 12, "precision": "f64", **flags}
     return Case(name, flags, tolerance=1e-10, cause=MEAN, **rest)
 
 
 def predicting(name: str, flags: Flags, *, inputs: str = "data/inputs", **rest: Any) -> Case:
-    """Return a case that predicts images, or other inputs, when it is trained."""
+    """Return a case that predicts images or other inputs after training."""
     return Case(name, flags, inputs=inputs, **rest)
 
 
-# Where the new checkout names an option otherwise, the case says so: Case("focal", {"task": "multiclass(focal=2.0)"},
+# If the new checkout renames an option, the case states it: Case("focal", {"task": "multiclass(focal=2.0)"},
 # new={"task": "multiclass(loss=focal(gamma=2.0))"}). Other flags stay those of the old one.
 TASKS = (
     predicting("cnn", {"model": SMALL, "dataset": "digits"}),
@@ -243,7 +245,7 @@ CASES = (*TASKS, *MODELS, *TRAINING, *TRANSFER, *DEVICES, *ODD)
 
 
 def select(patterns: str, cases: Sequence[Case] = CASES) -> list[Case]:
-    """Return the cases whose names match one of the patterns, and before them those that they need."""
+    """Return the cases whose names match one of the patterns, preceded by the cases that they need."""
     chosen = [case for case in cases if any(fnmatch.fnmatch(case.name, each) for each in patterns.split(","))]
     needed = {case.after for case in chosen} | {case.name for case in chosen}
     return [case for case in cases if case.name in needed]
@@ -253,7 +255,7 @@ def select(patterns: str, cases: Sequence[Case] = CASES) -> list[Case]:
 
 
 class Comparison(NamedTuple):
-    """What comparing gave: how many arrays, the largest relative difference, and what fails, in words."""
+    """The result of a comparison: the number of arrays, the largest relative difference, and the failures in words."""
 
     num_arrays: int
     largest: float
@@ -265,7 +267,7 @@ class Comparison(NamedTuple):
 
 
 def flatten(value: Any, path: str) -> Arrays:
-    """Return the leaves of dicts and lists as arrays by their paths; None is a leaf."""
+    """Return the leaves of dicts and lists as arrays by path; None is a leaf."""
     if isinstance(value, Mapping):
         children = {f"{path}/{name}": child for name, child in value.items()}
     elif isinstance(value, list | tuple):
@@ -276,9 +278,9 @@ def flatten(value: Any, path: str) -> Arrays:
 
 
 def difference(old: np.ndarray, new: np.ndarray) -> float:
-    """Return the norm of the difference over the norm of the old array.
+    """Return the norm of the difference relative to the norm of the old array.
 
-    It is 0 for equal bits alone, and infinite for other types and shapes, and for what is no number.
+    It is 0 only for identical bits, and infinite for different types and shapes and for NaN.
     """
     if old.dtype != new.dtype or old.shape != new.shape:
         return math.inf
@@ -293,7 +295,7 @@ def difference(old: np.ndarray, new: np.ndarray) -> float:
     return max(gap / norm if norm else 0.0, float(np.finfo(np.float64).tiny))
 
 
-ADDED = ("headline",)  # facts of a report that version 0.1 did not state; everything else must be on both sides
+ADDED = ("headline",)  # facts that reports of version 0.1 lack; everything else must be on both sides
 
 
 def is_added(path: str) -> bool:
@@ -302,7 +304,7 @@ def is_added(path: str) -> bool:
 
 
 def compare(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray], *, tolerance: float = 0.0) -> Comparison:
-    """Compare arrays by path; a path that one side lacks is a failure."""
+    """Compare arrays by path; a path that is missing on one side is a failure."""
     failures = [f"missing in new: {path}" for path in sorted(old.keys() - new.keys())]
     failures += [f"only in new: {path}" for path in sorted(new.keys() - old.keys()) if not is_added(path)]
     largest = 0.0
@@ -322,7 +324,7 @@ def _shown(array: np.ndarray) -> str:
 
 
 def perturb(arrays: Mapping[str, np.ndarray], path: str, *, tolerance: float = 0.0) -> Arrays:
-    """Return the arrays with one number of one of them changed: by twice the tolerance, and by one ulp at least."""
+    """Return the arrays with one number changed by twice the tolerance, and by at least one ulp."""
     changed = arrays[path].copy()
     place = int(np.abs(changed).argmax())
     value = changed.flat[place]
@@ -333,7 +335,7 @@ def perturb(arrays: Mapping[str, np.ndarray], path: str, *, tolerance: float = 0
 
 
 def check_itself(arrays: Mapping[str, np.ndarray], *, tolerance: float = 0.0) -> list[str]:
-    """Return what a comparison of arrays that were tampered with fails to see: a change, a loss, an addition."""
+    """Return the modifications of arrays that a comparison fails to detect: a change, a loss, an addition."""
     floats = [path for path, array in arrays.items() if path.startswith("model/params/") and array.dtype.kind == "f"]
     if not floats:
         return ["self-check: there are no parameters"]
@@ -351,7 +353,7 @@ def check_itself(arrays: Mapping[str, np.ndarray], *, tolerance: float = 0.0) ->
 
 
 def read_checkpoint(folder: Path) -> Arrays:
-    """Return all arrays of the newest checkpoint of a folder, in their own precision, whatever devices wrote them."""
+    """Return all arrays of the newest checkpoint in a folder in their own precision, for any number of devices."""
     import jax
     import orbax.checkpoint as ocp
 
@@ -367,13 +369,13 @@ def read_checkpoint(folder: Path) -> Arrays:
 
 
 def read_rows(file: Path) -> Arrays:
-    """Return what the rows of metrics.jsonl hold except times."""
+    """Return the values in the rows of metrics.jsonl except times."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     return flatten([{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows], "metrics")
 
 
 def read_reports(workdir: Path) -> Arrays:
-    """Return what the JSON and CSV files of reports and thresholds hold, and the pixels of made images."""
+    """Return the content of the JSON and CSV files of reports and thresholds, and the pixels of generated images."""
     from PIL import Image
 
     arrays: Arrays = {}
@@ -398,15 +400,16 @@ def _number(value: str) -> float | str:
 
 
 class Side(NamedTuple):
-    """A checkout, what it is called, the Python that runs it and the folder that it runs in."""
+    """A checkout, its name, the Python that runs it, the folder that it runs in, and the flags of cases if others."""
 
     name: str
     checkout: Path
     python: str
     root: Path
+    flags: Mapping[str, Flags] = {}
 
     def run(self, words: Sequence[str], *, devices: int = 1) -> str:
-        """Run Python with the checkout on its path and return what it prints. Raises RuntimeError where it fails."""
+        """Run Python with the checkout on its path and return its output. Raises RuntimeError if it fails."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX", "XLA_"))}
         env |= {
             "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -425,12 +428,12 @@ class Side(NamedTuple):
         return done.stdout
 
     def words(self, verb: str) -> list[str]:
-        """Return what runs a command of the package: its script, or the package itself where there is none."""
+        """Return the words that run a command of the package: its script, or the package itself if there is none."""
         script = self.checkout / "scripts" / f"{verb}.py"
         return [str(script)] if script.exists() else ["-m", "jaxvision", verb]
 
     def require_own(self) -> None:
-        """Raise RuntimeError where the package that is imported is not the checkout's."""
+        """Raise RuntimeError if the imported package is not that of the checkout."""
         found = Path(self.run(["-c", "import jaxvision; print(jaxvision.__file__)"]).split()[-1])
         if self.checkout not in found.parents:
             raise RuntimeError(f"{self.name}: Python imports {found}, not the package of {self.checkout}")
@@ -438,17 +441,65 @@ class Side(NamedTuple):
 
 def run_case(case: Case, side: Side) -> Arrays:
     """Run a case with one checkout and return all that it computed."""
-    flags = {**SHARED, **case.flags, **(case.new if side.name == "new" else {})}
+    flags = side.flags.get(case.name) or flags_of(case, is_new=side.name == "new")
     values = {name: str(value).replace("RUNS", side.name) for name, value in flags.items()}
     workdir = Path(side.name) / case.name
     given = [f"--{name}={value}" for name, value in values.items()]
     side.run([*side.words("launch"), *given, f"--workdir={workdir}"], devices=case.devices)
-    place = side.root / workdir
-    arrays = read_checkpoint(place / "checkpoints") | read_rows(place / "metrics.jsonl") | read_reports(place)
+    folder = side.root / workdir
+    arrays = read_checkpoint(folder / "checkpoints") | read_rows(folder / "metrics.jsonl") | read_reports(folder)
     if case.inputs:
         words = [*side.words("predict"), f"--workdir={workdir}", "--format=json", "--top=100", case.inputs]
         arrays |= flatten(json.loads(side.run(words, devices=case.devices)), "predictions")
-    return arrays
+    return arrays if side.name == "new" else rename(arrays)
+
+
+RENAMED = {  # parts of the paths of metrics, reports and predictions, since version 0.1
+    "all_tags_right": "subset_accuracy",
+    "class_shares": "class_fractions",
+    "least_class_share": "min_class_fraction",
+    "made_accuracy": "fake_accuracy",
+    "tag": "label",
+    "tag frequencies": "label frequencies",
+    "tags": "labels",
+    "views": "tta",
+}
+VALUES = {"one": "none", "mirrored": "flip", "mirrored_shifted": "flip_shift"}  # of views
+
+
+def rename(arrays: Arrays) -> Arrays:
+    """Return what version 0.1 computed under the names that metrics, reports and predictions have since."""
+    renamed = {}
+    for path, array in arrays.items():
+        parts = path.split("/")
+        if parts[0] == "thresholds.json":  # now a list, one entry for each checkpoint
+            parts[1:1] = ["fitted", "0"]
+        if parts[-1] == "views":
+            array = np.asarray(VALUES[str(array)])
+        is_ours = parts[0] in ("metrics", "predictions", "thresholds.json") or parts[0].startswith("report")
+        renamed["/".join(RENAMED.get(part, part) for part in parts) if is_ours else path] = array
+    return renamed
+
+
+def flags_of(case: Case, *, is_new: bool) -> Flags:
+    """Return the flags of a case under the names of version 0.1, except those that a case states for the new one."""
+    return {**SHARED, **case.flags, **(case.new if is_new else {})}
+
+
+UPGRADE = """
+import json, sys
+try:
+    from jaxvision.upgrades import upgrade
+except ImportError:
+    upgrade = dict
+print(json.dumps({name: upgrade(flags) for name, flags in json.loads(sys.argv[1]).items()}))
+"""
+
+
+def upgraded_flags(cases: Sequence[Case], side: Side) -> dict[str, Flags]:
+    """Return the flags of all cases under the names of the new checkout, by its own table."""
+    flags = {case.name: flags_of(case, is_new=True) for case in cases}
+    return json.loads(side.run(["-c", UPGRADE, json.dumps(flags)]).splitlines()[-1])
 
 
 DIVISION = {  # in step.py of version 0.1: what moves the division by the number of examples behind the sums
@@ -462,7 +513,7 @@ DIVISION = {  # in step.py of version 0.1: what moves the division by the number
 
 
 def move_division(old: Path, folder: Path) -> Path:
-    """Copy a checkout of version 0.1 with its division by the number of examples moved; ValueError for others."""
+    """Copy a checkout of version 0.1 with its division by the number of examples moved. ValueError for others."""
     shutil.copytree(old, folder, ignore=shutil.ignore_patterns(".git", "__pycache__", "workdirs"))
     file = folder / "jaxvision" / "step.py"
     text = file.read_text() if file.exists() else ""
@@ -475,7 +526,7 @@ def move_division(old: Path, folder: Path) -> Path:
 
 
 def compare_case(case: Case, sides: Sequence[Side], *, self_check: bool) -> Comparison:
-    """Run a case with both checkouts at once and compare; what ends in an error is a failure."""
+    """Run a case with both checkouts at once and compare; a run that ends with an error is a failure."""
     sides = [side for side in sides if side.name != ("old" if case.is_rounded else "moved")]
     with ThreadPoolExecutor(len(sides)) as pool:
         running = [pool.submit(run_case, case, side) for side in sides]
@@ -492,7 +543,7 @@ def compare_case(case: Case, sides: Sequence[Side], *, self_check: bool) -> Comp
 
 
 def make_data(folder: Path) -> None:
-    """Write what the cases read: class folders, tables with their images, a series, and images to predict."""
+    """Write the data of the cases: class folders, tables with images, a series, and images to predict."""
     rng = np.random.default_rng(0)
     for name, counts in {"photos": (40, 28, 16), "pairs": (48, 28), "inputs": (5,)}.items():
         for index, count in enumerate(counts):
@@ -527,7 +578,7 @@ def _save_image(file: Path, rng: np.random.Generator, *, level: float) -> None:
 
 
 def compare_all(cases: Sequence[Case], sides: Sequence[Side], *, self_check: bool, keep: bool) -> int:
-    """Compare all cases, print a line for each, and return how many fail."""
+    """Compare all cases, print a line for each, and return the number of failures."""
     num_failed, needed = 0, {case.after for case in cases}
     rounded = ", ".join(case.name for case in cases if case.is_rounded)
     if rounded:
@@ -553,14 +604,16 @@ def compare_all(cases: Sequence[Case], sides: Sequence[Side], *, self_check: boo
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return what a command line says."""
+    """Parse a command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("old", type=Path, help="a checkout")
     parser.add_argument("new", type=Path, help="the checkout that must compute the same")
     parser.add_argument("--only", default="*", metavar="PATTERNS", help="cases to run, as 'odd_*,gan'")
     parser.add_argument("--python", default=sys.executable, help="the Python that runs both")
-    parser.add_argument("--self-check", action="store_true", help="see that each comparison finds a change of one ulp")
-    parser.add_argument("--keep", action="store_true", help="leave the runs and print their folder")
+    parser.add_argument(
+        "--self-check", action="store_true", help="check that each comparison detects a change of one ulp"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the runs and print their folder")
     return parser.parse_args(argv)
 
 
@@ -580,6 +633,7 @@ def main(argv: Sequence[str]) -> int:
         sides = [Side(name, place, values.python, root) for name, place in places.items()]
         for side in sides:
             side.require_own()
+        sides[-1] = sides[-1]._replace(flags=upgraded_flags(cases, sides[-1]))
         num_failed = compare_all(cases, sides, self_check=values.self_check, keep=values.keep)
     finally:
         if values.keep:

@@ -1,6 +1,6 @@
-"""Killing a run again and again: does it end as one that was left alone, bit for bit?
+"""Kill a run many times and check that it ends bitwise equal to an undisturbed one.
 
-A run is watched from outside alone: what it shows on a terminal, and the temporary folders in its checkpoints.
+A run is observed only from outside: its terminal output, and the temporary folders in its checkpoints.
 """
 
 from __future__ import annotations
@@ -28,26 +28,37 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags
+from script_flags import parse, require_no_words
 
+from jaxvision.cli.command import commands
 from jaxvision.cli.errors import run_command
-from jaxvision.cli.flags import parse, require_no_words
-from jaxvision.cli.training import define_launch
+from jaxvision.cli.flags import define
 from jaxvision.engine import logs
 
 LAUNCH = (sys.executable, "-c", "from jaxvision.cli import main; main()", "launch")
-SMALL = (  # all that a checkpoint must hold: momentum, means of batches, keys of dropout and augments; saves all along
+SMALL = (  # with momentum, batch statistics, dropout, augmentations and frequent saves in each checkpoint
     "--dataset=synthetic(num_examples=4000, num_classes=10, image_size=24, noise=0.8)",
     "--model=cnn(channels=(16, 32), dense=(32,), padding='SAME', batch_norm=True, dropout=0.2)",
-    *("--optimizer=sgd", "--augment=flip, crop(padding=2)", "--schedule=cosine(warmup=0.2)", "--batch_size=64"),
+    *(
+        "--optimizer=sgd",
+        "--augmentations=horizontal_flip, random_crop(padding=2)",
+        "--schedule=cosine(warmup=0.2)",
+        "--batch_size=64",
+    ),
     *("--validation_fraction=0.3", "--eval_batch_size=8", "--learning_rate=0.01"),
     *("--steps=1200", "--eval_every=80", "--save_every=25"),
 )
-PHASES = ("steps", "save", "evaluation", "start-up")  # where kills are aimed at, in turn; the last of many at the test
-TICK = 0.005  # seconds between two looks
-PAUSE = 0.05  # seconds, at most, from seeing a phase to the kill, so that it is not always the phase's first moment
+PHASES = (
+    "steps",
+    "save",
+    "evaluation",
+    "start-up",
+)  # the phases to kill, in turn; with many kills, the last is in the test
+TICK = 0.005  # seconds between polls
+PAUSE = 0.05  # seconds, at most, between detecting a phase and the kill, so that kills vary within a phase
 
 
-TIMED = {  # of a checkpoint: no two runs have the same
+TIMED = {  # of a checkpoint: these differ between runs
     "['report']['sums']['seconds']",
     "['report']['sums']['waiting']",
     "['report']['digest']",
@@ -55,17 +66,20 @@ TIMED = {  # of a checkpoint: no two runs have the same
 
 
 class Failure(Exception):
-    """What a crash test found: runs that ended differently, or a run that ended with an error."""
+    """A failed crash test: the runs differ, or a run ended with an error."""
 
 
 class Watched:
-    """A launch in a process of its own, with a terminal that we read."""
+    """A training run in its own process, whose terminal is read."""
 
     def __init__(self, flags: Sequence[str], workdir: Path):
         self.workdir, self.text, self._began = workdir, "", time.time()
         self._terminal, inside = pty.openpty()
-        termios.tcsetwinsize(inside, (24, 200))  # the bars need a width
-        environment = {**os.environ, "JAXVISION_CACHE": f"{workdir}-cache"}  # its own: kills may hit its writing too
+        termios.tcsetwinsize(inside, (24, 200))  # progress bars need a width
+        environment = {
+            **os.environ,
+            "JAXVISION_CACHE": f"{workdir}-cache",
+        }  # separate, as kills may interrupt writes to it
         words = [*LAUNCH, *flags, f"--workdir={workdir}"]
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=inside, stderr=inside)
         os.close(inside)
@@ -79,12 +93,12 @@ class Watched:
         os.close(self._terminal)
 
     def watch(self, seconds: float) -> None:
-        """Reads what it shows for some time, or until it ends."""
+        """Read the output for some time, or until the process ends."""
         end = time.monotonic() + seconds
         while select.select([self._terminal], [], [], max(end - time.monotonic(), 0))[0]:
             try:
                 shown = os.read(self._terminal, 1 << 16)
-            except OSError:  # how Linux says that nobody is at the other end any more
+            except OSError:  # raised on Linux when the other end is closed
                 shown = b""
             if not shown:
                 self.process.wait()
@@ -92,9 +106,9 @@ class Watched:
             self.text += shown.decode(errors="replace")
 
     def phase(self) -> str:
-        """Says what it does, as far as was seen."""
-        is_finished = "finished already" in self.text or re.search(r"step (\d+)/\1 epoch", self.text)
-        if not is_finished and "loss=" not in self.text:  # the bar shows that with the first step
+        """Return the current phase, as far as the output shows it."""
+        is_finished = "already finished" in self.text or re.search(r"step (\d+)/\1 epoch", self.text)
+        if not is_finished and "loss=" not in self.text:  # shown by the bar from the first step on
             return "start-up"
         if self._is_saving():
             return "save"
@@ -104,28 +118,28 @@ class Watched:
 
     def _is_saving(self) -> bool:
         for making in (self.workdir / "checkpoints").glob("*-tmp"):
-            with contextlib.suppress(FileNotFoundError):  # saved meanwhile
-                if making.stat().st_mtime > self._began:  # else a killed run left it
+            with contextlib.suppress(FileNotFoundError):  # saved in the meantime
+                if making.stat().st_mtime > self._began:  # otherwise left by a killed run
                     return True
         return False
 
     def share(self) -> float:
-        """Says how much of its steps is done."""
+        """Return the completed fraction of its steps."""
         shown = re.match(r"\s*(\d+)%", self.text.rpartition("train:")[2])
         return int(shown[1]) / 100 if shown else 0.0
 
     def story(self) -> str:
-        """Says from where it went on."""
-        found = re.search(r"(?:resumes|finished already,) at (step \d+)|: begins, of", self.text)
+        """Return the step that it resumed from."""
+        found = re.search(r"(?:resumes|already finished,) at (step \d+)|: begins, of", self.text)
         return f"went on from {found[1] or 'step 0'}" if found else "had not come to its state"
 
     def last_lines(self) -> str:
-        """Gives the end of what it showed, without the bars."""
+        """Return the last lines of the output, without progress bars."""
         lines = [line.strip() for line in re.split(r"[\r\n]|\x1b\[A", self.text)]
         return "\n".join([line for line in lines if line and not re.match(r"(train|evaluate):", line)][-8:])
 
     def finish(self) -> Counter[str]:
-        """Waits for its end; gives the seconds it spent in each phase. Raises Failure where it ends with an error."""
+        """Wait for its end and return the seconds in each phase. Raises Failure if it ends with an error."""
         spent: Counter[str] = Counter()
         while self.process.poll() is None:
             began = time.monotonic()
@@ -133,14 +147,15 @@ class Watched:
             spent[self.phase()] += time.monotonic() - began  # pyright: ignore[reportArgumentType]
         self.watch(0)
         if self.process.returncode:
-            raise Failure(f"a run ended with status {self.process.returncode}; it said\n{self.last_lines()}")
+            raise Failure(f"a run ended with status {self.process.returncode}; its last lines:\n{self.last_lines()}")
         return spent
 
     def kill(self, wanted: str, *, share: float, pause: float) -> str:
-        """Kills it in the phase wanted, beyond a share of its steps, a pause after the phase was seen; gives the phase.
+        """Kill it in phase `wanted`, after a fraction of its steps and a pause, and return the phase in which it was
+        killed.
 
-        Waits for the next where the phase ended in the pause, but for start-up: there is no other. Raises Failure where
-        the run ends before.
+        If the phase ends during the pause, wait for the next one, except for start-up, which occurs once. Raises
+        Failure if the run ends first.
         """
         while self.process.poll() is None:
             self.watch(TICK)
@@ -151,12 +166,12 @@ class Watched:
                     self.process.kill()
                     return phase
                 self.process.send_signal(signal.SIGCONT)
-                pause /= 2  # it was longer than the phase
+                pause /= 2  # longer than the phase
         self.finish()
-        raise Failure("the run ended before all kills: give it more --steps, or fewer --kills")
+        raise Failure("the run ended before all kills: use more --steps or fewer --kills")
 
     def _stop(self) -> str | None:
-        """Stops it, so that its phase cannot change between look and kill; gives the phase, None where it ended."""
+        """Stop it, so that its phase cannot change before it is killed; return the phase, or None if it has ended."""
         self.process.send_signal(signal.SIGSTOP)
         _, status = os.waitpid(self.process.pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
@@ -167,7 +182,7 @@ class Watched:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Return what the newest checkpoint of a folder holds, by name: type, shape and bytes of arrays, and figures."""
+    """Return the content of the newest checkpoint in a folder by name: type, shape and bytes of arrays, and values."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     items = {
         "model": ocp.args.StandardRestore(),
@@ -187,10 +202,10 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def difference(one: Path, other: Path) -> str | None:
-    """Says in one line what differs first between two workdirs, times left out; None where all is equal."""
+    """Return in one line the first difference between two workdirs except times, or None if they are equal."""
     rows = [
         [
-            {k: v for k, v in row.items() if k not in ("seconds", "waiting")}
+            {k: v for k, v in row.items() if k not in ("seconds", "data_wait_fraction")}
             for row in logs.read_rows(each / "metrics.jsonl")
         ]
         for each in (one, other)
@@ -207,7 +222,7 @@ def difference(one: Path, other: Path) -> str | None:
 
 
 def _undisturbed(flags: Sequence[str], workdir: Path) -> Counter[str]:
-    """Runs the launch; gives the seconds in each phase. Raises ValueError with what it told where it was refused."""
+    """Run the command; return the seconds in each phase. Raises ValueError with its message if it was refused."""
     with Watched(flags, workdir) as run:
         try:
             return run.finish()
@@ -218,7 +233,7 @@ def _undisturbed(flags: Sequence[str], workdir: Path) -> Counter[str]:
 
 
 def _aims(kills: int, has_test: bool, chance: random.Random) -> list[str]:
-    """Draws what to aim at, each phase as often as the others; the test comes last, as no step follows it."""
+    """Sample the kills, equally many in each phase; the test comes last, as no step follows it."""
     at_test = ["test"] if has_test and kills > len(PHASES) else []
     aims = list(itertools.islice(itertools.cycle(PHASES), kills - len(at_test)))
     chance.shuffle(aims)
@@ -226,8 +241,8 @@ def _aims(kills: int, has_test: bool, chance: random.Random) -> list[str]:
 
 
 def _kills(flags: Sequence[str], workdir: Path, aims: list[str], spent: Counter[str], chance: random.Random):
-    """Runs the launch once for each aim, each further on in the run; kills it there and gives the phase it was in."""
-    pauses = {"start-up": spent["start-up"] / 2, "test": spent["test"] / 2}  # programs are compiled by now: half of it
+    """Run the command once per kill, each later in the run; return the phases in which it was killed."""
+    pauses = {"start-up": spent["start-up"] / 2, "test": spent["test"] / 2}  # half, as programs are compiled by now
     for number, aim in enumerate(aims):
         share = 0.9 * (number + chance.random()) / len(aims)
         with Watched(flags, workdir) as run:
@@ -237,10 +252,10 @@ def _kills(flags: Sequence[str], workdir: Path, aims: list[str], spent: Counter[
 
 
 def crash_test(flags: Sequence[str], folder: str | Path, *, kills: int, seed: int) -> None:
-    """Runs a launch undisturbed, and once more with kills at moments drawn from the seed. Raises Failure."""
+    """Run a command undisturbed, and again with kills at times sampled from the seed. Raises Failure."""
     folder = Path(folder).expanduser()
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{str(folder)!r} is not empty; give a new folder as --workdir")
+        raise ValueError(f"{str(folder)!r} is not empty; use a new folder as --workdir")
     folder.mkdir(parents=True, exist_ok=True)
     whole, killed = folder / "undisturbed", folder / "killed"
     spent = _undisturbed(flags, whole)
@@ -250,7 +265,7 @@ def crash_test(flags: Sequence[str], folder: str | Path, *, kills: int, seed: in
     hit = Counter(_kills(flags, killed, aims, spent, chance))
     with Watched(flags, killed) as run:
         run.finish()
-        print(f"left alone at last, the run {run.story()}")
+        print(f"finally undisturbed, the run {run.story()}")
     print(f"{hit.total()} kills: {', '.join(f'{number} in {name}' for name, number in hit.most_common())}")
     found = difference(whole, killed)
     if found:
@@ -259,13 +274,13 @@ def crash_test(flags: Sequence[str], folder: str | Path, *, kills: int, seed: in
 
 
 def main(argv: Sequence[str]) -> None:
-    """Kills a run at many moments and sees that it ends as one left alone: python scripts/crash_test.py [--kills=20]"""
+    """Kill a run many times and check that it ends undamaged: python scripts/crash_test.py [--kills=20]"""
 
-    def define(values):
-        define_launch(values)
-        flags.DEFINE_integer("kills", 20, "how often the run is killed", lower_bound=1, flag_values=values)
+    def define_all(values):
+        define(commands()["train"], values)
+        flags.DEFINE_integer("kills", 20, "number of kills", lower_bound=1, flag_values=values)
 
-    values, rest = parse("scripts/crash_test.py", main.__doc__ or "", define, argv)
+    values, rest = parse("scripts/crash_test.py", main.__doc__ or "", define_all, argv)
     require_no_words("scripts/crash_test.py", rest)
     own = ("kills", "workdir")
     given = [

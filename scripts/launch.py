@@ -1,4 +1,4 @@
-"""The same as `jaxvision launch`."""
+"""`jaxvision train` as a script."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The zoo against its originals: the same random weights give the same logits here and in torchvision or timm.
+"""Compare models with their originals: the same random weights must give the same logits as torchvision or timm.
 
 Needs the extra `parity` (torch, torchvision, timm, safetensors).
 """
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
+from script_flags import parse
 
 from jaxvision import registry, specs
 from jaxvision.cli.errors import require, run_command
-from jaxvision.cli.flags import parse
 from jaxvision.interfaces import Model, Tree
 from jaxvision.pretrained import peers
 from jaxvision.run import num_parameters
@@ -32,20 +32,20 @@ BATCH_SIZE = 2
 
 
 class Row(NamedTuple):
-    """One comparison. Differences are the largest, in units of the original's standard deviation."""
+    """One comparison. Differences are maxima, in standard deviations of the original's values."""
 
     name: str
     source: str
     size: tuple[int, int]
     num_parameters: int
     logits: float
-    gradient: float | None  # by the inputs
-    back: float | None  # of the logits that timm gives with our parameters, written as safetensors
+    gradient: float | None  # with respect to the inputs
+    back: float | None  # of timm's logits with our exported parameters
     seconds: float
 
 
 def import_torchvision() -> Any:
-    """Imports torchvision. Its models need none of its own operators, which some builds of torch cannot load."""
+    """Import torchvision. Its models need none of its own operators, which some builds of torch cannot load."""
     import torch  # pyright: ignore[reportMissingImports]
 
     found = importlib.util.find_spec("torchvision")
@@ -57,7 +57,7 @@ def import_torchvision() -> Any:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in re.findall(r'register_fake\("torchvision::(\w+)"', fakes):
             library.define(f"{name}(Tensor x) -> Tensor")
-        _kept.append(library)  # its operators would go with it
+        _kept.append(library)  # keeps its operators registered
         import torchvision  # pyright: ignore[reportMissingImports]
     return torchvision
 
@@ -66,27 +66,28 @@ _kept: list[Any] = []
 
 
 def original(source: str, name: str, *, size: tuple[int, int]) -> Any:
-    """Makes a library's model, in evaluation and float64."""
+    """Build a library's model, in evaluation mode and float64."""
     if source == "torchvision":
         torchvision = import_torchvision()
         options: Any = {"image_size": size[0]} if name.startswith("vit") else {}
-        options |= {"init_weights": True} if name.startswith("inception") else {}  # unset, it warns
+        options |= {"init_weights": True} if name.startswith("inception") else {}  # avoids a warning
         module = torchvision.models.get_model(name, **options)
     else:
-        import_torchvision()  # which timm imports
+        import_torchvision()  # timm imports it
         import timm  # pyright: ignore[reportMissingImports]
 
         options: Any = {"img_size": size} if name.startswith(("vit", "deit")) else {}
-        module = timm.create_model(name, num_classes=1000, **options)  # some weights have no head
+        module = timm.create_model(name, num_classes=1000, **options)  # some registered weights have no head
     return module.double().eval()
 
 
 def randomise(module: Any, *, size: tuple[int, int], seed: int = 0) -> None:
-    """Gives a torch module random kernels, adds to parameters that are constant or vectors, and takes statistics.
+    """Randomize a torch module: kernels, additions to constant parameters and vectors, and batch statistics.
 
-    Kernels are scaled by their inputs (He et al. 2015): some begin so small that no input would reach the logits. The
-    statistics of batch norms are those of random images: by any others, a deep network grows rounding errors until they
-    are as large as the logits (in EfficientNet-B7, at 224 pixels, a change of the images came out 2e9 times larger).
+    Kernels are scaled by their inputs (He et al. 2015): some initial values are so small that the input would not
+    affect the logits. Batch norm statistics are those of random images: otherwise, a deep network amplifies rounding
+    errors to the size of the logits (in EfficientNet-B7, at 224 pixels, a change of the images came out 2e9 times
+    larger).
     """
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -101,7 +102,7 @@ def randomise(module: Any, *, size: tuple[int, int], seed: int = 0) -> None:
         norms = [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # the mean over all batches, of which there is one
+            norm.momentum = None  # cumulative mean, of one batch
             norm.train()
         if norms:
             module(torch.randn((8, 3, *size), generator=generator, dtype=torch.float64))
@@ -110,14 +111,14 @@ def randomise(module: Any, *, size: tuple[int, int], seed: int = 0) -> None:
 
 
 def tensors_of(module: Any) -> dict[str, np.ndarray]:
-    """The tensors of a torch module by name."""
+    """Return the tensors of a torch module by name."""
     return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
 
 
 def compare(name: str, source: str, *, size: tuple[int, int] | None = None, gradient: bool = False) -> Row:
-    """Compares a registered model with its original, in float64: counts, names, logits, and the way back to timm.
+    """Compare a registered model with its original in float64: counts, names, logits, and the export to timm.
 
-    Raises AssertionError where the counts or the names of parameters differ.
+    Raises AssertionError if the numbers or names of parameters differ.
     """
     began = time.perf_counter()
     facts, peer = registry.models.entry(name).facts, peers(name)[source]
@@ -126,7 +127,7 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     randomise(theirs, size=size)
     inputs = np.random.default_rng(0).normal(size=(BATCH_SIZE, *size, 3))
     with jax.enable_x64(True):
-        # where libraries differ, as in an epsilon, the registration states the arguments for each
+        # if libraries differ, for example in an epsilon, the registration states the arguments for each
         spec = specs.Spec(name, facts.get("options", {}).get(source, {}))
         model = registry.models.build(spec, output_size=1000)
         shapes, unused = double_shapes(model, inputs), facts.get("unused", ())
@@ -146,7 +147,7 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
 
 
 def double_shapes(model: Model, inputs: np.ndarray) -> tuple[Tree, Tree]:
-    """The shapes of a model's parameters and state, in float64: weights are rounded to the type of those given."""
+    """Return the shapes of a model's parameters and state in float64, to which weights are rounded."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float64), shapes)
 
@@ -156,7 +157,7 @@ def _difference(ours: Any, wanted: np.ndarray) -> float:
 
 
 def _apply(model, fitted, inputs, gradient):
-    def logits(params, state, inputs):  # all handed over: gigabytes make poor constants
+    def logits(params, state, inputs):  # as arguments: gigabytes make poor constants
         return model.apply(params, state, inputs, train=False, key=None)[0]
 
     if not gradient:
@@ -185,7 +186,7 @@ def _apply_torch(module, inputs, gradient):
 
 
 def _way_back(fitted, rules, peer, size, inputs, ours) -> float:
-    """Writes our parameters as safetensors, lets timm load them all, and compares its logits with ours."""
+    """Write our parameters as safetensors, load them in timm, and compare its logits with ours."""
     import safetensors.numpy
     import safetensors.torch
 
@@ -203,7 +204,7 @@ HEAD = "model                library           size   parameters    logits  grad
 
 
 def line(row: Row) -> str:
-    """Writes a row of the table."""
+    """Return a row of the table as text."""
 
     def figure(value: float | None) -> str:
         return f"{'' if value is None else f'{value:.1e}':>9}"
@@ -214,17 +215,17 @@ def line(row: Row) -> str:
 
 
 def compare_all(pattern: str = "*", *, gradients: bool = False) -> list[Row]:
-    """Compares all models that match a pattern with all their originals, and prints a line for each as it comes.
+    """Compare all models that match a pattern with all their originals, and print each row.
 
-    Gradients by the inputs are compared for the smallest model of each family, or for all. Raises ValueError where
-    nothing can be compared.
+    Input gradients are compared for the smallest model of each family, or for all. Raises ValueError if nothing can be
+    compared.
     """
     names = [name for name in registry.models.names(pattern) if peers(name)]
     if not names:
         raise ValueError(f"no model with an original elsewhere matches {pattern!r}{specs.nearest(pattern, _all())}")
     absent = [each for each in ("torch", "torchvision", "timm") if not importlib.util.find_spec(each)]
     if absent:
-        raise ValueError(f"{', '.join(absent)} not installed, to compare with: pip install 'jaxvision[parity]'")
+        raise ValueError(f"{', '.join(absent)} not installed; install with: pip install 'jaxvision[parity]'")
     smallest = _smallest()
     print(HEAD, flush=True)
     rows = []
@@ -232,7 +233,7 @@ def compare_all(pattern: str = "*", *, gradients: bool = False) -> list[Row]:
         for source in peers(name):
             rows.append(compare(name, source, gradient=gradients or name in smallest))
             print(line(rows[-1]), flush=True)
-            jax.clear_caches()  # of programs that are not needed again
+            jax.clear_caches()  # compiled programs are not needed again
     worst = max(max(row.logits, row.gradient or 0.0, row.back or 0.0) for row in rows)
     print(f"compared {len(rows)}; the largest difference is {worst:.1e} of the standard deviation")
     return rows
@@ -243,7 +244,7 @@ def _all() -> list[str]:
 
 
 def _smallest() -> set[str]:
-    """The model with fewest parameters of each family, which is a module."""
+    """Return the model with the fewest parameters of each family, which is a module."""
     families: dict[str, list[str]] = {}
     for name in _all():
         families.setdefault(registry.models.entry(name).factory.__module__, []).append(name)
@@ -251,14 +252,14 @@ def _smallest() -> set[str]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Compares models with their originals in torchvision and timm: python scripts/parity.py [PATTERN] [--gradients]"""
+    """Compare models with their originals in torchvision and timm: python scripts/parity.py [PATTERN] [--gradients]"""
 
     def define(values):
-        help = "compare the gradients by the inputs too, for all and not for the smallest of each family alone"
+        help = "compare input gradients of all models instead of the smallest of each family"
         flags.DEFINE_bool("gradients", False, help, flag_values=values)
 
     values, rest = parse("scripts/parity.py", main.__doc__ or "", define, argv)
-    require(len(rest) < 2, f"parity takes one pattern, as 'resnet*', not {len(rest)}")
+    require(len(rest) < 2, f"parity accepts one pattern, as 'resnet*', not {len(rest)}")
     compare_all(rest[0] if rest else "*", gradients=values.gradients)
 
 

@@ -1,4 +1,4 @@
-"""What a training step costs as devices grow: docs/scaling.md says it in formulas, this file in numbers."""
+"""Predict the cost of a training step as devices grow, with the formulas of docs/scaling.md."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from script_flags import define_fields, parse, require_no_words
+
 from jaxvision.cli.errors import run_command
-from jaxvision.cli.flags import define_fields, given, parse, require_no_words
+from jaxvision.cli.flags import given
 
 DEVICE_COUNTS = tuple(2**i for i in range(13))
-PAYS = 0.5  # what doubling the devices must add to the throughput
-BACKWARD_SHARE = 2 / 3  # assumed: the backward pass takes twice as long as the forward pass
+PAYS = 0.5  # the least gain in throughput for which doubling the devices pays
+BACKWARD_SHARE = 2 / 3  # assumption: the backward pass takes twice as long as the forward pass
 
 
 def _field(default: Any, help: str) -> Any:
@@ -25,14 +27,16 @@ def _field(default: Any, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, the machines that it trains on, and how it is spread over them. docs/scaling.md names the sources."""
+    """A model, the machines that it trains on, and how it is distributed. docs/scaling.md states the sources."""
 
     # MLPerf Training v3.0, one DGX H100: 56,078 images/s in steps of 8 x 400. Its eighth stands for one device.
     step_seconds: float = _field(0.05706, "measured seconds of a step on one device, with its fixed part")
-    batch_size: int = _field(400, "images a device and step at which step_seconds was measured; the batch if weak")
+    batch_size: int = _field(
+        400, "images per device and step at which step_seconds was measured; the batch of weak scaling"
+    )
     # The same, and eight DGX H100 with steps of 64 x 50 (294,860 images/s): the line through both, at batch 0.
     fixed_milliseconds: float = _field(4.25, "the part of step_seconds that does not shrink with the batch")
-    global_batch: int = _field(3200, "images a step over all devices, if strong")
+    global_batch: int = _field(3200, "images per step over all devices, for strong scaling")
     parameters: int = _field(25_557_032, "numbers in the model; ResNet-50 by default")
     bytes_per_parameter: float = _field(4.0, "bytes of one number of a gradient or gathered parameter")
     devices_per_host: int = _field(8, "devices that share a host's fast links and its input")
@@ -41,12 +45,12 @@ class Setup:
     # NVIDIA, DGX H100: eight ConnectX-7 of 400 Gb/s, 8 x 50 GB/s each way; a data sheet's too.
     network_gigabytes: float = _field(400.0, "GB/s each way of a host to other hosts")
     # NCCL, src/graph/tuning.cc: 4.0 for a ring over the network with protocol LL128. Assumed within a host as well.
-    latency_microseconds: float = _field(4.0, "of one message")
-    # Assumed: no published figure that we know of.
-    overlap: float = _field(0.5, "share of the backward pass during which gradients can travel, 0 to 1")
+    latency_microseconds: float = _field(4.0, "latency of one message")
+    # Assumption: we know of no published figure.
+    overlap: float = _field(0.5, "fraction of the backward pass that can hide gradient communication, 0 to 1")
     # Counted in the compiled step: two for each of 53 batch norms, less four beside others. 0 for norms of one device.
-    small_reductions: int = _field(98, "small all-reduces a step that the next layer waits for")
-    # The fastest epoch of the log of one DGX H100: what its input gave at least.
+    small_reductions: int = _field(98, "small all-reduces per step that the next layer waits for")
+    # The fastest epoch in the log of one DGX H100: a lower bound of its input.
     host_images: float = _field(56_211.0, "images/s that a host can read and decode")
     mode: Literal["data", "fsdp", "hybrid"] = _field("data", "data, fsdp, or hybrid: fsdp in a host, data between")
     scaling: Literal["weak", "strong"] = _field("weak", "weak: batch_size on each device; strong: global_batch in all")
@@ -71,45 +75,47 @@ HINTS = typing.get_type_hints(Setup)
 
 
 class Row(NamedTuple):
-    """One number of devices: the milliseconds of a step by part, which add up to it, and what comes of them."""
+    """The prediction for a number of devices: the milliseconds of a step by part, and the throughput."""
 
     devices: int
     milliseconds: dict[str, float]
     images_per_second: float
 
     def bound(self, *, beside: str = "") -> str:
-        """Names what decides the step: input where it is waited for, else the part that takes longest."""
+        """Return what bounds the step: input if the step waits for it, otherwise the longest part."""
         if self.milliseconds["input"] > 0:
             return "input"
         return max((name for name in self.milliseconds if name != beside), key=self.milliseconds.__getitem__)
 
 
 def ring_seconds(num_bytes: float, n: int, bandwidth: float, latency: float, *, passes: int = 2) -> float:
-    """Seconds of passes around a ring of n: 1 gathers or reduce-scatters, 2 all-reduce, 3 are FSDP's of a step."""
+    """Return the seconds of passes around a ring of n: 1 gathers or reduce-scatters, 2 all-reduce, 3 are a step of
+    FSDP.
+    """
     return passes * (n - 1) * (num_bytes / n / bandwidth + latency)
 
 
 def all_reduce_seconds(num_bytes: float, n: int, bandwidth: float, latency: float) -> float:
-    """Seconds of an all-reduce of n by a ring, or by a tree, up and down, where that is faster: with many or little."""
+    """Return the seconds of an all-reduce over n devices, by a ring or by a tree, whichever is faster."""
     tree = 2 * (num_bytes / bandwidth + math.ceil(math.log2(n)) * latency)
     return min(ring_seconds(num_bytes, n, bandwidth, latency), tree)
 
 
 def communication_seconds(setup: Setup, n: int) -> float:
-    """Seconds in which gradients, and parameters if sharded, travel in a step on n devices, hidden or not."""
+    """Return the seconds of communicating gradients, and sharded parameters, in a step on n devices, hidden or not."""
     within, hosts = min(n, setup.devices_per_host), math.ceil(n / setup.devices_per_host)
     num_bytes, latency = setup.parameters * setup.bytes_per_parameter, setup.latency_microseconds / 1e6
     link, network = setup.link_gigabytes * 1e9, setup.network_gigabytes * 1e9
     if setup.mode == "fsdp":  # one ring through all; each host's network carries it once
         return ring_seconds(num_bytes, n, link if hosts == 1 else min(link, network), latency, passes=3)
-    between = all_reduce_seconds(num_bytes, hosts, network, latency)  # each device its share, side by side
+    between = all_reduce_seconds(num_bytes, hosts, network, latency)  # each device its part, in parallel
     if setup.mode == "hybrid":
         return ring_seconds(num_bytes, within, link, latency, passes=3) + between
     return all_reduce_seconds(num_bytes, within, link, latency) + between
 
 
 def predict(setup: Setup, n: int) -> Row:
-    """Predicts one step on n devices."""
+    """Predict one step on n devices."""
     batch = setup.batch_size if setup.scaling == "weak" else math.ceil(setup.global_batch / n)
     fixed = setup.fixed_milliseconds / 1e3
     compute = (setup.step_seconds - fixed) * batch / setup.batch_size
@@ -123,13 +129,13 @@ def predict(setup: Setup, n: int) -> Row:
 
 
 def table(setup: Setup) -> list[Row]:
-    """Predicts for 1, 2, 4, … 4,096 devices, as far as each has an image."""
+    """Predict steps on 1, 2, 4, … 4,096 devices, as long as each has an image."""
     counts = [n for n in DEVICE_COUNTS if setup.scaling == "weak" or n <= setup.global_batch]
     return [predict(setup, n) for n in counts]
 
 
 def verdict(rows: list[Row]) -> str:
-    """Says from which count on doubling the devices does not pay, and for which part."""
+    """Return the number of devices from which doubling does not pay, and the part that bounds it."""
     gains = [after.images_per_second / before.images_per_second - 1 for before, after in itertools.pairwise(rows)]
     if not gains:
         return "One image cannot be spread over devices."
@@ -145,7 +151,7 @@ def verdict(rows: list[Row]) -> str:
 
 
 def report(setup: Setup) -> str:
-    """Writes the table of a setup and where it stops paying."""
+    """Return the table of a setup and the verdict."""
     rows = table(setup)
     head = ["devices", *(f"{name}_ms" for name in rows[0].milliseconds), "step_ms", "images/s", "efficiency", "bound"]
     lines = [head]
@@ -160,7 +166,7 @@ def report(setup: Setup) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Predicts throughput as devices grow: python scripts/scaling.py [--mode=fsdp] [--scaling=strong]"""
+    """Predict throughput as devices grow: python scripts/scaling.py [--mode=fsdp] [--scaling=strong]"""
 
     def define(values):
         define_fields(values, FIELDS, HINTS)

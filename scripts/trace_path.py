@@ -1,8 +1,8 @@
-"""Count what a reader must know to follow one run: the files and code lines that a small training run passes through.
+"""Count the files and code lines that a small training run passes through, which a reader must know to follow it.
 
 `python scripts/trace_path.py [CHECKOUT]` trains two steps on digits, evaluates, saves and resumes, and lists each file
-of the package from which a line inside a function ran. Plug-in folders, reports and the command line are left out:
-a reader of the training loop takes them as given. Code lines are lines without blanks, comments and docstrings.
+of the package in which a line inside a function ran. Plugin folders, reports and the command line are excluded. Code
+lines exclude blank lines, comments and docstrings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEFT_OUT = (
     "models/",
     "datasets/",
     "tasks/",
-    "augments/",
+    "augmentations/",
     "augmentations/",
     "losses/",
     "gradients/",
@@ -53,7 +53,7 @@ print("SEEN " + json.dumps(sorted(seen)))
 
 
 def held_lines(source: str) -> set[int]:
-    """Return the numbers of the lines of Python source that hold code: no blank line, no comment, no docstring."""
+    """Return the line numbers of code in Python source, excluding blank lines, comments and docstrings."""
     held: set[int] = set()
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -67,12 +67,12 @@ def held_lines(source: str) -> set[int]:
 
 
 def code_lines(file: Path) -> int:
-    """Count the lines of a Python file that hold code."""
+    """Count the code lines of a Python file."""
     return len(held_lines(file.read_text()))
 
 
 def long_functions(file: Path, *, most: int) -> list[str]:
-    """List the functions of a file that have more than a number of code lines, with what is defined inside them."""
+    """Return the functions of a file that have more than `most` code lines, including nested definitions."""
     source = file.read_text()
     held = held_lines(source)
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]

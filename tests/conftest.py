@@ -1,4 +1,4 @@
-"""Four fake devices, strict JAX, a compilation cache that outlives the run, and a data cache that does not."""
+"""Four fake devices, strict JAX, a compilation cache that persists, and a temporary data cache."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic by hand, contestants that do the same work, and what is said of those that cannot."""
+"""The benchmark: arithmetic by hand, contestants that do the same work, and reports of those that cannot."""
 
 import json
 import time
@@ -82,9 +82,9 @@ def test_files_that_cannot_be_written_are_told_before_anything_is_measured(tmp_p
     (tmp_path / "half.md").write_text(table.MARKS[0])
     (tmp_path / "turned.md").write_text("\n".join(reversed(table.MARKS)))
     for name in ("half.md", "turned.md"):
-        with pytest.raises(ValueError, match="has not both marks"):
+        with pytest.raises(ValueError, match="needs both marks in this order"):
             table.check_files(None, str(tmp_path / name))
-    with pytest.raises(IsADirectoryError, match="name a file in it"):
+    with pytest.raises(IsADirectoryError, match="use a file in it"):
         table.check_files(str(tmp_path), None)
     with pytest.raises(FileNotFoundError, match="no folder"):
         table.check_files(str(tmp_path / "absent" / "rows.json"), None)
@@ -236,9 +236,9 @@ def test_what_importing_this_package_sets_is_not_for_peers(name, is_left, monkey
             ["--only=epoch", "--data_dir=absent"],
             "compared: epoch of CIFAR-10: no prepared cifar10 in absent",
         ),
-        (["--only=epoch", "--images=absent"], "no folder 'absent'; --images=… names one"),
+        (["--only=epoch", "--images=absent"], "no folder 'absent'; expected --images=…"),
         (["--only=epoch", "--images=~"], "folder '~' has no class folders"),
-        (["much"], "takes flags alone"),
+        (["much"], "accepts only flags"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
@@ -265,7 +265,7 @@ def test_an_epoch_of_prepared_data_is_compared_with_a_script(tmp_path, monkeypat
 
     rng = np.random.default_rng(0)
     split = Split.of(
-        rng.integers(0, 256, (40, 32, 32, 3), np.uint8), rng.integers(0, 10, 40).astype(np.int32), kind="classes"
+        rng.integers(0, 256, (40, 32, 32, 3), np.uint8), rng.integers(0, 10, 40).astype(np.int32), kind="multiclass"
     )
     dataset = Dataset(split, None, split, tuple("0123456789"), Preprocessing((32, 32), 3, (0.5,) * 3, (0.2,) * 3))
     monkeypatch.setattr(epochs, "find_prepared", lambda place, name: place)

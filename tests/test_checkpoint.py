@@ -1,4 +1,4 @@
-"""Which checkpoints are kept and which is taken, over closing and opening again."""
+"""Which checkpoints are kept and which is restored, across closing and reopening."""
 
 import time
 
@@ -24,7 +24,7 @@ def save(folder, scores, *, monitor=ACCURACY):
     """Saves steps with the scores given, opening anew for each; gives the steps that are left and their ranking."""
     checkpoints = None
     for step, score in scores.items():
-        checkpoints = Checkpoints(folder, monitor=monitor, keep=2)
+        checkpoints = Checkpoints(folder, monitor=monitor, max_to_keep=2)
         checkpoints.save(state(step), sums={"loss": 0.1 * step})
         if score is not None:
             checkpoints.add_values(step, {"accuracy": score})
@@ -87,7 +87,7 @@ def test_saving_each_epoch_costs_less_than_a_fiftieth_of_training(tmp_path):
     data = open_dataset(config)
     setup = prepare(runs.build(config, data, execution=Execution(mesh="data=1")), data)
     state, times, saves = setup.make_state()[0], [], []
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", max_to_keep=2)
     batches = pipeline.train_batches(data.train, config.batch_size, seed=0)
     for _, batch in zip(range(60), batches, strict=False):
         began = time.perf_counter()

@@ -1,22 +1,28 @@
-"""The command line: what bad input gets is one line on stderr and exit status 2, with nothing written."""
+"""The command line: invalid input produces one line on stderr and exit status 2, and writes nothing."""
 
 import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from script_flags import define_fields, parse, require_no_words
 
 import jaxvision as jv
-from jaxvision import cli, registry
+from jaxvision import cli, plugins, registry
+from jaxvision.cli import command as commands
 from jaxvision.cli import errors, flags
+from jaxvision.config import fields_of
 
 DATA = "--dataset=synthetic(num_examples=60, num_classes=3, image_size=20)"
+SETTINGS_FILES = ((jv.Config, "config.json"), (jv.Execution, "execution.json"))
 TINY = [DATA, "--model=mlp(hidden=(8,))", "--steps=2", "--batch_size=20"]
 
 
@@ -49,50 +55,50 @@ BAD_FLAGS = {
     "--optimizer=adamm": "unknown optimizer 'adamm'; did you mean",
     "--schedule=cosin": "unknown schedule 'cosin'; did you mean 'cosine'",
     "--task=binry": "unknown task 'binry'; did you mean 'binary'",
-    "--augment=flip,crap": "unknown augment 'crap'; did you mean 'crop'",
-    "--augment=mixup(alpha=0.0)": "mixup: alpha=0.0; wanted a parameter of the beta distribution",
+    "--augmentations=horizontal_flip,crap": "unknown augmentation 'crap' (`jaxvision list",
+    "--augmentations=mixup(alpha=0.0)": "mixup: alpha=0.0; expected a parameter of the beta distribution",
     "--modle=cnn": "unknown flag --modle; did you mean --model?",
     "--batch_size=many": "batch_size",
     "--batch_size=0": "batch_size=0 must be at least 1",
     "--batch_size=-4": "batch_size=-4 must be at least 1",
-    "--batch_size=100": "a step of 100 examples is larger than the training split of 42",
-    "--batch_size=18": "batch_size=18 cannot be split over 4 devices; the nearest are 16 or 20",
+    "--batch_size=100": "the effective batch size 100 exceeds the 42 training examples",
+    "--batch_size=18": "batch_size=18 is not divisible by 4 devices; the nearest are 16 or 20",
     "--epochs=0": "epochs=0 must be at least 1",
     "--learning_rate=-1": "learning_rate=-1.0 must be above 0",
     "--validation_fraction=1.5": "validation_fraction=1.5 must be at least 0 and below 1",
     "--on_bad_image=ignore": "--on_bad_image=ignore is not one of error, skip",
     "--sampling=balance": "is not one of shuffled, balanced; did you mean 'balanced'?",
-    "--task=multiclass(loss=cross_entropy(class_weights='balancd'))": "; did you mean 'balanced'?; it takes",
-    "--task=binary(threshold=('recal', 0.9))": "; did you mean 'recall'?; it takes",
-    "--task=multiclass(best='macro')": "is not one of 'accuracy', 'macro_recall', 'loss'; did you mean 'macro_recall'?",
-    "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; it takes mlp(hidden=(512, 512)",
+    "--task=multiclass(loss=cross_entropy(class_weights='balancd'))": "; did you mean 'balanced'?; expected",
+    "--task=binary(threshold=('recal', 0.9))": "; did you mean 'recall'?; expected",
+    "--task=multiclass(best='macro')": "is not one of 'accuracy', 'macro_recall', 'loss'; expected",
+    "--model=mlp(hiden=(3,))": "no argument 'hiden'; did you mean 'hidden'?; expected mlp(hidden=(512, 512)",
     "--model=mlp(hidden='x')": "hidden='x' is not of type tuple[int, ...]",
     "--model=mlp(hidden=(2, 'x'))": "is not of type tuple[int, ...]",
     "--seed=-1": "seed=-1 must be at least 0",
-    "--keep=0": "keep=0 must be at least 1",
-    "--views=mirored": "is not one of one, mirrored, mirrored_shifted; did you mean 'mirrored'",
+    "--max_to_keep=0": "max_to_keep=0 must be at least 1",
+    "--tta=flip_shft": "is not one of none, flip, flip_shift; did you mean 'flip_shift'",
     "--model=mlp(hidden=(2.5,))": "is not of type tuple[int, ...]",
-    "--model=mlp(hidden=__import__('os').getpid())": "no code is run",
-    "--model=mlp(": "cannot read 'mlp('",
+    "--model=mlp(hidden=__import__('os').getpid())": "specs execute no code",
+    "--model=mlp(": "cannot parse 'mlp('",
     "--model=mlp(hidden=(-1,))": "hidden=(-1,)",
     "--model=cnn(dense=-5)": "dense=(-5,)",
     "--model=cnn(padding='VALIT')": "is not one of 'VALID', 'SAME'; did you mean 'VALID'?",
-    "--optimizer=adam(b1=5.0)": "b1=5.0; wanted at least 0 and below 1",
-    "--optimizer=sgd(momentum=-1.0)": "momentum=-1.0; wanted",
-    "--dataset=digits(image_size=0)": "image_size=0; wanted at least 1 pixel",
-    "--dataset=digits(test_fraction=1.5)": "a share of 1.5 cannot be cut off",
-    "--dataset=synthetic(image_size=0)": "wanted at least 1 pixel",
+    "--optimizer=adam(b1=5.0)": "b1=5.0; expected at least 0 and below 1",
+    "--optimizer=sgd(momentum=-1.0)": "momentum=-1.0; expected at least 0 and below 1",
+    "--dataset=digits(image_size=0)": "image_size=0; expected at least 1 pixel",
+    "--dataset=digits(test_fraction=1.5)": "cannot hold out a fraction of 1.5; expected one above 0 and below 1",
+    "--dataset=synthetic(image_size=0)": "expected at least 1 pixel",
     "--epochs=1.5": "--epochs=1.5 is not a whole number",
     "--learning_rate=abc": "--learning_rate=abc is not a number",
-    "--model=cnn(dropout=1.5)": "dropout=1.5; wanted a probability",
+    "--model=cnn(dropout=1.5)": "dropout=1.5; expected a probability",
     "--model=cnn(channels=(8, 8, 8, 8))": "images of 20x20 pixels are too small for cnn",
-    "--task=binary": "needs two classes; these data have 3: use --task=multiclass",
+    "--task=binary": "needs two classes; this dataset has 3: use --task=multiclass",
     "--dataset=folder": "dataset 'folder' needs path=",
     "--dataset=folder(path='missing')": "no folder 'missing'",
     "--dataset=arrays(path='missing.npz')": "no file 'missing.npz'",
     "--experiment=nothing": "no experiment 'nothing'",
     "--experiment=digitss": "no experiment 'digitss'; did you mean 'digits'?",
-    "model=cnn": "takes flags alone",
+    "model=cnn": "accepts only flags, as in --model=cnn, not 'model=cnn'",
 }
 
 
@@ -141,7 +147,7 @@ assert not heavy, heavy
 
 
 def test_unknown_commands(monkeypatch, capsys):
-    for argv, status, text in ((["lanch"], 2, "did you mean 'launch'"), (["--help"], 0, "Train: jaxvision launch")):
+    for argv, status, text in ((["lanch"], 2, "did you mean 'launch'"), (["--help"], 0, "Alias of train")):
         monkeypatch.setattr(sys, "argv", ["jaxvision", *argv])
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -157,19 +163,120 @@ def test_help_names_every_field(capsys):
         assert f"--{name} " in shown
 
 
-@pytest.mark.filterwarnings("always::UserWarning")
-def test_a_broken_plugin_warns_and_the_rest_works(capsys, tmp_path):
+def test_a_broken_plugin_is_refused(refused, tmp_path):
     (tmp_path / "broken_one.py").write_text("import no_such_thing")
     (tmp_path / "taker.py").write_text(
         "import jaxvision as jv\n@jv.models.register('cnn')\ndef cnn(*, output_size: int): ...\n"
     )
-    assert cli.run("launch", [*TINY, "--workdir=run", "--plugins=broken_one.py,taker.py"]) == 0
+    error = refused("train", *TINY, "--workdir=run", "--plugins=broken_one.py")
+    assert "the plugin broken_one.py could not be imported" in error and "no_such_thing" in error
+    error = refused("train", *TINY, "--workdir=run", "--plugins=taker.py")
+    assert "taker.py:2" in error and "models/cnn.py" in error
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_the_plugins_of_a_run_only_warn_when_it_is_resumed(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("import jaxvision")
+    assert cli.run("train", [*TINY, "--workdir=run", "--plugins=mine.py"]) == 0
+    (tmp_path / "mine.py").unlink()
+    plugins._loaded_plugins.clear()
+    assert cli.run("train", ["--workdir=run"]) == 0
     said = capsys.readouterr()
-    warnings = said.err.strip().splitlines()
-    assert len(warnings) == 2 and all(line.startswith("jaxvision: warning: the plug-in") for line in warnings)
-    assert "broken_one.py" in warnings[0] and "no_such_thing" in warnings[0]
-    assert "taker.py:2" in warnings[1] and "models/cnn.py" in warnings[1]
-    assert "test accuracy" in said.out
+    assert "already finished" in said.out and "mine.py could not be imported" in said.err
+
+
+def test_train_resumes_with_the_settings_of_the_run(capsys):
+    assert cli.run("train", [*TINY, "--tta=flip", "--save_every=1", "--workdir=run"]) == 0
+    assert cli.run("train", ["--workdir=run", "--steps=3"]) == 0
+    config, execution = (kind.load(Path("run") / file) for kind, file in SETTINGS_FILES)
+    assert (config.model, config.steps) == ("mlp(hidden=(8,))", 3)
+    assert (execution.tta, execution.save_every) == ("flip", 1)
+    assert "resumes at step 2, of 3" in capsys.readouterr().out
+
+
+def test_what_evaluations_are_compared_by_cannot_change(refused, capsys):
+    assert cli.run("train", [*TINY, "--workdir=run"]) == 0
+    capsys.readouterr()
+    error = refused("train", "--workdir=run", "--steps=3", "--tta=flip")
+    assert "tta='none' in the run, 'flip' now" in error and "--init_from=run --workdir=NEW" in error
+
+
+def test_a_command_added_by_one_file_is_in_the_help(monkeypatch, capsys):
+    known = dict(commands._commands)
+    monkeypatch.setattr(commands, "_commands", known)
+
+    @commands.command(group="Other")
+    def greet(*names: str, times: int = 2, loudly: bool = False) -> None:
+        """Greet people.
+
+        Args:
+            names: whom to greet
+            times: how often
+
+                greetings can wrap lines
+            loudly: shout
+
+        Examples:
+            jaxvision greet Ada --times=3
+        """
+        print([*names] * times, loudly)
+
+    monkeypatch.setattr(sys, "argv", ["jaxvision", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "  greet            Greet people." in capsys.readouterr().out
+    assert cli.run("greet", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--times                how often greetings can wrap lines (default: 2)" in shown
+    assert "jaxvision greet Ada --times=3" in shown and "--loudly" in shown and "NAMES" in shown
+    assert cli.run("greet", ["Ada", "--times=1", "--loudly"]) == 0
+    assert capsys.readouterr().out == "['Ada'] True\n"
+    with pytest.raises(ValueError, match="needs a docstring with help for other"):
+
+        @commands.command()
+        def silent(*, other: int = 1) -> None:
+            """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["fit"], "use `jaxvision train`"),
+        (["torture"], "use `python scripts/crash_test.py`"),
+        (["convert"], "use `jaxvision export --format=timm`"),
+        (["zzz"], "unknown command 'zzz'; the commands are"),
+    ],
+)
+def test_commands_of_other_tools(argv, text, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxvision", *argv])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--lr=1", "use --learning_rate"),
+        ("--views=mirrored", "use --tta"),
+        ("--augment=flip", "use --augmentations"),
+        ("--keep=1", "use --max_to_keep"),
+        ("--loss=focal", "multiclass(loss='focal')"),
+        ("--optimizer=sam", "use --gradient=sam"),
+        ("--dataset=.", "is a path: write --dataset=\"folder(path='.')\""),
+        ("--zzz=1", "unknown flag --zzz (jaxvision train --help)"),
+        ("--augmentations=crop", "did you mean 'random_crop'"),
+        ("--task=multiclass(focal=2.0)", "write multiclass(loss='focal(gamma=2.0)')"),
+    ],
+)
+def test_words_of_other_tools_and_of_version_0_1(flag, text, refused):
+    assert text in refused("train", flag)
+
+
+def test_fields_are_hinted_at_in_python():
+    for name, text in (("learnin_rate", "did you mean 'learning_rate'?"), ("keep", "use max_to_keep, a field of Exec")):
+        with pytest.raises(ValueError, match=re.escape(text)):
+            jv.Config(**{name: 1})
 
 
 def test_an_experiment_and_flags_over_it(capsys, tmp_path):
@@ -188,11 +295,11 @@ def test_flags_change_the_execution_of_an_experiment(tmp_path):
         "import jaxvision as jv\n"
         "CONFIG = jv.Config(model='mlp(hidden=(4,))', dataset='synthetic(num_examples=60, image_size=8)',\n"
         "                   steps=1, batch_size=20)\n"
-        "EXECUTION = jv.Execution(views='mirrored', eval_batch_size=8)"
+        "EXECUTION = jv.Execution(tta='flip', eval_batch_size=8)"
     )
-    assert cli.run("launch", ["--experiment=mine", "--eval_batch_size=12", "--keep=1", "--workdir=run"]) == 0
+    assert cli.run("launch", ["--experiment=mine", "--eval_batch_size=12", "--max_to_keep=1", "--workdir=run"]) == 0
     execution = jv.Execution.load(tmp_path / "run" / "execution.json")
-    assert execution == jv.Execution(views="mirrored", eval_batch_size=12, keep=1)
+    assert execution == jv.Execution(tta="flip", eval_batch_size=12, max_to_keep=1)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +308,9 @@ def test_flags_change_the_execution_of_an_experiment(tmp_path):
         ("import jaxvision as jv\nCONFIG = jv.Config().replace(modle='cnn')", "no field 'modle'; did you mean 'model'"),
         ("import jaxvision as jv\nCONFIG = jv.Config(batch_size='32')", "batch_size='32' is not a whole number"),
         ("import jaxvision as jv\nCONFIG = jv.Config(modle='cnn')", "no field 'modle'; did you mean 'model'"),
-        ("import jaxvision as jv\nCONFIG = jv.Config(views='one')", "no field 'views': it is one of Execution"),
-        ("import jaxvision as jv\nCONFIG = jv.Config()\nEXECUTION = jv.Execution(kep=1)", "did you mean 'keep'"),
-        ("import jaxvision as jv\nCONFIG = EXECUTION = jv.Config()", "wanted jaxvision.Execution(…)"),
+        ("import jaxvision as jv\nCONFIG = jv.Config(tta='one')", "no field 'tta': use tta, a field of Execution"),
+        ("import jaxvision as jv\nCONFIG = jv.Config()\nEXECUTION = jv.Execution(kep=1)", "its fields are mesh"),
+        ("import jaxvision as jv\nCONFIG = EXECUTION = jv.Config()", "expected jaxvision.Execution(…)"),
         ("X = 1", "has no CONFIG"),
         ("X = 1\nCONFIG = (", "bad.py, line 2: '(' was never closed"),
     ],
@@ -234,7 +341,7 @@ def test_bad_folders(refused, photos, tmp_path):
     empty.mkdir()
     loose.mkdir()
     Image.new("RGB", (9, 9)).save(loose / "a.png")
-    for path, expected in ((empty, "no class folders"), (one, "the one class 'cat'"), (loose, "images but no class")):
+    for path, expected in ((empty, "no class folders"), (one, "only the class 'cat'"), (loose, "images but no class")):
         assert expected in refused("launch", f"--dataset=folder(path='{path}')")
 
 
@@ -263,18 +370,18 @@ def workdir(photos, tmp_path, capsys):
 def test_a_workdir_of_another_config(workdir, refused, photos, tmp_path):
     flags = [f"--dataset=folder(path='{photos}', image_size=8)", "--model=mlp(hidden=(3,))", "--batch_size=8"]
     line = refused("launch", *flags, "--workdir=run")
-    assert "another config: model 'mlp(hidden=())' there, 'mlp(hidden=(3,))' here; give" in line
+    assert "other settings: model='mlp(hidden=())' in the run, 'mlp(hidden=(3,))' now; use" in line
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("dear")
-    assert "holds other things" in refused("launch", *flags, "--workdir=foreign")
+    assert "contains files that do not belong to a training run" in refused("launch", *flags, "--workdir=foreign")
 
 
 def test_evaluate_and_predict_without_a_run(refused, tmp_path):
-    assert "evaluate needs --workdir" in refused("evaluate")
+    assert "evaluate needs the folder of a trained run" in refused("evaluate")
     assert "predict needs --workdir" in refused("predict", "a.png")
-    assert "not the workdir of a training run" in refused("evaluate", "--workdir=nowhere")
-    assert "not the workdir of a training run" in refused("predict", "--workdir=nowhere", "a.png")
+    assert "expected the workdir of a training run" in refused("evaluate", "--workdir=nowhere")
+    assert "expected the workdir of a training run" in refused("predict", "--workdir=nowhere", "a.png")
 
 
 def test_evaluate(workdir, refused, capsys):
@@ -311,7 +418,7 @@ def test_predict_names_what_is_no_image_and_keeps_the_rest(workdir, photos, refu
 
 def test_list(refused, capsys):
     assert "unknown kind 'model'; did you mean 'models'" in refused("list", "model")
-    assert "none of the models matches 'x*'" in refused("list", "models", "x*")
+    assert "no name in models matches 'x*'" in refused("list", "models", "x*")
     assert cli.run("list", []) == 0
     shown = capsys.readouterr().out
     assert all(f"{kind}:" in shown for kind in registry.REGISTRIES)
@@ -356,9 +463,9 @@ def test_interrupted_training_says_how_to_go_on(capsys, monkeypatch):
     monkeypatch.setattr(compilation, "put_batch", interrupting)
     assert cli.run("launch", [*TINY, "--steps=9"]) == 130
     said = capsys.readouterr().err
-    assert "stopped and saved at step 1 of 9" in said and said.count("\n") == 1
-    command = said.strip().split("to go on: ")[1]
-    assert command.startswith("jaxvision launch") and "--workdir=workdirs/" in command
+    assert "stopped and saved at step 1 of 9" in said and said.count("\n") == 2
+    command = said.strip().split("to resume: ")[1]
+    assert command.startswith("jaxvision train --workdir=workdirs/")
 
 
 def test_floats_train_as_well_as_pixels(tmp_path):
@@ -387,9 +494,10 @@ def test_any_function_can_be_run_by_the_same_policy(capsys):
         name: str | None = field(default=None, metadata={"help": "of it"})
 
     def work(argv):
-        values, rest = flags.parse("scripts/work.py", "Work", lambda values: flags.define_fields(values, Setup), argv)
-        flags.require_no_words("scripts/work.py", rest)
-        errors.require(flags.given(values, Setup) == {"size": 4, "name": None}, "work needs --size=4 --name=None")
+        fields, hints = fields_of(Setup), {"size": int, "name": str | None}
+        values, rest = parse("scripts/work.py", "Work", lambda values: define_fields(values, fields, hints), argv)
+        require_no_words("scripts/work.py", rest)
+        errors.require(flags.given(values, fields) == {"size": 4, "name": None}, "work needs --size=4 --name=None")
 
     def told(*argv):
         status = errors.run_command(work, argv, "scripts/work.py")
@@ -397,7 +505,73 @@ def test_any_function_can_be_run_by_the_same_policy(capsys):
 
     assert told("--size=4", "--name=None") == (0, "")
     assert told("--size=5") == (2, "jaxvision: work needs --size=4 --name=None\n")
-    assert "did you mean --size? (python scripts/work.py --help lists all)" in told("--sise=4")[1]
-    assert "size" in told("--size=x")[1] and "takes flags alone" in told("size")[1]
+    assert "did you mean --size? (python scripts/work.py --help)" in told("--sise=4")[1]
+    assert "size" in told("--size=x")[1] and "accepts only flags" in told("size")[1]
     with pytest.raises(ValueError, match="invalid literal"):
         errors.run_command(lambda argv: int("x") and None, [], "work")
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Two runs on the same data, whose folders have a comma in their names."""
+    for seed in (0, 1):
+        assert cli.run("train", [*TINY, f"--seed={seed}", "--eval_every=1", f"--workdir=run,{seed}"]) == 0
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "black.png")
+    return ["run,0", "run,1"]
+
+
+def test_evaluate_takes_workdirs_as_words_and_several_are_an_ensemble(two_runs, capsys):
+    capsys.readouterr()
+    assert cli.run("evaluate", [*two_runs, "--format=json", "--out=both"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["members"]) == set(two_runs) and json.loads(Path("both/report.json").read_text()) == report
+    assert cli.run("evaluate", [two_runs[0], f"--workdir={two_runs[1]}"]) == 0
+    assert "run,0/report_ensemble/report.json" in map(str, Path().rglob("report.json"))
+
+
+def test_evaluate_takes_a_checkpoint_and_test_time_augmentation(two_runs, capsys):
+    files = {kind: Path("run,0", name) for kind, name in SETTINGS_FILES}
+    before = [file.read_text() for file in files.values()]
+    reports = {}
+    for checkpoint in ("best", "last", "1", "2"):
+        capsys.readouterr()
+        assert cli.run("evaluate", ["run,0", f"--checkpoint={checkpoint}", "--format=json", "--out=some"]) == 0
+        reports[checkpoint] = json.loads(capsys.readouterr().out)
+    assert reports["last"] == reports["2"] and reports["1"]["step"] == 1 and reports["best"]["step"] in (1, 2)
+    assert reports["1"]["loss"] != reports["2"]["loss"]
+    assert cli.run("evaluate", ["run,0", "--checkpoint=2", "--tta=flip", "--format=json", "--out=some"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] != reports["2"]["loss"]
+    assert [file.read_text() for file in files.values()] == before
+    assert cli.run("evaluate", ["run,0", "--checkpoint=9"]) == 2
+    assert "has no checkpoint 9; it has best, last, 1, 2" in capsys.readouterr().err
+
+
+def test_predict_with_several_runs_is_the_mean(two_runs, capsys):
+    def predict(*argv):
+        capsys.readouterr()
+        assert cli.run("predict", [*argv, "--format=json", "--top=3", "black.png"]) == 0
+        row = json.loads(capsys.readouterr().out)[0]
+        return {each["class"]: each["probability"] for each in (row, *row["runners_up"])}
+
+    one, other = (predict(f"--workdir={place}") for place in two_runs)
+    both = predict(*(f"--workdir={place}" for place in two_runs))
+    assert both == pytest.approx({name: (one[name] + other[name]) / 2 for name in one}, rel=1e-6)
+    assert predict("--workdir=run,0", "--tta=flip", "--checkpoint=1") != one
+    assert cli.run("predict", ["--workdir=run,0", "--format=csv", "--out=table.csv", "black.png"]) == 0
+    assert Path("table.csv").read_text().startswith("file,class,probability")
+
+
+def test_a_mistyped_workdir_is_not_a_new_run(refused, capsys):
+    assert cli.run("train", [*TINY, "--workdir=photos"]) == 0
+    capsys.readouterr()
+    error = refused("train", "--workdir=photso")
+    assert "there is no run in 'photso' to resume; did you mean 'photos'?" in error
+
+
+def test_the_name_of_the_file_chooses_the_format(two_runs, capsys):
+    for name, begin in (("a.csv", "file,class"), ("a.json", "["), ("a.txt", "file ")):
+        assert cli.run("predict", ["--workdir=run,0", f"--out={name}", "black.png"]) == 0
+        assert Path(name).read_text().startswith(begin)
+    capsys.readouterr()
+    assert cli.run("evaluate", ["run,0", "--split=validation"]) == 0
+    assert "report and plots in run,0/report_validation" in capsys.readouterr().out

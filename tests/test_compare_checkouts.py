@@ -1,4 +1,4 @@
-"""The comparison of two checkouts, on trees made by hand: what differs is reported, whatever differs."""
+"""The comparison of two checkouts, on hand-made trees: every kind of difference is reported."""
 
 import importlib.util
 import json
@@ -178,3 +178,18 @@ def test_the_division_of_version_0_1_is_moved_in_a_copy(script, tmp_path):
     step.write_text("another step")
     with pytest.raises(ValueError, match=r"is not version 0\.1"):
         script.move_division(old, tmp_path / "other")
+
+
+def test_the_names_of_version_0_1_are_mapped(script):
+    old = {"metrics/0/made_accuracy": 0.5, "thresholds.json/views": "mirrored", "model/params/tags": 1.0}
+    new = {"metrics/0/fake_accuracy": 0.5, "thresholds.json/fitted/0/tta": "flip", "model/params/tags": 1.0}
+    renamed = script.rename({path: np.asarray(value) for path, value in old.items()})
+    assert not script.compare(renamed, {path: np.asarray(value) for path, value in new.items()}).failures
+
+
+def test_flags_are_those_of_the_new_checkout(script, tmp_path):
+    side = script.Side("new", ROOT, sys.executable, tmp_path)
+    case = script.Case("some", {"augment": "flip, crop(padding=2)", "views": "mirrored"})
+    flags = script.upgraded_flags([case], side)["some"]
+    assert flags["augmentations"] == "horizontal_flip, random_crop(padding=2)" and flags["tta"] == "flip"
+    assert "augment" not in flags and flags["steps"] == script.SHARED["steps"]

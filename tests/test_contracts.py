@@ -1,4 +1,4 @@
-"""Every registered name keeps its contract: a new model is tested by being registered."""
+"""Contracts of all registered names: registering a model is enough to test it."""
 
 import pytest
 
@@ -58,9 +58,9 @@ def test_schedule(name):
     testing.check_schedule(name)
 
 
-@pytest.mark.parametrize("name", registry.augments.names())
+@pytest.mark.parametrize("name", registry.augmentations.names())
 def test_augment(name):
-    testing.check_augment(name)
+    testing.check_augmentation(name)
 
 
 @pytest.mark.parametrize("kind", registry.REGISTRIES)

@@ -1,4 +1,4 @@
-"""Killing a run: a short torture of the real thing, and whether the comparison sees what differs."""
+"""The crash test: a short real one, and whether its comparison detects differences."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_another_seed_differs_in_the_checkpoint(tmp_path):
         (["--kill=3"], "unknown flag --kill; did you mean --kills?"),
         (["--kills=0"], "kills"),
         (["--kills=many"], "kills"),
-        (["twice"], "takes flags alone"),
+        (["twice"], "accepts only flags"),
         (["--model=cnnn"], "did you mean 'cnn'"),
         (["--learning_rate=1e30", "--steps=20"], "try a lower --learning_rate"),
         (["--workdir=tests"], "'tests' is not empty"),
@@ -105,4 +105,4 @@ def test_a_run_that_fails_is_told_with_its_last_lines(tmp_path, capsys):
     flags = [f"--experiment={tmp_path / 'broken.py'}", "--kills=1", f"--workdir={tmp_path / 'run'}"]
     assert run_command(crash_test.main, flags, "scripts/crash_test.py") == 1
     shown = capsys.readouterr().err
-    assert "ended with status 1; it said" in shown and shown.endswith("RuntimeError: the disk is gone\n")
+    assert "ended with status 1; its last lines" in shown and shown.endswith("RuntimeError: the disk is gone\n")

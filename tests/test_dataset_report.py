@@ -1,4 +1,4 @@
-"""What is looked at before training: counts, sizes, unreadable files, what is there twice."""
+"""Dataset reports: counts, sizes, unreadable files, duplicates."""
 
 import json
 
@@ -34,7 +34,7 @@ def dirty(tmp_path):
 
 def test_a_report_counts_and_finds(dirty, tmp_path):
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
-    report = dataset_report(config, folder=tmp_path / "report")
+    report = dataset_report(config, out=tmp_path / "report")
     assert report["splits"]["train"]["counts"] == {"cat": 7, "dog": 6}
     assert report["splits"]["test"]["sizes"] == {"least": [60, 48], "median": [60, 48], "largest": [90, 72]}
     assert report["splits"]["test"]["formats"] == {"PNG": 6, "JPEG": 1}
@@ -46,14 +46,14 @@ def test_a_report_counts_and_finds(dirty, tmp_path):
     for name in ("counts", "samples", "near_duplicates"):
         with Image.open(tmp_path / "report" / f"{name}.png") as image:
             assert min(image.size) > 200
-    assert "2 pairs, 1 of them across splits, 1 of other targets" in text(report)
+    assert "2 pairs, 1 of them across splits, 1 with different targets" in text(report)
 
 
 def test_all_unreadable_files_are_listed_and_the_first_are_told(dirty, tmp_path):
     for index in range(7):
         (dirty / "test" / "dog" / f"bad{index}.jpg").write_bytes(b"no image")
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
-    report = dataset_report(config, folder=tmp_path / "report")
+    report = dataset_report(config, out=tmp_path / "report")
     names = ["broken.jpg", *(f"bad{index}.jpg" for index in range(7))]
     assert [name in each for name, each in zip(names, report["unreadable"], strict=True)] == [True] * 8
     lines = text(report).splitlines()
@@ -64,7 +64,7 @@ def test_all_unreadable_files_are_listed_and_the_first_are_told(dirty, tmp_path)
 def test_one_pair_is_told_as_one(dirty, tmp_path):
     (dirty / "train" / "cat" / "same.png").unlink()
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
-    told = text(dataset_report(config, folder=tmp_path / "report"))
+    told = text(dataset_report(config, out=tmp_path / "report"))
     assert "near-duplicates: 1 pair, 1 of them across splits" in told and "unreadable: 1 image\n" in told
 
 
@@ -74,7 +74,7 @@ def test_pairs_are_drawn_with_their_files_and_without_empty_columns(dirty, tmp_p
     figures, make = [], plots._figure
     monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
-    dataset_report(config, folder=tmp_path / "report")
+    dataset_report(config, out=tmp_path / "report")
     captions = [axes.get_title() for axes in figures[-1].axes]
     assert captions == ["train\ncat\n0.png", "test\ncat\nthe_copy_o…ograph.jpg"]
 
@@ -84,7 +84,7 @@ def test_numbers_are_measured_and_drawn(dirty, tmp_path):
     rows = [f"{file},{score},train" for file, score in scores.items()] + ["test/cat/0.png,7,test"]
     (dirty / "scores.csv").write_text("\n".join(["image,score,part", *rows]))
     spec = f"table(path='{dirty / 'scores.csv'}', target='score', split='part', image_size=16)"
-    report = dataset_report(jv.Config(dataset=spec, validation_fraction=0.0), folder=tmp_path / "report")
+    report = dataset_report(jv.Config(dataset=spec, validation_fraction=0.0), out=tmp_path / "report")
     assert report["splits"]["train"]["num_examples"] == 12 and "window" not in report["splits"]["train"]
     assert report["splits"]["train"]["targets"] == {
         "least": 0.0,
@@ -104,7 +104,7 @@ def test_numbers_are_measured_and_drawn(dirty, tmp_path):
 def test_a_series_is_measured_and_drawn(tmp_path, capsys, target):
     rows = [f"day {day},{day**2}" for day in range(1, 21)]
     (tmp_path / "squares.csv").write_text("\n".join(["day,square", *rows]))
-    spec = f"series(path='{tmp_path / 'squares.csv'}', column='square', window=1, season=4, target='{target}')"
+    spec = f"time_series(path='{tmp_path / 'squares.csv'}', column='square', window=1, season=4, target='{target}')"
     flags = [f"--dataset={spec}", "--validation_fraction=0.25", f"--out={tmp_path / 'out'}"]
     assert run("dataset_report", flags) == 0
     splits = json.loads((tmp_path / "out" / "report.json").read_text())["splits"]
@@ -158,24 +158,24 @@ def test_what_is_no_earlier_report_is_left_alone(tmp_path, capsys, name):
 
 
 def test_an_earlier_report_is_replaced_with_all_its_pictures(dirty, tmp_path):
-    dataset_report(jv.Config(dataset=f"folder(path='{dirty}', image_size=32)"), folder=tmp_path / "out")
+    dataset_report(jv.Config(dataset=f"folder(path='{dirty}', image_size=32)"), out=tmp_path / "out")
     (tmp_path / "out" / "mine.txt").write_text("kept")
     (tmp_path / "squares.csv").write_text("\n".join(["square", *(str(step**2) for step in range(30))]))
-    spec = f"series(path='{tmp_path / 'squares.csv'}', column='square')"
-    report = dataset_report(jv.Config(dataset=spec), folder=tmp_path / "out")
+    spec = f"time_series(path='{tmp_path / 'squares.csv'}', column='square')"
+    report = dataset_report(jv.Config(dataset=spec), out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mine.txt", "report.json", "series.png"]
 
 
 def test_a_report_without_data_is_told(capsys):
     assert run("dataset_report", []) == 2
-    assert "--dataset=" in capsys.readouterr().err
+    assert "--dataset" in capsys.readouterr().err
 
 
 def test_other_warnings_are_still_heard(dirty, tmp_path, monkeypatch):
     (tmp_path / "no_folder").touch()
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "no_folder"))
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=8)", validation_fraction=0.0)
-    with pytest.warns(UserWarning, match="no cache of decoded images"):
-        report = dataset_report(config, folder=tmp_path / "report")
+    with pytest.warns(UserWarning, match="cannot cache decoded images"):
+        report = dataset_report(config, out=tmp_path / "report")
     assert len(report["unreadable"]) == 1

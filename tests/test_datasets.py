@@ -1,4 +1,4 @@
-"""Sources of examples: what they accept, what they refuse, and that splits stay apart."""
+"""Datasets: accepted and rejected data, and disjoint splits."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from jaxvision.datasets import cache, files, folder
 from jaxvision.datasets.arrays import from_arrays
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.interfaces import Split
-from jaxvision.splits import cut
+from jaxvision.splits import holdout
 from jaxvision.testing import check_dataset
 
 
@@ -24,13 +24,13 @@ def everything(split):
 @pytest.mark.parametrize("fraction", [0.1, 0.33, 0.9])
 def test_a_cut_is_disjoint_complete_stratified_and_seeded(fraction):
     targets = np.repeat(np.arange(4, dtype=np.int32), [1, 2, 20, 50])
-    split = Split.of(np.arange(73), targets, kind="classes", names=[str(i) for i in range(73)])
-    rest, share = cut(split, fraction, seed=1)
+    split = Split.of(np.arange(73), targets, kind="multiclass", names=[str(i) for i in range(73)])
+    rest, share = holdout(split, fraction, seed=1)
     assert sorted([*everything(rest), *everything(share)]) == list(range(73))
     assert list(rest.names) == [str(i) for i in everything(rest)]
     counts = np.bincount(share.targets, minlength=4)
     assert counts[0] == 0 and counts[1] == 1 and counts[2] == round(20 * fraction) and counts[3] == round(50 * fraction)
-    again, other = cut(split, fraction, seed=1)[1], cut(split, fraction, seed=2)[1]
+    again, other = holdout(split, fraction, seed=1)[1], holdout(split, fraction, seed=2)[1]
     assert np.array_equal(everything(again), everything(share))
     assert not np.array_equal(everything(other), everything(share))
 
@@ -72,18 +72,18 @@ def test_few_examples_of_each_class(photos):
     assert len(drawn) == 4
     with pytest.raises(ValueError, match="per_class=17, but class 0 has 16 training examples"):
         build(f"folder(path='{photos}', image_size=8, per_class=17)")
-    with pytest.raises(ValueError, match="per_class=0; wanted a number of training examples"):
+    with pytest.raises(ValueError, match="per_class=0; expected a number of training examples"):
         build(f"folder(path='{photos}', image_size=8, per_class=0)")
 
 
 def test_a_long_tail_has_ever_fewer_examples():
     split = Split.of(
-        np.arange(1000).reshape(-1, 1, 1, 1), np.repeat(np.arange(10), 100).astype(np.int32), kind="classes"
+        np.arange(1000).reshape(-1, 1, 1, 1), np.repeat(np.arange(10), 100).astype(np.int32), kind="multiclass"
     )
     tail = long_tailed(split, 10.0, seed=0)
     assert np.bincount(tail.targets).tolist() == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]  # 100 * 10^(-c / 9)
     assert len({*tail.read(np.arange(len(tail))).ravel().tolist()}) == len(tail)
-    with pytest.raises(ValueError, match=r"imbalance=0.5; wanted"):
+    with pytest.raises(ValueError, match=r"imbalance_ratio=0.5; expected the first class's size"):
         long_tailed(split, 0.5, seed=0)
 
 
@@ -104,7 +104,7 @@ def test_other_names_of_splits_are_known_or_asked_for(photos, tmp_path):
     dataset = build(f"folder(path='{moved(photos, tmp_path, 'training_set', 'test_set')}', image_size=8)")
     assert dataset.classes == ("dark", "light") and all("/test_set/" in name for name in dataset.test.names)
     (tmp_path / "laid_out" / "training_set").rename(tmp_path / "laid_out" / "study")
-    with pytest.raises(ValueError, match=r"has 'test_set' but no training split; name that one 'train'"):
+    with pytest.raises(ValueError, match=r"has 'test_set' but no training split; name the training folder 'train'"):
         build(f"folder(path='{tmp_path / 'laid_out'}', image_size=8)")
 
 
@@ -131,28 +131,28 @@ def test_train_validation_and_test_folders(photos, tmp_path):
 
 def test_folders_that_are_not_what_they_should_be(photos, tmp_path):
     root = moved(photos, tmp_path, "train", "a", "b", "c")
-    with pytest.raises(ValueError, match="beside train there are a, b, c; wanted validation and test"):
+    with pytest.raises(ValueError, match="besides train there are a, b, c; expected validation and test"):
         build(f"folder(path='{root}')")
     for name in "ab":
         (root / name).rename(tmp_path / name)
     (root / "c" / "dark").rename(root / "c" / "grey")
-    with pytest.raises(ValueError, match=r"has the class 'grey', which train has not: dark, light"):
+    with pytest.raises(ValueError, match=r"has the class 'grey', which train does not have: dark, light"):
         build(f"folder(path='{root}')")
     Image.new("L", (9, 9)).save(photos / "light" / "only.png")
     with pytest.raises(ValueError, match="class folder 'dark' of train has no readable images"):
         build(f"folder(path='{photos}')")
     for file in (photos / "light").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match="has no images; they end in"):
+    with pytest.raises(ValueError, match="has no images; expected files ending in"):
         build(f"folder(path='{photos}')")
     for argument in ("channels=2", "crop=0.0", "image_size=0"):
-        with pytest.raises(ValueError, match="wanted"):
+        with pytest.raises(ValueError, match=f"{argument}; (wanted|expected) "):
             build(f"folder(path='{photos}', {argument})")
 
 
 def test_unreadable_images_are_named_or_skipped(photos):
     (photos / "dark" / "7.png").write_bytes((photos / "dark" / "7.png").read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; mend or remove it"):
+    with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; repair or remove it"):
         build(f"folder(path='{photos}', image_size=8)")
     with pytest.warns(UserWarning, match=r"train: 1 unreadable images skipped, the first: .*dark/7\.png"):
         dataset = build(f"folder(path='{photos}', image_size=8)", on_bad_image="skip")
@@ -197,9 +197,9 @@ def test_what_is_streamed_where_nothing_is_said(photos, tmp_path, monkeypatch):
 
 def test_streaming_and_cutting_what_cannot_be(photos):
     for crop in ("(0.5, 0.1)", "(0.0, 1.0)", "(0.5, 1.5)"):
-        with pytest.raises(ValueError, match=r"random_crop=.*; wanted the least and the largest share of .* area"):
+        with pytest.raises(ValueError, match=r"random_crop=.*; expected the smallest and largest fraction of .* area"):
             build(f"folder(path='{photos}', random_crop={crop})")
-    with pytest.raises(ValueError, match=r"random_crop=.* and stream=False decodes them once; leave one of them out"):
+    with pytest.raises(ValueError, match=r"random_crop=.* but stream=False decodes them once; remove one of the two"):
         build(f"folder(path='{photos}', random_crop=(0.1, 1.0), stream=False)")
 
 
@@ -207,7 +207,7 @@ def test_streaming_and_cutting_what_cannot_be(photos):
 def test_bad_images_of_a_streamed_folder_are_told_at_the_start(photos, arguments, monkeypatch):
     (photos / "dark" / "7.png").write_bytes((photos / "dark" / "7.png").read_bytes()[:200])
     spec = f"folder(path='{photos}', image_size=8, {arguments})"
-    with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; mend or remove it"):
+    with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; repair or remove it"):
         build(spec)
     monkeypatch.setattr(files, "_read_all", None)  # what was found is remembered
     with pytest.warns(UserWarning, match=r"train: 1 unreadable images skipped, the first: .*dark/7\.png"):
@@ -236,7 +236,7 @@ def test_a_second_start_reads_the_cache_until_a_file_changes(photos, monkeypatch
 def test_a_cache_that_cannot_be_written_warns(photos, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="JAXVISION_CACHE names another folder"):
+    with pytest.warns(UserWarning, match="set JAXVISION_CACHE to another folder"):
         dataset = build(f"folder(path='{photos}', image_size=8)")
     assert len(everything(dataset.train)) == 32
 
@@ -277,20 +277,23 @@ def test_npz_files(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"x": IMAGES}, "only x for train; wanted x_train and y_train"),
-        ({"x": IMAGES, "y": LABELS, "other": LABELS}, "has 'other'; wanted"),
+        ({"x": IMAGES}, "only x for train; expected x_train and y_train"),
+        ({"x": IMAGES, "y": LABELS, "other": LABELS}, "has 'other'; expected"),
         ({"x_test": IMAGES, "y_test": LABELS}, "no train split"),
         ({"x": IMAGES, "y": LABELS[:7]}, "30 images and 7 labels"),
-        ({"x": IMAGES, "y": np.eye(3)[LABELS]}, r"labels have shape \(30, 3\); wanted \[N\]"),
-        ({"x": IMAGES, "y": LABELS * 0}, "the one class 0"),
+        ({"x": IMAGES, "y": np.eye(3)[LABELS]}, r"labels have shape \(30, 3\); expected \[N\]"),
+        ({"x": IMAGES, "y": LABELS * 0}, "only the class 0"),
         ({"x": IMAGES, "y": LABELS - 1}, "label -1 is negative"),
-        ({"x": IMAGES, "y": LABELS / 2}, "wanted integers or strings"),
+        ({"x": IMAGES, "y": LABELS / 2}, "expected integers or strings"),
         ({"x": IMAGES, "y": LABELS, "classes": np.array(["a", "b"])}, "label 2 has no name among 2 classes"),
-        ({"x": IMAGES.astype(np.int64), "y": LABELS}, "type int64; wanted uint8"),
-        ({"x": IMAGES.astype(np.float32), "y": LABELS}, "reach from 0.0 to 255.0; wanted 0 to 1"),
+        ({"x": IMAGES.astype(np.int64), "y": LABELS}, "type int64; expected uint8"),
+        ({"x": IMAGES.astype(np.float32), "y": LABELS}, "range from 0.0 to 255.0; expected 0 to 1"),
         ({"x": IMAGES[0], "y": LABELS[:6]}, None),
         ({"x": np.zeros((30, 4, 4, 2), np.uint8), "y": LABELS}, r"shape \(30, 4, 4, 2\)"),
-        ({"x": IMAGES, "y": LABELS, "x_test": IMAGES[:, :4], "y_test": LABELS}, r"images of test are \(4, 5, 3\)"),
+        (
+            {"x": IMAGES, "y": LABELS, "x_test": IMAGES[:, :4], "y_test": LABELS},
+            r"images of test have shape \(4, 5, 3\)",
+        ),
         ({"x": IMAGES, "y": LABELS.astype(str), "x_test": IMAGES, "y_test": (LABELS + 1).astype(str)}, "class '3'"),
     ],
 )
@@ -334,5 +337,5 @@ def test_pixels_stay_as_they_are():
 
 
 def test_synthetic_needs_examples():
-    with pytest.raises(ValueError, match="wanted 2 classes, 2 examples each"):
+    with pytest.raises(ValueError, match="expected 2 or more classes and 2 or more examples per class"):
         build("synthetic(num_classes=10, num_examples=12)")

@@ -1,4 +1,4 @@
-"""Ensembles, views of an image, and training that ends early."""
+"""Ensembles, test-time augmentation and early stopping."""
 
 import importlib
 
@@ -10,9 +10,9 @@ import pytest
 import jaxvision as jv
 from jaxvision import registry
 from jaxvision.cli import run
-from jaxvision.engine.tta import averaged_over_views
+from jaxvision.engine.tta import with_test_time_augmentation
 from jaxvision.interfaces import Model
-from jaxvision.splits import cut
+from jaxvision.splits import holdout
 from jaxvision.tasks import metrics
 
 CONFIG = jv.Config(
@@ -52,7 +52,7 @@ def test_what_makes_no_ensemble_is_told(members, tmp_path, capsys):
         assert run("evaluate", [f"--workdir={','.join(map(str, workdirs))}"]) == 2
         return capsys.readouterr().err
 
-    assert "two different workdirs" in told(members[0], members[0])
+    assert "two or more different workdirs" in told(members[0], members[0])
     jv.train(CONFIG.replace(dataset="digits", steps=1), workdir=tmp_path / "digits")
     assert "digits' has the classes 0, 1, 2 and 7 more, and" in told(members[0], tmp_path / "digits")
     two = CONFIG.replace(dataset="synthetic(num_classes=2, image_size=8)", steps=1)
@@ -80,7 +80,7 @@ def test_thresholds_of_an_ensemble_are_chosen_for_its_mean(tmp_path):
         jv.train(config.replace(seed=seed), workdir=workdir)
     report = jv.ensemble(workdirs)
     data = registry.datasets.build(config.dataset)
-    _, validation = cut(data.train, 0.2, seed=0)
+    _, validation = holdout(data.train, 0.2, seed=0)
     images = validation.read(np.arange(len(validation)))
     mean = np.mean([jv.predict(each, images).probabilities for each in workdirs], axis=0)[:, 1]
     wanted = metrics.best_threshold(validation.targets, mean, what="recall", share=0.9)
@@ -100,9 +100,9 @@ def test_views_average_what_the_versions_of_an_image_give():
     weights, inputs = rng.normal(size=(6, 6, 1)), jnp.asarray(rng.random((3, 6, 6, 1)))
     model = model_of(jnp.asarray(weights))
 
-    def outputs(views, *, train=False):
+    def outputs(tta, *, train=False):
         return np.asarray(
-            averaged_over_views(model, views).apply({}, {}, inputs, train=train, key=jax.random.key(0))[0]
+            with_test_time_augmentation(model, tta).apply({}, {}, inputs, train=train, key=jax.random.key(0))[0]
         )[:, 0]
 
     def plain(images):
@@ -113,19 +113,19 @@ def test_views_average_what_the_versions_of_an_image_give():
 
     padded = np.pad(np.asarray(inputs), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     shifted = (both(padded[:, :6, :6]) + both(padded[:, 2:, 2:])) / 2
-    np.testing.assert_allclose(outputs("one"), plain(inputs), rtol=1e-5)
-    np.testing.assert_allclose(outputs("mirrored"), both(inputs), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(outputs("mirrored_shifted"), (both(inputs) + shifted) / 2, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(outputs("mirrored", train=True), plain(inputs), rtol=1e-5)
+    np.testing.assert_allclose(outputs("none"), plain(inputs), rtol=1e-5)
+    np.testing.assert_allclose(outputs("flip"), both(inputs), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs("flip_shift"), (both(inputs) + shifted) / 2, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs("flip", train=True), plain(inputs), rtol=1e-5)
 
 
 def test_training_ends_early_and_stays_ended(tmp_path, capsys):
     config = CONFIG.replace(steps=40, eval_every=2, patience=2, learning_rate=1e-9)
     result = jv.train(config, workdir=tmp_path / "run")
     assert [row["step"] for row in result.history if row["split"] == "validation"] == [2, 4, 6]
-    assert "ends early, at step 6" in capsys.readouterr().out
+    assert "early stopping at step 6" in capsys.readouterr().out
     again = jv.train(config, workdir=tmp_path / "run")
-    assert again.history == result.history and "finished already, at step 6" in capsys.readouterr().out
+    assert again.history == result.history and "training is already finished, at step 6" in capsys.readouterr().out
 
 
 def test_an_end_that_a_stop_cut_short_is_the_same_end(tmp_path, monkeypatch):
@@ -147,11 +147,11 @@ def test_an_end_that_a_stop_cut_short_is_the_same_end(tmp_path, monkeypatch):
 
 
 def test_thresholds_of_other_views_are_not_taken(tmp_path):
-    from jaxvision.workdir import save_thresholds, thresholds_of
+    from jaxvision import threshold_file
 
-    save_thresholds(tmp_path, 7, "one", (0.25,))
-    assert thresholds_of(tmp_path, 7, "one") == (0.25,)
-    assert thresholds_of(tmp_path, 7, "mirrored") is None and thresholds_of(tmp_path, 8, "one") is None
+    threshold_file.save(tmp_path, 7, "none", (0.25,))
+    assert threshold_file.load(tmp_path, 7, "none") == (0.25,)
+    assert threshold_file.load(tmp_path, 7, "flip") is None and threshold_file.load(tmp_path, 8, "none") is None
 
 
 def test_patience_without_what_it_watches_is_told(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Reports, pictures and predictions of a trained run."""
+"""Reports, plots and predictions of a trained run."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from PIL import Image
 
 import jaxvision as jv
 from jaxvision.interfaces import Split
-from jaxvision.reports import save_predictions, text
+from jaxvision.reports import Report, save_predictions, text
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def test_mistakes_are_drawn_worst_first(run, monkeypatch):
     split = jv.Split.of(
         np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1),
         np.array([0, 1, 1, 0]),
-        kind="classes",
+        kind="multiclass",
         names=["a", "b", "c", "d"],
     )
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
     files._draw_mistakes(run.workdir / "m.png", split, probabilities, probabilities.argmax(1), ("no", "yes"))
-    assert drawn["captions"] == ["no 80%\nis yes\nc", "no 60%\nis yes\nb"]
+    assert drawn["captions"] == ["predicted no (80%)\ntrue yes\nc", "predicted no (60%)\ntrue yes\nb"]
     assert drawn["inputs"].ravel().tolist() == [2, 1]
 
 
@@ -74,19 +74,20 @@ def test_numbers_that_were_predicted_are_written_beside_their_files(tmp_path):
     scores = Split.of(
         np.zeros((2, 4, 4, 1)),
         np.array([0.5, 12345.5], np.float32),
-        kind="numbers",
+        kind="continuous",
         names=["photos/a, b.jpg", "photos/猫.jpg"],
     )
     save_predictions(tmp_path / "scores.csv", scores, np.array([0.625, 1.1], np.float32))
     written = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
     assert written == ["name,target,prediction", '"photos/a, b.jpg",0.5,0.625', "photos/猫.jpg,12345.5,1.1"]
-    classes = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]), kind="classes")
+    classes = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]), kind="multiclass")
     save_predictions(tmp_path / "classes.csv", classes, np.eye(2))
     assert not (tmp_path / "classes.csv").exists()
 
 
 def test_evaluating_again_gives_the_same(run):
     assert jv.evaluate(run.workdir) == run.test
+    assert type(jv.evaluate(run.workdir)) is type(run.test) is Report
     validation = jv.evaluate(run.workdir, split="validation")
     assert validation["split"] == "validation" and (run.workdir / "report_validation" / "report.json").exists()
     best = next(r for r in run.history if r["split"] == "validation" and r["step"] == run.test["step"])
@@ -143,7 +144,7 @@ def test_nothing_is_compiled_again_once_warm(run, caplog):
         floats = jv.predict(trained, (images[:3] / 255).astype(np.float32)).probabilities
     assert not [record.message for record in caplog.records if "XLA compilation" in record.message]
     np.testing.assert_allclose(floats, found[2], atol=1e-6)
-    with pytest.raises(ValueError, match="wanted the most inputs that come at once"):
+    with pytest.raises(ValueError, match="expected the largest number of inputs in a request"):
         jv.warm_up(trained, 0)
 
 
@@ -158,7 +159,7 @@ def test_what_is_no_image_is_named(run, photos, tmp_path):
         jv.predict(run.workdir, tmp_path / "nothing_here.png")
     with pytest.raises(ValueError, match=r"shape \(4, 4, 4, 7\)"):
         jv.predict(run.workdir, np.zeros((4, 4, 4, 7), np.uint8))
-    with pytest.raises(ValueError, match=r"reach from 0.0 to 255.0"):
+    with pytest.raises(ValueError, match=r"range from 0.0 to 255.0"):
         jv.predict(run.workdir, np.full((4, 16, 16, 3), [0.0, 1.0, 255.0]))
     for nothing in ([], np.zeros((0,)), np.zeros((0, 16, 16), np.uint8)):
         with pytest.raises(ValueError, match="there are no images"):
@@ -175,7 +176,7 @@ def test_a_moved_workdir_still_works(run, tmp_path, photos):
 
 def test_what_is_no_workdir_is_said(tmp_path):
     for call in (jv.evaluate, jv.load):
-        with pytest.raises(FileNotFoundError, match="not the workdir of a training run"):
+        with pytest.raises(FileNotFoundError, match="expected the workdir of a training run"):
             call(tmp_path / "nowhere")
 
 
@@ -195,7 +196,7 @@ def test_tags_without_examples_are_told_and_have_no_figures(tmp_path):
     report = jv.train(config, workdir=tmp_path / "run").test
     assert report["absent_in_validation"] == ["big", "red"]
     shown = text(report).splitlines()
-    assert "threshold 0.5 for want of examples in validation, no aim promised: big, red" in shown
+    assert "threshold 0.5, because validation has no examples; the target may not be met: big, red" in shown
     assert report["per_class"]["small"].keys() == {"num_examples", "threshold"}
     small = next(line for line in shown if line.startswith("small"))
     assert small.split() == ["small", f"{report['per_class']['small']['threshold']:.4f}", "0"]
@@ -207,7 +208,7 @@ def test_what_chooses_the_checkpoint_is_asked_for(tmp_path):
     config = jv.Config(model="mlp(hidden=(16,))", dataset=dataset, batch_size=20, steps=40, eval_every=4)
     for best, choose in (("loss", min), ("macro_recall", max)):
         config = config.replace(task=f"multiclass(best={best!r})")
-        run = jv.train(config, execution=jv.Execution(keep=20), workdir=tmp_path / best)
+        run = jv.train(config, execution=jv.Execution(max_to_keep=20), workdir=tmp_path / best)
         rows = {row["step"]: row[best] for row in run.history if row["split"] == "validation"}
         assert len(set(rows.values())) > 1 and rows[run.test["step"]] == choose(rows.values())
 
@@ -217,5 +218,5 @@ def test_the_threshold_and_shares_of_classes_are_shown():
     report = {"split": "test", "num_examples": 4, "per_class": {"cat": scores, "dog": scores}, "accuracy": 1.0}
     shown = text({**report, "threshold": 0.438, "confusion_matrix": [[2, 0], [0, 2]]})
     assert "dog from a probability of 0.4380 on" in shown.splitlines()
-    shares = text({"split": "test", "num_examples": 4, "class_shares": {"0": 0.125, "1": 0.875}})
-    assert "share of each class: 0 12.50%, 1 87.50%" in shares.splitlines()
+    shares = text({"split": "test", "num_examples": 4, "class_fractions": {"0": 0.125, "1": 0.875}})
+    assert "class fractions: 0 12.50%, 1 87.50%" in shares.splitlines()

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, limited or gone: one line, status 2, and what was saved before is whole."""
+"""Full, read-only, limited and missing disks: one line, status 2, and earlier checkpoints stay intact."""
 
 import os
 import shutil
@@ -82,7 +82,7 @@ def test_a_disk_that_gets_full(disk, launch):
     fill(disk)
     told(process, "No space left on device", str(disk / "run"))
     steps = saved(disk / "run")
-    assert [jv.load(disk / "run", step=step).step for step in steps] == steps
+    assert [jv.load(disk / "run", checkpoint=step).step for step in steps] == steps
     (disk / "photos").unlink()
     resumed = launch(disk / "run", f"--steps={steps[-1] + 10}")
     assert resumed.communicate(timeout=120)[1].count("\n") == 0 and resumed.returncode == 0
@@ -99,7 +99,7 @@ def test_a_disk_that_is_full_from_the_start(disk, launch):
 def test_a_workdir_that_is_read_only(disk, launch):
     assert launch(disk / "run", "--steps=10").wait(timeout=120) == 0
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    assert all(jv.load(disk / "run", step=step).step == step for step in saved(disk / "run"))
+    assert all(jv.load(disk / "run", checkpoint=step).step == step for step in saved(disk / "run"))
     told(launch(disk / "run", "--steps=3000"), "Read-only file system", str(disk / "run"))
     told(launch(disk / "new", "--steps=10"), "Read-only file system", str(disk / "new"))
 
@@ -113,7 +113,7 @@ def test_a_file_system_that_goes_away(disk, launch):
 
 def test_files_that_may_not_grow_so_large(tmp_path, launch):
     limited = ("bash", "-c", 'ulimit -f 200; exec "$@"', "bash")  # blocks of 1,024 bytes
-    told(launch(tmp_path / "run", "--steps=20", before=limited), "File too large", "steps: none")
+    told(launch(tmp_path / "run", "--steps=20", before=limited), "File too large", "complete checkpoints: none")
 
 
 def test_temporary_folders_of_a_killed_save_are_removed(tmp_path):

@@ -1,4 +1,4 @@
-"""A generator against a discriminator: losses by hand, each for its own parameters, and the judge of what is made."""
+"""GANs: losses by hand, separate parameters of generator and discriminator, metrics of generated images."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import judge, registry
+from jaxvision import generative_metrics, registry
 from jaxvision.cli import run
 
 SYNTHETIC = "synthetic(num_examples=120, image_size=8, channels=1, num_classes=3)"
@@ -36,7 +36,7 @@ def test_losses_are_those_of_their_definition(smoothing):
     of_real = -(1 - smoothing) * np.log(real) - smoothing * np.log(1 - real)
     np.testing.assert_allclose(values["discriminator_loss"], of_real - np.log(1 - fake), rtol=1e-5)
     np.testing.assert_allclose(values["generator_loss"], -np.log(fake), rtol=1e-5)
-    np.testing.assert_array_equal(values["made_accuracy"], fake < 0.5)
+    np.testing.assert_array_equal(values["fake_accuracy"], fake < 0.5)
 
 
 @pytest.mark.parametrize(("loss", "other"), [("discriminator_loss", "generator"), ("generator_loss", "discriminator")])
@@ -66,7 +66,7 @@ def test_a_sample_depends_on_its_own_input_alone():
 def test_parts_learn_at_their_own_rates():
     _, _, params, _, _ = pair()
     optimizer = registry.optimizers.build(
-        "by_part(generator='sgd(momentum=0)', discriminator='sgd(momentum=0)', ratio=0.5)", learning_rate=0.2
+        "partition(generator='sgd(momentum=0)', discriminator='sgd(momentum=0)', ratio=0.5)", learning_rate=0.2
     )
     gradients = jax.tree.map(jnp.ones_like, params)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
@@ -81,8 +81,8 @@ def test_the_distance_is_that_of_the_formula():
     covariances = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
     root = linalg.sqrtm(covariances[0] @ covariances[1]).real
     wanted = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
-    assert judge.frechet_distance(one, other) == pytest.approx(wanted)
-    assert judge.frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
+    assert generative_metrics.frechet_distance(one, other) == pytest.approx(wanted)
+    assert generative_metrics.frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     config = jv.Config(dataset=SYNTHETIC, steps=6, eval_every=3, batch_size=20)
     made = jv.train(
-        config.replace(model=PAIR, task="gan", optimizer="by_part", validation_fraction=0.2), workdir=folder / "gan"
+        config.replace(model=PAIR, task="gan", optimizer="partition", validation_fraction=0.2), workdir=folder / "gan"
     )
     jv.train(config.replace(model="cnn(channels=(4,), dense=8)"), workdir=folder / "classifier")
     return made, folder
@@ -107,9 +107,9 @@ def test_samples_are_drawn_at_each_evaluation(runs):
 
 def test_a_classifier_judges_what_is_made(runs):
     _, folder = runs
-    report = jv.evaluate(folder / "gan", judge=folder / "classifier")
-    assert sum(report["class_shares"].values()) == pytest.approx(1)
-    assert report["least_class_share"] == min(report["class_shares"].values())
+    report = jv.evaluate(folder / "gan", fid_classifier=folder / "classifier")
+    assert sum(report["class_fractions"].values()) == pytest.approx(1)
+    assert report["min_class_fraction"] == min(report["class_fractions"].values())
     noise, training = (report["baseline"][name]["frechet_distance"] for name in ("noise", "training images"))
     assert training < noise and training < report["frechet_distance"]
 
@@ -118,12 +118,12 @@ def test_who_cannot_judge_is_told(runs, tmp_path, capsys):
     _, folder = runs
     small = jv.Config(dataset=SYNTHETIC, steps=1, batch_size=20, model="cnn(channels=(4,), dense=8)")
     jv.train(small.replace(dataset=SYNTHETIC.replace("size=8", "size=12")), workdir=tmp_path / "other")
-    assert run("evaluate", [f"--workdir={folder / 'gan'}", f"--judge={tmp_path / 'other'}"]) == 2
-    assert "is of images (12, 12, 1)" in capsys.readouterr().err
-    assert run("evaluate", [f"--workdir={folder / 'gan'}", f"--judge={folder / 'gan'}"]) == 2
-    assert "tells no classes" in capsys.readouterr().err
-    assert run("evaluate", [f"--workdir={folder / 'classifier'}", f"--judge={folder / 'classifier'}"]) == 2
-    assert "makes none" in capsys.readouterr().err
+    assert run("evaluate", [f"--workdir={folder / 'gan'}", f"--fid_classifier={tmp_path / 'other'}"]) == 2
+    assert "takes images of (12, 12, 1)" in capsys.readouterr().err
+    assert run("evaluate", [f"--workdir={folder / 'gan'}", f"--fid_classifier={folder / 'gan'}"]) == 2
+    assert "does not predict classes" in capsys.readouterr().err
+    assert run("evaluate", [f"--workdir={folder / 'classifier'}", f"--fid_classifier={folder / 'classifier'}"]) == 2
+    assert "generates none" in capsys.readouterr().err
     assert (
         run(
             "launch",

@@ -1,4 +1,4 @@
-"""Gradient rules: what a rule is given and when, by the formula of SAM and by a plug-in that needs each example."""
+"""Gradient rules: inputs and calls, with the formula of SAM and a plugin that needs per-example gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ def trained(config, *, mesh="data=1", num_steps=3, execution=None):
     """Takes a number of steps: the state after them."""
     setup = prepared(config, execution, mesh)
     state = setup.make_state()[0]
-    batches = pipeline.train_batches(setup.data.train, config.step_size, seed=0)
+    batches = pipeline.train_batches(setup.data.train, config.effective_batch_size, seed=0)
     for _, batch in zip(range(num_steps), batches, strict=False):
         state, means, _ = setup.train_step(state, batch, 0)
         jax.block_until_ready(means)
@@ -166,19 +166,19 @@ def test_a_flat_place_stays_finite():
     assert float(gradients["w"]) == 0.0
 
 
-DROPPING = CONFIG.replace(model="mlp(hidden=(8,), dropout=0.5)", batch_size=4, accumulate=4)
+DROPPING = CONFIG.replace(model="mlp(hidden=(8,), dropout=0.5)", batch_size=4, grad_accum_steps=4)
 
 
 def by_examples(config, clip):
     """A step with the clipped gradients of single examples, taken one after the other: a loop of jax.grad."""
     setup = prepared(config)
     run, state = setup.run, setup.make_state()[0]
-    batch = next(pipeline.train_batches(setup.data.train, config.step_size, seed=0))
+    batch = next(pipeline.train_batches(setup.data.train, config.effective_batch_size, seed=0))
     step_key = jax.random.fold_in(state.key, state.step)
-    keys = jax.random.split(jax.random.split(step_key)[1], config.accumulate)
+    keys = jax.random.split(jax.random.split(step_key)[1], config.grad_accum_steps)
     total = jax.tree.map(lambda p: np.zeros(p.shape), state.params)
-    for part in range(config.accumulate):
-        places = np.arange(part, config.step_size, config.accumulate)
+    for part in range(config.grad_accum_steps):
+        places = np.arange(part, config.effective_batch_size, config.grad_accum_steps)
         for place, key in zip(places, jax.random.split(keys[part], len(places)), strict=True):
             example = {name: jnp.asarray(rows[place : place + 1]) for name, rows in batch.items()}
 
@@ -190,7 +190,7 @@ def by_examples(config, clip):
             norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
             scale = min(1, clip / norm)
             total = jax.tree.map(lambda t, g, scale=scale: t + scale * g, total, gradient)
-    return jax.tree.map(lambda p, g: np.asarray(p) - 0.5 * g / config.step_size, state.params, total)
+    return jax.tree.map(lambda p, g: np.asarray(p) - 0.5 * g / config.effective_batch_size, state.params, total)
 
 
 def test_gradients_of_examples_are_those_of_a_loop(plugin):
@@ -204,7 +204,7 @@ def test_gradients_of_examples_are_those_of_a_loop(plugin):
 
 @pytest.mark.parametrize("mesh", ["data=4", "fsdp=4"])
 def test_a_rule_of_a_plugin_runs_on_devices_with_noise_once(plugin, mesh):
-    config = CONFIG.replace(model="mlp(hidden=(8,))", gradient=f"{plugin}(clip=0.5, noise=1.0)", accumulate=2)
+    config = CONFIG.replace(model="mlp(hidden=(8,))", gradient=f"{plugin}(clip=0.5, noise=1.0)", grad_accum_steps=2)
     one = trained(config)
     assert_close(one, trained(config, mesh=mesh))
     quiet = trained(config.replace(gradient=f"{plugin}(clip=0.5)"))
@@ -212,10 +212,10 @@ def test_a_rule_of_a_plugin_runs_on_devices_with_noise_once(plugin, mesh):
 
 
 def test_noise_is_added_once_a_step_whatever_is_accumulated(plugin):
-    """The difference that noise makes to a step is the same for one batch and for four micro-batches."""
+    """The difference that noise makes to a step is the same for one batch and for four microbatches."""
     moved = []
     for batch_size, accumulate in ((16, 1), (4, 4)):
-        config = CONFIG.replace(batch_size=batch_size, accumulate=accumulate)
+        config = CONFIG.replace(batch_size=batch_size, grad_accum_steps=accumulate)
         noisy, quiet = (
             trained(config.replace(gradient=f"{plugin}(clip=0.5, noise={noise})"), num_steps=1)[0]
             for noise in (1.0, 0.0)
@@ -244,7 +244,7 @@ def test_a_rule_of_a_plugin_is_listed_run_and_printed(plugin, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ("sam(rho=0.0)", "rho=0.0; wanted a number above 0"),
+        ("sam(rho=0.0)", "rho=0.0; expected a number above 0"),
         ("sma", "unknown gradient 'sma'; did you mean 'sam'"),
         ("sam(axis_name='x')", "'axis_name' is set by the run"),
     ],

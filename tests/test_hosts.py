@@ -1,4 +1,4 @@
-"""Several processes on one machine, as a cluster has them: they train as one, stop as one and fail as one."""
+"""Several processes on one machine, as on a cluster: they train, stop and fail together."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from jaxvision.engine import logs
 FLAGS = [
     "--dataset=digits",
     "--model=cnn(channels=(8, 16), dense=(16,), batch_norm=True, dropout=0.1)",
-    "--augment=crop(padding=1)",
+    "--augmentations=random_crop(padding=1)",
     "--batch_size=120",
     "--eval_batch_size=100",
     "--eval_every=6",
@@ -103,7 +103,7 @@ def test_two_processes_train_as_one(launch, tmp_path, precision, mesh):
     if precision == "f64":
         assert one["auroc" if "auroc" in one else "loss"] == pytest.approx(other["auroc" if "auroc" in one else "loss"])
         assert one["confusion_matrix"] == other["confusion_matrix"]
-        a, b = (jax.tree.leaves(jv.load(place, step=12).params) for place in (alone, together))
+        a, b = (jax.tree.leaves(jv.load(place, checkpoint=12).params) for place in (alone, together))
         jax.config.update("jax_enable_x64", False)
         assert a[0].dtype == np.float64
         difference = sum(float(((np.asarray(x) - np.asarray(y)) ** 2).sum()) for x, y in zip(a, b, strict=True))
@@ -120,7 +120,9 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on(launch, tmp_path, sav
     processes[1].send_signal(signal.SIGTERM)
     found = ended(processes)
     assert [status for status, _ in found] == [143, 143], found
-    assert all("stopped and saved at step" in text and "to go on: jaxvision launch" in text for _, text in found)
+    assert all(
+        "stopped and saved at step" in text and "to resume: jaxvision train --workdir=" in text for _, text in found
+    )
     stopped = jv.load(tmp_path / "run").step
     first, second = succeeded(launch("--eval_every=200", *flags, f"--steps={stopped + 3}"))
     assert f"resumes at step {stopped}" in first[1] and "resumes" not in second[1]
@@ -131,9 +133,9 @@ def test_what_one_process_is_refused_ends_both(launch, tmp_path):
     (tmp_path / "run" / "holiday.txt").touch()
     for status, text in ended(launch(f"--workdir={tmp_path / 'run'}", "--steps=1")):
         lines = [line for line in text.splitlines() if line.startswith("jaxvision: ")]
-        assert status == 2 and len(lines) == 1 and "holds other things than a training run" in lines[0]
+        assert status == 2 and len(lines) == 1 and "contains files that do not belong to a training run" in lines[0]
     for status, text in ended(launch(f"--workdir={tmp_path / 'new'}", extra=(("--seed=1",), ("--seed=2",)))):
-        assert status == 2 and "processes 0 and 1 differ: seed 1 and 2; give all of them the same" in text
+        assert status == 2 and "processes 0 and 1 differ: seed 1 and 2; use the same on all of them" in text
     assert not (tmp_path / "new").exists()
 
 
@@ -200,7 +202,7 @@ def test_processes_join_as_under_slurm(launch, tmp_path):
 def test_several_processes_that_cannot_be_joined_are_refused(launch, tmp_path):
     places = [{"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(i)} for i in range(2)]
     for status, text in ended(launch("--steps=2", f"--workdir={tmp_path / 'run'}", environments=places)):
-        assert status == 2 and "give --coordinator, --num_processes and --process_id" in text
+        assert status == 2 and "use --coordinator, --num_processes and --process_id" in text
     alone = launch("--steps=2", "--num_processes=1", f"--workdir={tmp_path / 'run'}", environments=places[:1])
     assert "4 cpu devices\n" in succeeded(alone)[0][1]
 
@@ -208,10 +210,10 @@ def test_several_processes_that_cannot_be_joined_are_refused(launch, tmp_path):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (("localhost:1", None, None), "need --num_processes and --process_id too"),
-        ((None, 2, None), "need --coordinator and --process_id too"),
-        (("localhost:1", 2, 2), "process_id from 0 to below num_processes"),
-        (("localhost", 2, 0), "wanted host:port of process 0"),
+        (("localhost:1", None, None), "also need --num_processes and --process_id"),
+        ((None, 2, None), "also need --coordinator and --process_id"),
+        (("localhost:1", 2, 2), "process_id from 0 to num_processes - 1"),
+        (("localhost", 2, 0), "expected host:port of process 0"),
     ],
 )
 def test_hosts_that_cannot_be_joined_are_refused(given, why):

@@ -1,4 +1,4 @@
-"""Files of all sorts become the pixels that were asked for."""
+"""Image files of all kinds decode to the expected pixels."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_all_modes_become_what_is_asked(mode, channels, tmp_path):
 
 def test_numbers_without_a_black_and_white_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(ValueError, match=r"float\.tif.*type 'F', whose black and white are not defined"):
+    with pytest.raises(ValueError, match=r"float\.tif.*mode 'F', which does not define black and white"):
         read_image(tmp_path / "float.tif", asked((8, 8)))
 
 

@@ -1,4 +1,4 @@
-"""Losses for unequal classes, tags and numbers: by hand, and against optax and scikit-learn."""
+"""Losses for imbalanced classes, labels and numbers: by hand, and against optax and scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from test_tasks import LOGITS, fixed
 
 from jaxvision import registry
 from jaxvision.interfaces import Split
-from jaxvision.splits import measure_targets
+from jaxvision.splits import target_stats
 from jaxvision.tasks import metrics
 from jaxvision.upgrades import upgrade_task_spec
 
@@ -17,12 +17,14 @@ CLASSES = np.array([0] * 6 + [1] * 3 + [2], np.int32)  # ten examples
 
 
 def split_of(inputs, values):
-    kind = "tags" if values.ndim == 2 else "classes" if np.issubdtype(values.dtype, np.integer) else "numbers"
+    kind = (
+        "multilabel" if values.ndim == 2 else "multiclass" if np.issubdtype(values.dtype, np.integer) else "continuous"
+    )
     return Split.of(inputs, values, kind=kind)
 
 
 def targets_of(values, num_classes=3):
-    return measure_targets(split_of(np.zeros((len(values), 1)), values), num_classes)
+    return target_stats(split_of(np.zeros((len(values), 1)), values), num_classes)
 
 
 def build(spec, values, num_classes=3, **context):
@@ -91,7 +93,7 @@ def test_binary_weights_are_those_of_its_classes():
     ],
 )
 def test_impossible_weights_are_refused(spec):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         build(spec, CLASSES)
 
 
@@ -101,7 +103,7 @@ def test_impossible_weights_are_refused(spec):
         ("multiclass(loss=cross_entropy(positive_weight=2.0))", "positive_weight=2.0 does not fit this task"),
         ("binary(loss=cross_entropy(logit_adjustment=1.0))", "logit_adjustment=1.0 does not fit this task"),
         ("multilabel(loss=focal(class_weights='balanced'))", "class_weights='balanced' does not fit this task"),
-        ("binary(loss=focal(class_weights=(1.0, 2.0), positive_weight=2.0))", "give one of them"),
+        ("binary(loss=focal(class_weights=(1.0, 2.0), positive_weight=2.0))", "exclude each other; give only one"),
     ],
 )
 def test_options_of_other_outputs_are_refused(spec, told):
@@ -141,13 +143,13 @@ def test_a_spec_inside_a_spec_is_checked_with_it():
         "unknown loss 'focl'; did you mean 'focal'?.*list losses": "multiclass(loss='focl(gamma=2)')",
         "loss 'focal' has no argument 'gama'; did you mean 'gamma'": "multilabel(loss=focal(gama=2))",
         "'activation' is set by the run": "binary(loss=focal(activation='softmax'))",
-        "task 'multiclass' has no argument 'focal'; write loss='focal": "multiclass(focal=2.0)",
-        "'class_weights'; write loss='cross_entropy.class_weights=….'": "binary(class_weights='balanced')",
+        r"has no argument 'focal'; write multiclass\(loss='focal\(gamma=2.0\)'\)": "multiclass(focal=2.0)",
+        r"; write binary\(loss=\"cross_entropy\(class_weights='balanced'\)\"\)": "binary(class_weights='balanced')",
     }.items():
         with pytest.raises(ValueError, match=told):
             registry.tasks.check(spec)
     with pytest.raises(ValueError, match="unknown optimizer 'adm'"):
-        registry.optimizers.check("by_part(generator='adm')")
+        registry.optimizers.check("partition(generator='adm')")
 
 
 def test_a_loss_for_other_outputs_is_refused():
@@ -158,7 +160,7 @@ def test_a_loss_for_other_outputs_is_refused():
 
     try:
         build("multiclass(loss=softmax_alone)", CLASSES)
-        with pytest.raises(ValueError, match=r"'softmax_alone' is for outputs of a softmax.*cross_entropy or focal"):
+        with pytest.raises(ValueError, match=r"'softmax_alone' is for softmax outputs.*cross_entropy or focal"):
             build("binary(loss=softmax_alone)", CLASSES[:9], 2)
     finally:
         del registry.losses._entries["softmax_alone"]
@@ -203,16 +205,16 @@ def test_thresholds_are_chosen_by_what_is_wanted():
 def test_tags_are_given_by_their_own_thresholds():
     task = build("multilabel(threshold=('recall', 0.9))", TAGS, 2)
     predictions = np.array([[0.9, 0.1], [0.2, 0.3], [0.1, 0.05], [0.8, 0.2]])
-    with pytest.raises(ValueError, match="thresholds are not chosen yet"):
-        task.decide(predictions)
-    thresholds = task.choose(TAGS, predictions)
+    with pytest.raises(ValueError, match="thresholds are not fitted yet"):
+        task.predict_labels(predictions)
+    thresholds = task.fit_thresholds(TAGS, predictions)
     assert thresholds == pytest.approx((0.15, 0.25))
     known = build("multilabel(threshold=('recall', 0.9))", TAGS, 2, thresholds=thresholds)
-    np.testing.assert_array_equal(known.decide(predictions), TAGS.astype(bool))
+    np.testing.assert_array_equal(known.predict_labels(predictions), TAGS.astype(bool))
     report = known.report(TAGS, predictions, ("warm", "wool"))
     assert report["per_class"]["wool"]["threshold"] == pytest.approx(0.25) and report["micro"]["f1"] == 1
-    described = known.describe(predictions[1], known.decide(predictions)[1], classes=("warm", "wool"), top=1)
-    assert [each["tag"] for each in described["tags"]] == ["wool", "warm"]
+    described = known.describe(predictions[1], known.predict_labels(predictions)[1], classes=("warm", "wool"), top=1)
+    assert [each["label"] for each in described["labels"]] == ["wool", "warm"]
 
 
 def test_figures_of_tags_are_those_of_scikit_learn():
@@ -271,12 +273,20 @@ def test_figures_of_numbers():
 @pytest.mark.parametrize(
     ("task", "values", "told"),
     [
-        ("multiclass", NUMBERS, "learns classes, and the targets of .* are numbers: use --task=regression"),
-        ("regression", TAGS, "learns numbers, and the targets of .* are tags: use --task=multilabel"),
+        (
+            "multiclass",
+            NUMBERS,
+            "needs multiclass targets, but the dataset .* has continuous targets: use --task=regression",
+        ),
+        (
+            "regression",
+            TAGS,
+            "needs continuous targets, but the dataset .* has multilabel targets: use --task=multilabel",
+        ),
         (
             "multilabel",
             CLASSES,
-            "learns tags, and the targets of .* are classes: use --task=binary or --task=multiclass",
+            "needs multilabel targets, but the dataset .* has multiclass targets: use --task=binary or",
         ),
     ],
 )

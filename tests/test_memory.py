@@ -1,4 +1,4 @@
-"""Memory that was freed is used again: a step does not ask the system for it anew."""
+"""Memory reuse: a step does not request freed memory from the system again."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Figures by hand; those of scikit-learn are only checked for being the right ones."""
+"""Metrics by hand; for those from scikit-learn, only that the right ones are called."""
 
 import numpy as np
 import pytest

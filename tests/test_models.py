@@ -221,7 +221,7 @@ def test_images_too_small_are_told_how_large():
     ],
 )
 def test_impossible_networks_are_refused(spec):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         registry.models.build(spec, output_size=2)
 
 
@@ -379,7 +379,7 @@ def test_blocks_computed_again_change_no_gradient_and_hold_less():
     "spec", ["mobilenet_v2(dropout=1.0)", "efficientnet_b0(drop_path=-0.1)", "convnext_tiny(drop_path=1.5)"]
 )
 def test_impossible_rates_are_refused(spec):
-    with pytest.raises(ValueError, match="wanted a probability from 0 to below 1"):
+    with pytest.raises(ValueError, match="expected a probability of at least 0 and below 1"):
         registry.models.build(spec, output_size=4)
 
 

@@ -1,4 +1,4 @@
-"""NNX modules under the Model contract: what they compute, how they train, and that they resume bit for bit."""
+"""NNX modules under the Model contract: outputs, training, and bitwise resume."""
 
 import shutil
 
@@ -94,7 +94,7 @@ def test_randomness_is_that_of_the_key(make):
     np.testing.assert_allclose(
         once, model.apply(params, state, INPUTS, train=True, key=jax.random.key(1))[0], rtol=1e-5
     )
-    with pytest.raises(ValueError, match="apply wants a key"):
+    with pytest.raises(ValueError, match="apply needs a key"):
         model.apply(params, state, INPUTS, train=True, key=None)
 
 
@@ -159,12 +159,15 @@ def test_a_plain_array_is_refused():
 
 @pytest.mark.parametrize(
     ("options", "mesh"),
-    [({"model": "nnx_told"}, ""), ({"model": "nnx_untold", "accumulate": 2, "precision": "bf16"}, "data=2,fsdp=2")],
+    [
+        ({"model": "nnx_told"}, ""),
+        ({"model": "nnx_untold", "grad_accum_steps": 2, "precision": "bf16"}, "data=2,fsdp=2"),
+    ],
 )
 def test_training_resumes_bit_for_bit(tmp_path, options, mesh):
     config = jv.Config(
         dataset="synthetic(num_examples=107, num_classes=3, image_size=8, channels=3)",
-        batch_size=20, augment="flip", steps=4, eval_every=2, **options,
+        batch_size=20, augmentations="horizontal_flip", steps=4, eval_every=2, **options,
     )  # fmt: skip
     execution = jv.Execution(mesh=mesh, save_every=2)
     whole = jv.train(config, execution=execution, workdir=tmp_path / "whole")

@@ -46,7 +46,7 @@ def test_nesterov_and_momentum_act():
 
 
 def test_clipping_bounds_the_global_norm():
-    config = Config(optimizer="sgd(momentum=0.0)", schedule="constant", learning_rate=1.0, clip_norm=0.5)
+    config = Config(optimizer="sgd(momentum=0.0)", schedule="constant", learning_rate=1.0, grad_clip_norm=0.5)
     optimizer, _ = make_optimizer(config, num_steps=1)
     gradients = jax.tree.map(lambda p: 7 * jnp.ones_like(p), PARAMS)
     updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
@@ -123,5 +123,5 @@ def test_two_steps_of_a_short_run_may_fall_on_one():
     ],
 )
 def test_impossible_schedules_are_refused(spec):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         rates(spec)

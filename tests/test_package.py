@@ -1,4 +1,4 @@
-"""The package as users meet it: light to import, extended by other packages, its README true."""
+"""The package as users see it: fast to import, extended by other packages, with a correct README."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Devices: the mesh and how it compiles the step change where numbers are, not what they are."""
+"""Devices: the mesh and the compiled step change where arrays are, not their values."""
 
 import logging
 from functools import partial
@@ -20,7 +20,7 @@ from jaxvision.training_setup import prepare
 CONFIG = jv.Config(
     dataset="synthetic(num_examples=75, num_classes=3, image_size=8)",
     model="cnn(channels=(4, 8), dense=(16,), padding='SAME', batch_norm=True)",
-    augment="flip, crop(padding=1)",
+    augmentations="horizontal_flip, random_crop(padding=1)",
     optimizer="adam",
     schedule="constant",
     learning_rate=1e-2,
@@ -41,7 +41,7 @@ def trained(config, *, num_steps=10, **execution):
     data = open_dataset(config)
     setup = prepare(runs.build(config, data, execution=jv.Execution(**execution)), data)
     state, means = setup.make_state()[0], {}
-    batches = pipeline.train_batches(data.train, config.step_size, seed=0)
+    batches = pipeline.train_batches(data.train, config.effective_batch_size, seed=0)
     for _, batch in zip(range(num_steps), batches, strict=False):
         state, means, _ = setup.train_step(state, batch, 0)
         jax.block_until_ready(means)
@@ -57,7 +57,7 @@ def distance(one, other):
     return norm(jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), one, other)) / norm(one)
 
 
-STRONG = "alternating_flip, resize_crop, color_jitter, rand_augment(num_ops=1), random_erasing, mixup"
+STRONG = "alternating_flip, random_resized_crop, color_jitter, randaugment(num_ops=1), random_erasing, mixup"
 DROPOUT = CONFIG.model.replace("batch_norm", "dropout=0.2, batch_norm")
 
 
@@ -83,7 +83,8 @@ def test_devices_agree(execution, model):
 
 
 @pytest.mark.parametrize(
-    ("execution", "accumulate"), [({"mesh": "data=2,fsdp=2"}, 1), ({"parallel": "pmap"}, 1), ({"mesh": "data=1"}, 3)]
+    ("execution", "accumulate"),
+    [({"mesh": "data=2,fsdp=2"}, 1), ({"parallel": "pmap"}, 1), ({"mesh": "data=1"}, 3)],
 )
 def test_devices_augment_alike(execution, accumulate):
     """Batches reach over the ends of epochs, where an alternating flip changes within them.
@@ -92,9 +93,9 @@ def test_devices_augment_alike(execution, accumulate):
     float32 is most.
     """
     model = "mlp(hidden=(8,))"
-    config = CONFIG.replace(augment=STRONG, precision="f64", model=model, optimizer="sgd")
+    config = CONFIG.replace(augmentations=STRONG, precision="f64", model=model, optimizer="sgd")
     one, _ = trained(config, mesh="data=1")
-    parts = config.replace(batch_size=config.batch_size // accumulate, accumulate=accumulate)
+    parts = config.replace(batch_size=config.batch_size // accumulate, grad_accum_steps=accumulate)
     other, _ = trained(parts, **{"mesh": "data=4", **execution})
     assert distance(one.params, other.params) <= 1e-8
 
@@ -102,7 +103,7 @@ def test_devices_augment_alike(execution, accumulate):
 @pytest.mark.parametrize("execution", [{"mesh": mesh} for mesh in MESHES] + [{"parallel": "pmap"}], ids=str)
 def test_a_step_compiles_once(execution, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        trained(CONFIG.replace(model="mlp(hidden=(8,))", augment=""), num_steps=5, **execution)
+        trained(CONFIG.replace(model="mlp(hidden=(8,))", augmentations=""), num_steps=5, **execution)
     name = "_fun" if "parallel" in execution else "train_step"
     messages = [record.getMessage() for record in caplog.records]
     assert sum(f"Finished XLA compilation of jit({name})" in message for message in messages) == 1
@@ -133,8 +134,8 @@ def test_the_state_is_split_along_the_largest_axis_that_the_devices_divide():
 
 def test_accumulated_batches_are_one_batch():
     model = "cnn(channels=(4, 8), dense=(16,), padding='SAME')"
-    config = CONFIG.replace(model=model, precision="f64", batch_size=4, accumulate=4)
-    (parts, some), (whole, same) = (trained(c) for c in (config, config.replace(batch_size=16, accumulate=1)))
+    config = CONFIG.replace(model=model, precision="f64", batch_size=4, grad_accum_steps=4)
+    (parts, some), (whole, same) = (trained(c) for c in (config, config.replace(batch_size=16, grad_accum_steps=1)))
     assert distance(parts.params, whole.params) <= 1e-9
     assert some == pytest.approx(same, rel=1e-6)
     several, _ = trained(config, mesh="data=2,fsdp=2")
@@ -143,12 +144,12 @@ def test_accumulated_batches_are_one_batch():
 
 def test_the_host_reads_the_rows_of_its_devices():
     mesh = meshes.make_mesh("data=2,fsdp=2")
-    assert meshes.host_rows(8, mesh) == slice(0, 8)
+    assert meshes.local_slice(8, mesh) == slice(0, 8)
 
 
 def test_batches_that_devices_cannot_share_are_refused():
     mesh = meshes.make_mesh()
-    with pytest.raises(ValueError, match="batch_size=30 cannot be split over 4 devices; the nearest are 28 or 32"):
+    with pytest.raises(ValueError, match="batch_size=30 is not divisible by 4 devices; the nearest are 28 or 32"):
         meshes.check_batch_size(30, mesh)
     meshes.check_batch_size(32, mesh)
 
@@ -165,11 +166,11 @@ def test_a_mesh_is_what_is_written(spec, shape):
     ("spec", "why"),
     [
         ("date=2", "no axis 'date'; did you mean 'data'"),
-        ("data=2,data=2", "gives the axis 'data' twice"),
-        ("data=two", "'data=two' is no size"),
-        ("data=0", "'data=0' is no size"),
-        ("data=8", "wants 8 devices, and there are 4"),
-        ("fsdp=8", "wants 8 devices, and there are 4"),
+        ("data=2,data=2", "has the axis 'data' twice"),
+        ("data=two", "'data=two' is not a size of at least 1"),
+        ("data=0", "'data=0' is not a size of at least 1"),
+        ("data=8", "needs 8 devices, but there are 4"),
+        ("fsdp=8", "needs 8 devices, but there are 4"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused(spec, why):
@@ -209,7 +210,7 @@ def nnx_normed(*, output_size: int) -> jv.Model:
 
 @pytest.mark.parametrize("model", ["normed", "nnx_normed"])
 def test_batch_norms_of_plug_ins_are_of_the_whole_batch_under_pmap(model):
-    config = CONFIG.replace(model=model, augment="", precision="f64")
+    config = CONFIG.replace(model=model, augmentations="", precision="f64")
     (one, _), (other, _) = trained(config, mesh="data=1"), trained(config, parallel="pmap")
     assert distance(one.params, other.params) <= 1e-9
     assert distance(one.model_state, other.model_state) <= 1e-9
@@ -256,8 +257,8 @@ def nnx_counted(*, output_size: int, changes: bool = True) -> jv.Model:
 
 @pytest.mark.parametrize("model", ["counted", "nnx_counted"])
 def test_statistics_of_one_device_are_refused_under_pmap(model, tmp_path):
-    config, execution = CONFIG.replace(model=model, augment=""), jv.Execution(parallel="pmap")
-    with pytest.raises(ValueError, match="'batch_stats/mean' would be of each device's share alone"):
+    config, execution = CONFIG.replace(model=model, augmentations=""), jv.Execution(parallel="pmap")
+    with pytest.raises(ValueError, match="'batch_stats/mean' would depend on one device's part"):
         jv.train(config, execution=execution, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     trained(config.replace(model=f"{model}(changes=False)"), num_steps=1, parallel="pmap")
@@ -265,7 +266,7 @@ def test_statistics_of_one_device_are_refused_under_pmap(model, tmp_path):
 
 
 def test_what_pmap_cannot_do_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="on the axis data alone; use --parallel=jit"):
+    with pytest.raises(ValueError, match="only one host and the mesh axis data; use --parallel=jit"):
         jv.train(CONFIG, execution=jv.Execution(parallel="pmap", mesh="fsdp=2"), workdir=tmp_path / "run")
 
     @jv.models.register("normed_by_hand")
@@ -274,6 +275,8 @@ def test_what_pmap_cannot_do_is_refused(tmp_path):
         return jv.from_linen(Normed(output_size))._replace(synchronize=None)
 
     config, execution = CONFIG.replace(model="normed_by_hand"), jv.Execution(parallel="pmap")
-    with pytest.raises(ValueError, match="statistics of each device's share alone: its Model has no `synchronize`"):
+    with pytest.raises(
+        ValueError, match="would not synchronize batch statistics across devices: its Model has no `synchronize`"
+    ):
         jv.train(config, execution=execution, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()

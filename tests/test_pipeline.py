@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxvision.engine import pipeline
-from jaxvision.folds import joined
+from jaxvision.folds import concatenate
 from jaxvision.interfaces import Split
 
-SPLIT = Split.of(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10, dtype=np.int32), kind="classes")
+SPLIT = Split.of(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10, dtype=np.int32), kind="multiclass")
 
 
 def take(count, **options):
@@ -63,7 +63,7 @@ def test_inputs_belong_to_targets():
 
 
 def test_a_batch_of_many_epochs_is_possible_for_the_order():
-    indices = pipeline.Order(3, seed=0).indices(0, 9)
+    indices = pipeline.Sampler(3, seed=0).indices(0, 9)
     assert all(sorted(part) == [0, 1, 2] for part in indices.reshape(3, 3))
 
 
@@ -80,7 +80,7 @@ def test_a_failing_reader_raises_in_the_loop():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        next(pipeline.train_batches(Split(read, SPLIT.targets, kind="classes"), 4, seed=0))
+        next(pipeline.train_batches(Split(read, SPLIT.targets, kind="multiclass"), 4, seed=0))
 
 
 def streamed(num_examples=10):
@@ -93,7 +93,7 @@ def streamed(num_examples=10):
     def read(chosen):
         return np.stack([decode(int(index), None) for index in chosen])
 
-    return Split(read, np.arange(num_examples, dtype=np.int32), kind="classes", decode=decode)
+    return Split(read, np.arange(num_examples, dtype=np.int32), kind="multiclass", decode=decode)
 
 
 def stream(count, *, split=None, batch_size=4, **options):
@@ -159,10 +159,10 @@ def test_a_failing_decoder_raises_in_the_loop():
 
 
 def test_parts_and_unions_of_streamed_splits_decode_their_own():
-    part = streamed().take(np.array([7, 2, 5]))
-    both = joined(part, Split.of(np.full((2, 1, 1, 2), 9, np.uint8), np.zeros(2, np.int32), kind="classes"))
+    part = streamed().select(np.array([7, 2, 5]))
+    both = concatenate(part, Split.of(np.full((2, 1, 1, 2), 9, np.uint8), np.zeros(2, np.int32), kind="multiclass"))
     assert [int(part.decode(place, None).ravel()[0]) for place in range(3)] == [7, 2, 5]
     assert [int(both.decode(place, None).ravel()[0]) for place in range(5)] == [7, 2, 5, 9, 9]
-    assert SPLIT.take(np.arange(2)).decode is None and joined(SPLIT, SPLIT).decode is None
+    assert SPLIT.select(np.arange(2)).decode is None and concatenate(SPLIT, SPLIT).decode is None
     random = replace(streamed(), is_random=True)
-    assert random.take(np.arange(2)).is_random and joined(SPLIT, random).is_random and not both.is_random
+    assert random.select(np.arange(2)).is_random and concatenate(SPLIT, random).is_random and not both.is_random

@@ -1,4 +1,4 @@
-"""A loss and a task of one's own, from a file: listed, trained on, and told in the last lines."""
+"""A custom loss and task from a file: listed, trained on, and reported in the last lines."""
 
 import json
 
@@ -24,11 +24,11 @@ import numpy as np
 
 import jaxvision as jv
 from jaxvision import registry
-from jaxvision.interfaces import Monitor, Targets
+from jaxvision.interfaces import Monitor, TargetStats
 
 
-@jv.tasks.register("{name}", targets="classes")
-def ordered(*, num_classes: int, targets: Targets | None = None) -> jv.Task:
+@jv.tasks.register("{name}", targets="multiclass")
+def ordered(*, num_classes: int, targets: TargetStats | None = None) -> jv.Task:
     """Classes whose order counts."""
     plain = registry.tasks.build("multiclass", num_classes=num_classes, targets=targets)
 
@@ -37,7 +37,7 @@ def ordered(*, num_classes: int, targets: Targets | None = None) -> jv.Task:
         return {{**values, "twice_the_loss": 2 * values["loss"]}}, state
 
     def score(targets, predictions):
-        distance = np.abs(targets - plain.decide(predictions)).mean()
+        distance = np.abs(targets - plain.predict_labels(predictions)).mean()
         return {{"class_distance": float(distance), "half_distance": float(distance / 2)}}
 
     return plain._replace(

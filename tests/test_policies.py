@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: each operation against Pillow's, the draws against the papers."""
+"""RandAugment and TrivialAugment: operations against Pillow's, sampling against the papers."""
 
 import importlib.util
 import math
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from jaxvision import registry
-from jaxvision.augments import policies
-from jaxvision.augments.policies import ENHANCING, GEOMETRIC, HIGHEST, OPERATIONS
+from jaxvision.augmentations import policies
+from jaxvision.augmentations.policies import ENHANCING, GEOMETRIC, HIGHEST, OPERATIONS
 
 SIZE = (24, 36)  # height, width
 LEVEL = 1 / 255
@@ -177,7 +177,7 @@ def drawn(monkeypatch):
     monkeypatch.setattr(policies, "retouched", lambda images, which, magnitudes: images)
 
     def draw(spec):
-        augment = registry.augments.build(spec)
+        augment = registry.augmentations.build(spec)
         augment(jax.random.key(0), {"inputs": jnp.zeros((8192, *SIZE, 1))})
         return found
 
@@ -185,7 +185,7 @@ def drawn(monkeypatch):
 
 
 def test_rand_augment_draws_all_operations_alike_at_one_magnitude(drawn):
-    found = drawn("rand_augment(num_ops=3, magnitude=9)")
+    found = drawn("randaugment(num_ops=3, magnitude=9)")
     assert len(found) == 3 and not np.array_equal(found[0][0], found[1][0])
     ends = policies.ranges_of_rand_augment(SIZE)
     for which, magnitudes in found:
@@ -209,10 +209,10 @@ def test_trivial_augment_draws_operations_and_magnitudes_alike(drawn):
     assert counts.min() >= 5 and 0.4 < (of_rotate > 0).mean() < 0.6
 
 
-@pytest.mark.parametrize("spec", ["rand_augment(num_ops=2, magnitude=30, fill=1.0)", "trivial_augment(fill=1.0)"])
+@pytest.mark.parametrize("spec", ["randaugment(num_ops=2, magnitude=30, fill=1.0)", "trivial_augment(fill=1.0)"])
 def test_what_lies_outside_is_the_fill(spec):
     """Black images whose corner gets the fill, and nothing else does so but what inverts."""
-    augment = jax.jit(registry.augments.build(spec))
+    augment = jax.jit(registry.augmentations.build(spec))
     images = np.asarray(augment(jax.random.key(0), {"inputs": jnp.zeros((64, 16, 16, 3))})["inputs"])
     corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]].max(axis=(1, 2))
     assert 0.15 < (corners > 0.9).mean() < 0.9

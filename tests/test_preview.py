@@ -1,4 +1,4 @@
-"""Preview: what is drawn is what training would see, beside what it was made of."""
+"""Preview: it shows what training would see, next to the original images."""
 
 import subprocess
 import sys
@@ -11,7 +11,9 @@ import jaxvision as jv
 from jaxvision import cli
 from jaxvision.reports import plots
 
-CONFIG = jv.Config(dataset="synthetic(num_examples=40, num_classes=3, image_size=8)", augment="flip(probability=1.0)")
+CONFIG = jv.Config(
+    dataset="synthetic(num_examples=40, num_classes=3, image_size=8)", augmentations="horizontal_flip(probability=1.0)"
+)
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def drawn(monkeypatch):
 
 
 def test_originals_are_beside_their_versions(drawn, tmp_path):
-    jv.preview(CONFIG, file=tmp_path / "a.png", num_images=4, num_versions=2)
+    jv.preview(CONFIG, out=tmp_path / "a.png", num_images=4, num_versions=2)
     ((inputs, captions, columns),) = drawn
     assert inputs.shape == (12, 8, 8, 3) and columns == 3 and inputs.dtype == np.float32
     rows = inputs.reshape(4, 3, 8, 8, 3)
@@ -34,8 +36,8 @@ def test_originals_are_beside_their_versions(drawn, tmp_path):
 
 
 def test_mixed_targets_are_captioned_with_their_shares(drawn, tmp_path):
-    config = CONFIG.replace(augment="mixup(alpha=1.0)")
-    jv.preview(config, file=tmp_path / "a.png", num_images=6, num_versions=5)
+    config = CONFIG.replace(augmentations="mixup(alpha=1.0)")
+    jv.preview(config, out=tmp_path / "a.png", num_images=6, num_versions=5)
     ((_, captions, _),) = drawn
     mixed = [caption for caption in captions if "\n" in caption]
     assert mixed
@@ -45,9 +47,9 @@ def test_mixed_targets_are_captioned_with_their_shares(drawn, tmp_path):
 
 
 def test_versions_are_epochs_and_the_seed_decides(drawn, tmp_path):
-    config = CONFIG.replace(augment="alternating_flip")
+    config = CONFIG.replace(augmentations="alternating_flip")
     for seed in (0, 0, 1):
-        jv.preview(config.replace(seed=seed), file=tmp_path / "a.png", num_images=5, num_versions=2)
+        jv.preview(config.replace(seed=seed), out=tmp_path / "a.png", num_images=5, num_versions=2)
     one, again, other = (inputs.reshape(5, 3, 8, 8, 3) for inputs, *_ in drawn)
     np.testing.assert_array_equal(one, again)
     np.testing.assert_array_equal(one[:, 1], one[:, 2, :, ::-1])
@@ -56,25 +58,30 @@ def test_versions_are_epochs_and_the_seed_decides(drawn, tmp_path):
 
 def test_arrays_in_memory(drawn, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (20, 6, 9), np.uint8)
-    jv.preview(CONFIG, file=tmp_path / "a.png", num_images=2, dataset={"train": (images, np.arange(20) % 2)})
+    jv.preview(CONFIG, out=tmp_path / "a.png", num_images=2, dataset={"train": (images, np.arange(20) % 2)})
     assert drawn[0][0].shape == (16, 6, 9, 1)
 
 
 def test_the_command_draws_a_picture(tmp_path, capsys, root):
-    flags = [f"--dataset={CONFIG.dataset}", "--augment=rotate, cutmix", f"--out={tmp_path / 'new' / 'seen.png'}"]
+    flags = [
+        f"--dataset={CONFIG.dataset}",
+        "--augmentations=rotation, cutmix",
+        f"--out={tmp_path / 'new' / 'seen.png'}",
+    ]
     assert cli.run("preview", [*flags, "--num_images=3", "--num_versions=2"]) == 0
     assert "seen.png" in capsys.readouterr().out
     with Image.open(tmp_path / "new" / "seen.png") as picture:
         assert picture.width > 300 and picture.height > 300 and len(picture.getcolors(1 << 20)) > 50
     words = [sys.executable, "-m", "jaxvision", "preview", "--help"]
     done = subprocess.run(words, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0 and "--num_versions" in done.stdout and "--augment" in done.stdout
+    assert done.returncode == 0 and "--num_versions" in done.stdout and "--augmentations" in done.stdout
 
 
 def test_an_experiments_augments(drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
-        f"from jaxvision import Config\nCONFIG = Config(dataset={CONFIG.dataset!r}, augment='flip(probability=1.0)')"
+        "from jaxvision import Config\n"
+        f"CONFIG = Config(dataset={CONFIG.dataset!r}, augmentations='horizontal_flip(probability=1.0)')"
     )
     assert cli.run("preview", ["--experiment=mine", "--num_images=2", "--num_versions=1"]) == 0
     rows = drawn[0][0].reshape(2, 2, 8, 8, 3)
@@ -84,12 +91,12 @@ def test_an_experiments_augments(drawn, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--augment="], "preview needs augments"),
-        (["--augment=flop"], "unknown augment 'flop'; did you mean 'flip'"),
-        (["--augment=mixup(num_classes=3)"], "'num_classes' is set by the run, not by a spec"),
-        (["--augment=flip", "--num_images=400"], "num_images=400; the training split has"),
-        (["--augment=flip", "--out=a.jpg"], "wanted a file whose name ends in .png"),
-        (["flip"], "takes flags alone"),
+        (["--augmentations="], "preview needs augmentations"),
+        (["--augmentations=flop"], "unknown augmentation 'flop' (`jaxvision list"),
+        (["--augmentations=mixup(num_classes=3)"], "'num_classes' is set by the run, not by a spec"),
+        (["--augmentations=horizontal_flip", "--num_images=400"], "num_images=400; the training split has"),
+        (["--augmentations=horizontal_flip", "--out=a.jpg"], "expected a file name ending in .png"),
+        (["horizontal_flip"], "accepts only flags"),
     ],
 )
 def test_what_cannot_be_previewed_is_told_in_one_line(flags, why, capsys, tmp_path, monkeypatch):

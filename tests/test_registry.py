@@ -1,3 +1,5 @@
+"""Registries and specs: parsing, building, messages and plugins."""
+
 import textwrap
 import warnings
 
@@ -41,14 +43,14 @@ def test_specs_are_read():
     ],
 )
 def test_code_and_nonsense_are_refused(text):
-    with pytest.raises(ValueError, match="write name or name"):
+    with pytest.raises(ValueError, match="expected name or name"):
         parse(text)
 
 
 def test_errors_teach():
     with pytest.raises(ValueError, match=r"unknown model 'cn'; did you mean 'cnn'.*list models"):
         registry.models.build("cn", output_size=2)
-    with pytest.raises(ValueError, match=r"no argument 'chanels'; did you mean 'channels'.*it takes cnn\(channels="):
+    with pytest.raises(ValueError, match=r"no argument 'chanels'; did you mean 'channels'.*expected cnn\(channels="):
         registry.models.build("cnn(chanels=(1,))", output_size=2)
     with pytest.raises(TypeError, match=r"dropout='high' is not of type float"):
         registry.models.build("cnn(dropout='high')", output_size=2)
@@ -93,14 +95,15 @@ def test_plugins_load_from_a_file_and_a_broken_one_warns(tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plugins.load_plugins(
-            [
+            required=False,
+            plugins=[
                 str(broken),
                 str(taken),
                 str(good),
                 str(tmp_path / "missing.py"),
                 "no_such_module",
                 str(tmp_path / "leaving.py"),
-            ]
+            ],
         )
     told = [str(w.message) for w in caught]
     assert len(told) == 5 and "needs a GPU" in told[4]
@@ -135,6 +138,6 @@ def test_entry_points_of_an_installed_package(tmp_path, monkeypatch):
     )
     (tmp_path / "my_entry_module.py").write_text(PLUGIN.format(name="from_an_entry_point"))
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.warns(UserWarning, match="bad .my_broken_entry_module. is left out"):
+    with pytest.warns(UserWarning, match="bad .my_broken_entry_module. could not be imported"):
         plugins.load_entry_points()
     assert "from_an_entry_point" in registry.models.names()

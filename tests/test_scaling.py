@@ -1,4 +1,4 @@
-"""Scaling: the formulas give what is worked out by hand, and compiled steps move the bytes that they state."""
+"""The scaling model: formulas by hand, and compiled steps that communicate the stated bytes."""
 
 import dataclasses
 import math
@@ -30,8 +30,8 @@ def compiled(spec, mesh, *, size=8):
     run = runs.build(config, open_dataset(config), execution=Execution(mesh=mesh))
     optimizer = registry.optimizers.build("sgd", learning_rate=0.1)
     state = jax.eval_shape(lambda: step.init_state(run.model, optimizer, jnp.zeros((1, size, size, 3)), seed=0))
-    shardings = meshes.split_state(state, run.mesh)
-    gradient = meshes.gathering(registry.gradients.build("mean"), run.mesh)
+    shardings = meshes.state_shardings(state, run.mesh)
+    gradient = meshes.all_gather_params(registry.gradients.build("mean"), run.mesh)
     train_step = step.make_train_step(run.model, run.task, optimizer, chain([]), gradient=gradient)
     rows = NamedSharding(run.mesh, PartitionSpec(meshes.AXES))
     batch = meshes.abstract(
@@ -186,7 +186,7 @@ BAD_FLAGS = {
     "--latency_microseconds=-1": "must be at least 0",
     "--fixed_milliseconds=90": "must be less than step_seconds",
     "--devices_per_host=6": "must be a power of two",
-    "much": "takes flags alone",
+    "much": "accepts only flags, as in --quick, not",
 }
 
 

@@ -1,4 +1,4 @@
-"""One step for every task: padding, batch size and accumulation do not change a result."""
+"""One step for every task: padding, batch size and gradient accumulation do not change results."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxvision.distributed.mesh import make_mesh
 from jaxvision.engine import pipeline, step
 from jaxvision.engine.augmentation import chain
 from jaxvision.engine.inference import infer_split
-from jaxvision.engine.precision import computing
+from jaxvision.engine.precision import with_precision
 from jaxvision.interfaces import Gradient, Preprocessing
 
 CONFIG = Config(dataset="synthetic(num_examples=75, num_classes=3, image_size=8)", batch_size=12)
@@ -105,7 +105,7 @@ def test_what_a_model_adapts_keeps_its_type(precision, dtype):
     inner = registry.models.build("airbench94(channels=(4, 4, 4))", output_size=3, input_size=(9, 9, 3))
     images = np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), np.uint8)
     with jax.enable_x64(precision == "f64"):
-        model = computing(inner, Preprocessing((9, 9), 3, (0.5,) * 3, (0.25,) * 3), precision=precision)
+        model = with_precision(inner, Preprocessing((9, 9), 3, (0.5,) * 3, (0.25,) * 3), precision=precision)
         params, state = model.init(jax.random.key(0), images[:1])
         _, adapted = model.adapt(params, state, images)
     assert adapted["whitening"]["kernel"].dtype == state["whitening"]["kernel"].dtype == dtype
@@ -115,14 +115,12 @@ def test_what_a_model_adapts_keeps_its_type(precision, dtype):
     ("batch_size", "accumulate", "fits"), [(54, 1, True), (27, 2, True), (55, 1, False), (28, 2, False)]
 )
 def test_steps_larger_than_the_training_split_are_refused(batch_size, accumulate, fits):
-    config = CONFIG.replace(model="mlp(hidden=())", batch_size=batch_size, accumulate=accumulate)
+    config = CONFIG.replace(model="mlp(hidden=())", batch_size=batch_size, grad_accum_steps=accumulate)
     data = open_dataset(config)
     run = runs.build(config, data, execution=Execution(mesh="data=1"))
     assert len(data.train) == 54
     if fits:
         assert training_setup.prepare(run, data).num_steps > 0
     else:
-        with pytest.raises(
-            ValueError, match=f"a step of {batch_size * accumulate} examples is larger than the training"
-        ):
+        with pytest.raises(ValueError, match=f"the effective batch size {batch_size * accumulate} exceeds"):
             training_setup.prepare(run, data)

@@ -1,4 +1,4 @@
-"""A workdir's files: whole or not at all, damage named, and what is not ours left alone."""
+"""Files of a workdir: atomic writes, reports of damage, and other files left alone."""
 
 import json
 import os

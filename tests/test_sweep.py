@@ -1,4 +1,4 @@
-"""Sweeps: what is tried, that nothing is trained twice or tested, and that the best command does as the sweep did."""
+"""Sweeps: trials, no repeated training, no use of the test split, and a best command that reproduces its trial."""
 
 import json
 import shlex
@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import cli, registry, space
+from jaxvision import cli, registry
+from jaxvision import search_space as space
 from jaxvision.cli.experiments import load_experiment
 from jaxvision.data import open_dataset, splits_of
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import logs
-from jaxvision.folds import fold, joined
+from jaxvision.folds import concatenate, fold
 from jaxvision.ranking import rank
 from jaxvision.reports import plots
 from jaxvision.trials import Search, plan
@@ -29,7 +30,7 @@ CONFIG = jv.Config(
     steps=6,
     eval_every=3,
 )
-SPACE = {"learning_rate": (1e-4, 1e-3, 1e-2)}
+SEARCH_SPACE = {"learning_rate": (1e-4, 1e-3, 1e-2)}
 FILE = f"import jaxvision as jv\nCONFIG = jv.{CONFIG!r}\n"
 
 
@@ -47,7 +48,7 @@ def no_pictures(monkeypatch):
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A grid that has been tried; not to be changed."""
-    return jv.sweep(CONFIG, SPACE, workdir=tmp_path_factory.mktemp("swept") / "grid")
+    return jv.sweep(CONFIG, SEARCH_SPACE, workdir=tmp_path_factory.mktemp("swept") / "grid")
 
 
 def trials(workdir):
@@ -58,25 +59,37 @@ def trials(workdir):
 
 
 def test_a_grid_is_all_combinations_in_order():
-    found = plan(CONFIG, Search({"learning_rate": (1e-4, 1e-2), "augment": ("", "flip"), "batch_size": [10]}))
-    wanted = [(rate, augment, 10) for rate in (1e-4, 1e-2) for augment in ("", "flip")]
+    found = plan(
+        CONFIG, Search({"learning_rate": (1e-4, 1e-2), "augmentations": ("", "horizontal_flip"), "batch_size": [10]})
+    )
+    wanted = [(rate, augment, 10) for rate in (1e-4, 1e-2) for augment in ("", "horizontal_flip")]
     assert [tuple(trial.setting.values()) for trial in found] == wanted
-    assert [(t.config.learning_rate, t.config.augment, t.config.batch_size) for t in found] == wanted
+    assert [(t.config.learning_rate, t.config.augmentations, t.config.batch_size) for t in found] == wanted
     assert [trial.name for trial in found] == ["0000-seed0", "0001-seed0", "0002-seed0", "0003-seed0"]
 
 
 def test_seeds_and_folds_are_tried_with_each_setting():
-    found = plan(CONFIG.replace(seed=5), Search({"augment": ("", "flip")}, seeds=2, folds=3))
-    assert [(t.config.augment, t.config.seed, t.config.fold) for t in found] == [
-        (augment, seed, fold) for augment in ("", "flip") for seed in (5, 6) for fold in ("1/3", "2/3", "3/3")
+    found = plan(CONFIG.replace(seed=5), Search({"augmentations": ("", "horizontal_flip")}, seeds=2, folds=3))
+    assert [(t.config.augmentations, t.config.seed, t.config.fold) for t in found] == [
+        (augment, seed, fold)
+        for augment in ("", "horizontal_flip")
+        for seed in (5, 6)
+        for fold in ("1/3", "2/3", "3/3")
     ]
     assert len({trial.name for trial in found}) == 12 and found[1].name == "0000-seed5-fold2"
-    of_space = plan(CONFIG, Search({"augment": ("", "flip"), "seed": (3, 9)}))
-    assert [(t.setting, t.config.seed) for t in of_space[:2]] == [({"augment": ""}, 3), ({"augment": ""}, 9)]
+    of_space = plan(CONFIG, Search({"augmentations": ("", "horizontal_flip"), "seed": (3, 9)}))
+    assert [(t.setting, t.config.seed) for t in of_space[:2]] == [
+        ({"augmentations": ""}, 3),
+        ({"augmentations": ""}, 9),
+    ]
 
 
 def test_random_settings_are_in_range_and_repeatable():
-    wide = {"learning_rate": jv.Range(1e-5, 1e-1, log=True), "batch_size": jv.Range(8, 64), "augment": ("", "flip")}
+    wide = {
+        "learning_rate": jv.LogUniform(1e-5, 1e-1),
+        "batch_size": jv.Uniform(8, 64),
+        "augmentations": ("", "horizontal_flip"),
+    }
     drawn = space.draw(wide, 200, seed=0)
     assert drawn == space.draw(wide, 200, seed=0) and drawn[:7] == space.draw(wide, 7, seed=0)
     assert drawn != space.draw(wide, 200, seed=1)
@@ -85,35 +98,59 @@ def test_random_settings_are_in_range_and_repeatable():
     assert 0.3 < np.mean(rates < 1e-3) < 0.7  # by logarithm, its middle
     sizes = {each["batch_size"] for each in drawn}
     assert {type(size) for size in sizes} == {int} and 8 <= min(sizes) < 14 and 58 < max(sizes) <= 64
-    assert {each["augment"] for each in drawn} == {"", "flip"}
-    assert len({repr(each) for each in space.draw(SPACE, 3, seed=0)}) == 3
+    assert {each["augmentations"] for each in drawn} == {"", "horizontal_flip"}
+    assert len({repr(each) for each in space.draw(SEARCH_SPACE, 3, seed=0)}) == 3
 
 
 @pytest.mark.parametrize(
     ("content", "flags", "why"),
     [
-        ("", [], "has no SPACE = {field"),
-        ("SPACE = ()", [], "SPACE=() is not {field: (value, …), …}"),
+        ("", [], "has no SEARCH_SPACE = {field"),
+        ("SEARCH_SPACE = ()", [], "SEARCH_SPACE=() is not {field: (value, …), …}"),
         (
-            "SPACE = {'learning_rat': (1e-3,)}",
+            "SEARCH_SPACE = {'learning_rat': (1e-3,)}",
             [],
-            "'learning_rat', which is no field of Config; did you mean 'learning_",
+            "'learning_rat', which is not a field of Config; did you mean 'learning_",
         ),
-        ("SPACE = {'augment': 'flip'}", [], "augment='flip'; wanted values in brackets, as ('flip',), or a Range"),
-        ("SPACE = {'learning_rate': ()}", [], "learning_rate=(); wanted values"),
-        ("SPACE = {'epochs': (1, 2, 1)}", [], "names a value twice"),
-        ("SPACE = {'learning_rate': (1e-3, -1.0)}", [], "learning_rate=-1.0 must be above 0"),
-        ("SPACE = {'batch_size': (8, 'x')}", [], "batch_size='x' is not a whole number"),
-        ("SPACE = {'model': ('mlp', 'mpl')}", [], "unknown model 'mpl'; did you mean 'mlp'"),
-        ("SPACE = {'augment': ('', 'crop(pading=2)')}", [], "no argument 'pading'; did you mean 'padding'"),
-        ("SPACE = {'fold': ('1/2', '2/2')}", [], "--folds=5 judges each setting on all folds"),
-        ("SPACE = {'seed': (0, 1)}", ["--seeds=2"], "seeds=2; wanted 1 or more, or values for seed in SPACE"),
-        ("SPACE = {'learning_rate': jv.Range(1e-3, 1e-1)}", [], "SPACE has a Range for learning_rate, to draw from"),
-        ("SPACE = {'learning_rate': jv.Range(0, 1, log=True)}", [], "both above 0, to draw by logarithm"),
-        ("SPACE = {'epochs': jv.Range(1, 2)}", ["--search=random", "--num_trials=3"], "no more than 2 settings"),
-        ("SPACE = {'epochs': (1, 2)}", ["--search=random"], "num_trials=None; wanted a number with --search=random"),
-        ("SPACE = {'epochs': (1, 2)}", ["--num_trials=2"], "and none with --search=grid"),
-        ("SPACE = {'epochs': (1, 2)}", ["--fold=1/2"], "unknown flag --fold; did you mean --folds?"),
+        (
+            "SEARCH_SPACE = {'augmentations': 'horizontal_flip'}",
+            [],
+            "augmentations='horizontal_flip'; expected a tuple, e.g. ('horizontal_flip',), or jaxvision.Uni",
+        ),
+        ("SEARCH_SPACE = {'learning_rate': ()}", [], "learning_rate=(); expected a tuple"),
+        ("SEARCH_SPACE = {'epochs': (1, 2, 1)}", [], "lists a value twice"),
+        ("SEARCH_SPACE = {'learning_rate': (1e-3, -1.0)}", [], "learning_rate=-1.0 must be above 0"),
+        ("SEARCH_SPACE = {'batch_size': (8, 'x')}", [], "batch_size='x' is not a whole number"),
+        ("SEARCH_SPACE = {'model': ('mlp', 'mpl')}", [], "unknown model 'mpl'; did you mean 'mlp'"),
+        (
+            "SEARCH_SPACE = {'augmentations': ('', 'random_crop(pading=2)')}",
+            [],
+            "no argument 'pading'; did you mean 'padding'",
+        ),
+        ("SEARCH_SPACE = {'fold': ('1/2', '2/2')}", [], "use --folds=5 to evaluate on all folds"),
+        (
+            "SEARCH_SPACE = {'seed': (0, 1)}",
+            ["--seeds=2"],
+            "seeds=2; expected 1 or more, or values for seed in SEARCH_SPACE",
+        ),
+        (
+            "SEARCH_SPACE = {'learning_rate': jv.Uniform(1e-3, 1e-1)}",
+            [],
+            "SEARCH_SPACE has a distribution for learning_rate; use --search=random",
+        ),
+        ("SEARCH_SPACE = {'learning_rate': jv.LogUniform(0, 1)}", [], "low must be above 0 and below high"),
+        (
+            "SEARCH_SPACE = {'epochs': jv.Uniform(1, 2)}",
+            ["--search=random", "--num_trials=3"],
+            "only 2 configurations",
+        ),
+        (
+            "SEARCH_SPACE = {'epochs': (1, 2)}",
+            ["--search=random"],
+            "num_trials=None; expected a number with --search=random",
+        ),
+        ("SEARCH_SPACE = {'epochs': (1, 2)}", ["--num_trials=2"], "and none with --search=grid"),
+        ("SEARCH_SPACE = {'epochs': (1, 2)}", ["--fold=1/2"], "unknown flag --fold; did you mean --folds?"),
     ],
 )
 def test_what_cannot_be_swept_is_told_in_one_line(content, flags, why, tmp_path, capsys):
@@ -136,7 +173,7 @@ def test_every_experiments_space_can_be_swept(root):
 
 def test_folds_hold_each_example_out_once_and_each_class_alike():
     targets = np.repeat(np.arange(4), [25, 10, 5, 1]).astype(np.int32)
-    whole = jv.Split.of(np.arange(41), targets, kind="classes")
+    whole = jv.Split.of(np.arange(41), targets, kind="multiclass")
     cuts = [fold(whole, number, 5, seed=3) for number in range(1, 6)]
     held = [part.read(np.arange(len(part))) for _, part in cuts]
     assert sorted(np.concatenate(held)) == list(range(41))
@@ -148,16 +185,16 @@ def test_folds_hold_each_example_out_once_and_each_class_alike():
 
 def test_folds_part_no_group_and_keep_order():
     numbers = np.linspace(0, 1, 24, dtype=np.float32)
-    grouped = jv.Split(lambda i: i, numbers, kind="numbers", groups=np.arange(24) // 3 * 7)
+    grouped = jv.Split(lambda i: i, numbers, kind="continuous", groups=np.arange(24) // 3 * 7)
     held = []
     for number in (1, 2, 3):
         rest, part = fold(grouped, number, 3, seed=0)
         assert not set(rest.groups) & set(part.groups) and len(rest) + len(part) == 24
         held += part.targets.tolist()
     assert sorted(held) == numbers.tolist()
-    with pytest.raises(ValueError, match="24 examples in 8 parts at most cannot be cut into 9 folds"):
+    with pytest.raises(ValueError, match="cannot split 24 examples into 9 folds; expected 2 to 8 folds"):
         fold(grouped, 1, 9, seed=0)
-    ordered = jv.Split(lambda i: i, numbers, kind="numbers", ordered=True)
+    ordered = jv.Split(lambda i: i, numbers, kind="continuous", ordered=True)
     cuts = [fold(ordered, number, 3, seed=0) for number in (1, 2, 3)]
     for rest, part in cuts:
         assert rest.targets.max() < part.targets.min() and len(part) == 6
@@ -184,9 +221,9 @@ def test_folds_are_of_train_and_validation_together_and_never_of_test():
 def test_two_splits_are_joined_in_the_order_asked_for():
     def split(read, size, value):
         further = {"offsets": np.full(size, value), "baselines": {"a": np.full(size, value)}}
-        return jv.Split(read, np.arange(size), kind="classes", groups=np.full(size, value), **further)
+        return jv.Split(read, np.arange(size), kind="multiclass", groups=np.full(size, value), **further)
 
-    both = joined(split(lambda i: i * 10, 4, 0), split(lambda i: -i, 3, 1))
+    both = concatenate(split(lambda i: i * 10, 4, 0), split(lambda i: -i, 3, 1))
     assert both.read(np.array([5, 0, 6, 3, 4])).tolist() == [-1, 0, -2, 30, 0]
     assert both.read(np.array([6])).tolist() == [-2] and both.targets.tolist() == [0, 1, 2, 3, 0, 1, 2]
     assert both.groups.tolist() == both.offsets.tolist() == [0] * 4 + [1] * 3 and len(both.baselines["a"]) == 7
@@ -194,7 +231,7 @@ def test_two_splits_are_joined_in_the_order_asked_for():
 
 @pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b", "1/2/3"])
 def test_a_fold_that_cannot_be(fold):
-    with pytest.raises(ValueError, match=r"must be a number of how many, as 2/5"):
+    with pytest.raises(ValueError, match=r"must be a fold and the number of folds, as in 2/5"):
         jv.Config(fold=fold)
 
 
@@ -236,16 +273,16 @@ def test_ended_trials_are_not_run_again(swept, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
         jv.sweep.__globals__, "train", lambda *a, **k: trained.append(k["workdir"].name) or train(*a, **k)
     )
-    again = jv.sweep(CONFIG, SPACE, workdir=workdir)
+    again = jv.sweep(CONFIG, SEARCH_SPACE, workdir=workdir)
     assert trained == ["0002-seed0"] and "3 trials, 2 of them ended before" in capsys.readouterr().out
     assert [{**row, "seconds": 0} for row in again.rows] == [{**row, "seconds": 0} for row in swept.rows]
-    more = jv.sweep(CONFIG, SPACE, workdir=workdir, seeds=2)
+    more = jv.sweep(CONFIG, SEARCH_SPACE, workdir=workdir, seeds=2)
     assert trained[1:] == [f"000{index}-seed1" for index in range(3)]
     assert sorted(row["trials"] for row in more.rows)[0] == ["0000-seed0", "0000-seed1"]
 
 
 def test_a_signal_ends_the_sweep_which_goes_on_where_it_stood(swept, tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine.py").write_text(f"{FILE}SPACE = {SPACE!r}")
+    (tmp_path / "mine.py").write_text(f"{FILE}SEARCH_SPACE = {SEARCH_SPACE!r}")
     put, calls = meshes.put_batch, []
 
     def interrupting(batch, mesh):
@@ -257,7 +294,7 @@ def test_a_signal_ends_the_sweep_which_goes_on_where_it_stood(swept, tmp_path, m
     monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", interrupting)
     assert cli.run("sweep", ["--experiment=mine"]) == 128 + signal.SIGTERM
     said = capsys.readouterr().err.strip()
-    command = shlex.split(said.split("to go on: ")[1])
+    command = shlex.split(said.split("to resume: ")[1])
     assert command[:3] == ["jaxvision", "sweep", "--experiment=mine"] and "stopped and saved at step 4 of 6" in said
     monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", put)
     assert cli.run("sweep", command[2:]) == 0
@@ -272,25 +309,25 @@ def test_the_test_split_has_no_say(swept, tmp_path, monkeypatch):
 
     def other_tests(*args, **context):
         data = opened(*args, **context)
-        return data._replace(test=jv.Split(data.test.read, np.roll(data.test.targets, 1), kind="classes"))
+        return data._replace(test=jv.Split(data.test.read, np.roll(data.test.targets, 1), kind="multiclass"))
 
     monkeypatch.setattr(registry.datasets, "build", other_tests)
     monkeypatch.setitem(jv.train.__globals__, "evaluate_on", lambda *a, **k: pytest.fail("the test split was judged"))
-    other = jv.sweep(CONFIG, SPACE, workdir=tmp_path / "other")
+    other = jv.sweep(CONFIG, SEARCH_SPACE, workdir=tmp_path / "other")
     assert [row["value"] for row in other.rows] == [row["value"] for row in swept.rows]
     assert not list(other.workdir.glob("*/report*"))
 
 
 def test_the_best_command_does_what_the_trial_did_and_tests(swept, tmp_path, capsys, no_pictures):
-    (tmp_path / "my file.py").write_text(f"{FILE.replace('steps=6', 'steps=9')}SPACE = {SPACE!r}")
+    (tmp_path / "my file.py").write_text(f"{FILE.replace('steps=6', 'steps=9')}SEARCH_SPACE = {SEARCH_SPACE!r}")
     flags = ["--experiment=my file.py", "--steps=6", "--workdir=a"]
     assert cli.run("sweep", flags) == 0
     said = capsys.readouterr().out.splitlines()
     table = said[next(i for i, line in enumerate(said) if line.startswith("accuracy ")) :]
     assert table[0].split() == ["accuracy", "learning_rate", "steps", "seconds"]
     assert [line.split()[0] for line in table[1:4]] == [f"{row['value']:.4f}" for row in swept.rows]
-    command = shlex.split(table[-1].removeprefix("the best: "))
-    assert command[:3] == ["jaxvision", "launch", "--experiment=my file.py"] and "--steps=6" in command
+    command = shlex.split(table[-1].removeprefix("best: "))
+    assert command[:3] == ["jaxvision", "train", "--experiment=my file.py"] and "--steps=6" in command
     assert cli.run("launch", [*command[2:], "--workdir=best"]) == 0
     assert "test accuracy" in capsys.readouterr().out
     report = jv.evaluate(tmp_path / "best", split="validation")
@@ -300,38 +337,43 @@ def test_the_best_command_does_what_the_trial_did_and_tests(swept, tmp_path, cap
 def test_failures_are_told_and_the_sweep_goes_on(tmp_path, monkeypatch, capsys):
     tried = {"batch_size": (5000, 24), "learning_rate": (1e-2, 1e30)}
     config = CONFIG.replace(optimizer="sgd")
-    (tmp_path / "mine.py").write_text(f"{FILE.replace(repr(CONFIG), repr(config))}SPACE = {tried!r}")
+    (tmp_path / "mine.py").write_text(f"{FILE.replace(repr(CONFIG), repr(config))}SEARCH_SPACE = {tried!r}")
     assert cli.run("sweep", ["--experiment=mine", "--workdir=a"]) == 0
     rows = {tuple(row["setting"].values()): row for row in trials(tmp_path / "a")}
-    assert "give --batch_size=" in rows[5000, 1e-2]["error"] and "value" not in rows[5000, 1e-2]
-    assert "stopped, and what was saved before it is kept" in rows[24, 1e30]["error"]
+    assert "make --batch_size times" in rows[5000, 1e-2]["error"] and "value" not in rows[5000, 1e-2]
+    assert "training stopped, and earlier checkpoints are kept" in rows[24, 1e30]["error"]
     assert rows[24, 1e-2]["value"] > 0
     table = capsys.readouterr().out.splitlines()
     head = next(i for i, line in enumerate(table) if line.startswith("accuracy "))
-    assert table[head].split()[-1] == "failed" and "5000 examples is larger" in " ".join(table[head + 2 : head + 5])
+    assert table[head].split()[-1] == "failed" and "the effective batch size 5000" in " ".join(
+        table[head + 2 : head + 5]
+    )
 
 
 def test_nothing_that_can_be_ranked(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(f"{FILE}SPACE = {{'batch_size': (5000, 6000)}}")
+    (tmp_path / "mine.py").write_text(f"{FILE}SEARCH_SPACE = {{'batch_size': (5000, 6000)}}")
     assert cli.run("sweep", ["--experiment=mine", "--workdir=a"]) == 2
-    assert "all 2 trials failed; the first: a step of 5000" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no value on validation to choose by: give --validation_fraction"):
-        jv.sweep(CONFIG.replace(validation_fraction=0.0), SPACE, workdir=tmp_path / "b")
-    with pytest.raises(ValueError, match="no ranking by accuracy and rmse: sweep the tasks apart"):
+    assert "all 2 trials failed; the first: the effective batch size 5000" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no validation metric to rank trials by: give --validation_fraction"):
+        jv.sweep(CONFIG.replace(validation_fraction=0.0), SEARCH_SPACE, workdir=tmp_path / "b")
+    with pytest.raises(ValueError, match="cannot rank by both accuracy and rmse; run one sweep per task"):
         rank([{"name": name, "direction": "max"} for name in ("accuracy", "rmse")])
 
 
 def test_a_folder_of_another_sweep_is_refused(swept, tmp_path, capsys):
     before = (swept.workdir / "sweep.json").read_bytes()
     for change, why in [
-        ({"config": CONFIG.replace(batch_size=10)}, "another sweep: batch_size 24 there, 10 here; give"),
-        ({"space": {"learning_rate": (1e-4, 1e-3)}}, "another sweep: SPACE {'learning_rate'"),
+        (
+            {"config": CONFIG.replace(batch_size=10)},
+            "another sweep: batch_size 24 there, 10 here; use the same options",
+        ),
+        ({"space": {"learning_rate": (1e-4, 1e-3)}}, "another sweep: SEARCH_SPACE {'learning_rate'"),
         ({"folds": 2}, "another sweep: folds None there, 2 here"),
     ]:
         with pytest.raises(ValueError, match=why):
-            jv.sweep(**{"config": CONFIG, "space": SPACE, **change}, workdir=swept.workdir)
-    with pytest.raises(ValueError, match="holds other things than a sweep"):
-        jv.sweep(CONFIG, SPACE, workdir=swept.workdir / "0000-seed0")
+            jv.sweep(**{"config": CONFIG, "space": SEARCH_SPACE, **change}, workdir=swept.workdir)
+    with pytest.raises(ValueError, match="holds other files than a sweep"):
+        jv.sweep(CONFIG, SEARCH_SPACE, workdir=swept.workdir / "0000-seed0")
     assert (swept.workdir / "sweep.json").read_bytes() == before
 
 
@@ -360,12 +402,12 @@ def test_numbers_that_span_decades_are_drawn_by_logarithm(monkeypatch, tmp_path)
     make = plots._figure
     monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     settings = [
-        {"learning_rate": 1e-4 * 10**i, "batch_size": 8 + i, "clip_norm": None if i else 1.0, "keep": 2}
+        {"learning_rate": 1e-4 * 10**i, "batch_size": 8 + i, "grad_clip_norm": None if i else 1.0, "keep": 2}
         for i in range(3)
     ]
     plots.choices(settings, [0.9, 0.8, 0.7], [0.1, None, None], "accuracy", tmp_path / "a.png")
     panels = figures[0].axes
-    assert [axes.get_xlabel() for axes in panels] == ["learning rate", "batch size", "clip norm"]
+    assert [axes.get_xlabel() for axes in panels] == ["learning rate", "batch size", "grad clip norm"]
     assert [axes.get_xscale() for axes in panels] == ["log", "linear", "linear"]
     assert [tick.get_text() for tick in panels[0].get_xticklabels()] == ["0.0001", "0.001", "0.01"]
     assert [tick.get_text() for tick in panels[2].get_xticklabels()] == ["1.0", "None"]

@@ -1,4 +1,4 @@
-"""Tables: what their columns become, which rows are together, and what is told of bad ones."""
+"""Tables: the meaning of columns, groups of rows, and messages for invalid ones."""
 
 import csv
 
@@ -10,7 +10,7 @@ from jaxvision import registry
 from jaxvision.config import Config
 from jaxvision.data import open_dataset
 from jaxvision.interfaces import Dataset, Preprocessing, Split
-from jaxvision.splits import cut
+from jaxvision.splits import holdout
 from jaxvision.testing import check_dataset
 
 HEAD = ["id", "kind", "season", "price", "shop", "part"]
@@ -56,7 +56,7 @@ def build(shop, **arguments):
 
 def test_a_column_of_classes(shop):
     data = build(shop)
-    assert data.classes == ("hat", "shoe") and data.train.kind == "classes"
+    assert data.classes == ("hat", "shoe") and data.train.kind == "multiclass"
     assert len(data.train) == 32 and len(data.test) == 8
     for split in (data.train, data.test):
         for name, target, image in zip(split.names, split.targets, split.read(np.arange(len(split))), strict=True):
@@ -66,7 +66,7 @@ def test_a_column_of_classes(shop):
 
 def test_several_columns_are_tags(shop):
     data = build(shop, target=("kind", "season"))
-    assert data.classes == ("kind=hat", "kind=shoe", "season=Fall", "season=Summer") and data.train.kind == "tags"
+    assert data.classes == ("kind=hat", "kind=shoe", "season=Fall", "season=Summer") and data.train.kind == "multilabel"
     assert (data.train.targets.sum(axis=1) == 2).all()
     change(shop, 0, "season", "")
     assert build(shop, target=("kind", "season"), test_fraction=0.01).train.targets.sum() >= 2 * 39 - 3
@@ -85,10 +85,10 @@ def test_a_delimited_list_and_columns_of_0_and_1_are_tags(shop, tmp_path):
 
 def test_a_column_with_a_fraction_is_of_numbers(shop):
     data = build(shop, target="price")
-    assert data.train.kind == "numbers" and data.classes == () and data.train.targets.dtype == np.float32
+    assert data.train.kind == "continuous" and data.classes == () and data.train.targets.dtype == np.float32
     assert sorted(np.concatenate([data.train.targets, data.test.targets])) == [1.5 * i for i in range(40)]
-    assert build(shop, target="id", kind="numbers").train.kind == "numbers"
-    assert build(shop, target="shop").train.kind == "classes"
+    assert build(shop, target="id", kind="continuous").train.kind == "continuous"
+    assert build(shop, target="shop").train.kind == "multiclass"
 
 
 def test_a_column_says_the_split(shop):
@@ -103,10 +103,10 @@ def test_groups_are_never_parted(shop):
     def shops(split):
         return {int(name.rpartition("/")[2][:-4]) % 10 for name in split.names}
 
-    train, validation = cut(data.train, 0.3, seed=1)
+    train, validation = holdout(data.train, 0.3, seed=1)
     parts = [shops(train), shops(validation), shops(data.test)]
     assert sum(map(len, parts)) == 10 == len(set.union(*parts))
-    with pytest.raises(ValueError, match="rows of one group are in train and in"):
+    with pytest.raises(ValueError, match="rows of one group are in train and "):
         build(shop, group="kind", split="part")
 
 
@@ -141,13 +141,17 @@ def test_parquet_is_read_alike(shop):
     [
         ((), {"target": "kinds"}, "has no column 'kinds'; did you mean 'kind'"),
         ((), {"image": "images/{ids}.png"}, "has no column 'ids'; did you mean 'id'"),
-        ((), {"image": "images/{id}.jpg"}, "40 of the 40 images of .* are not there, the first"),
+        ((), {"image": "images/{id}.jpg"}, "40 of the 40 images of .* are missing, the first"),
         ((), {"path": "nothing.csv"}, "no table 'nothing.csv'"),
-        ((0, "price", "cheap"), {"target": "price", "kind": "numbers"}, "line 2: column 'price' 'cheap' is no finite"),
-        ((2, "price", "nan"), {"target": "price"}, "line 4: column 'price' 'nan' is no finite number"),
-        ((1, "price", ""), {"target": "price", "kind": "numbers"}, "line 3: column 'price' is empty"),
+        (
+            (0, "price", "cheap"),
+            {"target": "price", "kind": "continuous"},
+            "line 2: column 'price' has 'cheap', which is not a finite number",
+        ),
+        ((2, "price", "nan"), {"target": "price"}, "line 4: column 'price' has 'nan', which is not a finite number"),
+        ((1, "price", ""), {"target": "price", "kind": "continuous"}, "line 3: column 'price' is empty"),
         ((1, "kind", ""), {}, "line 3: column 'kind' is empty"),
-        ((), {"min_count": 30}, "has no class of 30 rows or more"),
+        ((), {"min_count": 30}, "has no class with 30 or more rows"),
         (
             (4, "season", "Spring"),
             {"target": ("kind", "season"), "split": "part"},
@@ -156,7 +160,7 @@ def test_parquet_is_read_alike(shop):
         (
             (4, "kind", "glove"),
             {"split": "part"},
-            "test of the table .* has 'glove', which train has never; give more examples of it, or leave",
+            "test of the table .* has 'glove', which train does not have; add examples of it, or drop",
         ),
         ((4, "part", "holdup"), {"split": "part"}, "has 'holdup'; did you mean 'holdout'"),
     ],
@@ -170,7 +174,7 @@ def test_bad_tables_are_told(shop, changes, arguments, told):
 
 def test_one_class_and_one_number_are_refused(shop, tmp_path):
     write(tmp_path / "one.csv", [[i, "hat", 0.5] for i in range(20)], ["id", "kind", "price"])
-    for target, told in (("kind", "has 1 class of 1 rows or more"), ("price", "has the one number 0.5")):
+    for target, told in (("kind", "has 1 class with 1 or more rows"), ("price", "has only the number 0.5")):
         with pytest.raises(ValueError, match=told):
             build(shop, path=str(tmp_path / "one.csv"), target=target)
 
@@ -178,7 +182,7 @@ def test_one_class_and_one_number_are_refused(shop, tmp_path):
 def test_lines_that_are_too_long_are_told(shop):
     with (shop / "shop.csv").open("a") as file:
         file.write("40,hat,Fall,1,shop1,train,and,more\n")
-    with pytest.raises(ValueError, match="line 42: 8 values, and the head names 6 columns"):
+    with pytest.raises(ValueError, match="line 42: 8 values, but the header has 6 columns"):
         build(shop)
 
 
@@ -199,10 +203,10 @@ def test_what_is_rare_is_so_in_train(shop):
 @pytest.mark.parametrize(
     ("row", "name", "value", "arguments", "told"),
     [
-        (3, "price", "cheap", {"target": "price"}, "line 5: column 'price' 'cheap' is no finite number"),
-        (3, "price", "1e39", {"target": "price"}, "line 5: column 'price' '1e39' is no finite number"),
+        (3, "price", "cheap", {"target": "price"}, "line 5: column 'price' has 'cheap', which is not a finite number"),
+        (3, "price", "1e39", {"target": "price"}, "line 5: column 'price' has '1e39', which is not a finite number"),
         (2, "shop", "", {"group": "shop"}, "line 4: column 'shop' is empty"),
-        (0, "id", "0", {"target": "id"}, "another class in each row.*kind='numbers'"),
+        (0, "id", "0", {"target": "id"}, "a different class in each row.*kind='continuous'"),
     ],
 )
 def test_a_bad_cell_is_told_with_its_row(shop, row, name, value, arguments, told):
@@ -213,7 +217,7 @@ def test_a_bad_cell_is_told_with_its_row(shop, row, name, value, arguments, told
 
 def test_a_row_of_the_other_table_is_told_as_its_own(shop):
     write(shop / "other.csv", [[0, 1.5], [1, 2.5], [2, "dear"]], ["id", "price"])
-    with pytest.raises(ValueError, match=r"other.csv', line 4: column 'price' 'dear'"):
+    with pytest.raises(ValueError, match=r"other.csv', line 4: column 'price' has 'dear'"):
         build(shop, target="price", test=str(shop / "other.csv"))
 
 
@@ -222,11 +226,11 @@ def test_lines_are_counted_as_an_editor_does_and_rows_of_parquet_from_1(shop):
     import pyarrow
 
     (shop / "over.csv").write_text('id,note,price\n0,"one\n\ntwo",1.5\n\n1,"three\nfour",dear\n')
-    with pytest.raises(ValueError, match=r"over.csv', line 6: column 'price' 'dear'"):
-        build(shop, path=str(shop / "over.csv"), target="price", kind="numbers")
+    with pytest.raises(ValueError, match=r"over.csv', line 6: column 'price' has 'dear'"):
+        build(shop, path=str(shop / "over.csv"), target="price", kind="continuous")
     parquet.write_table(pyarrow.table({"id": [0, 1], "price": ["1.5", "dear"]}), shop / "two.parquet")
-    with pytest.raises(ValueError, match=r"two.parquet', row 2: column 'price' 'dear'"):
-        build(shop, path=str(shop / "two.parquet"), target="price", kind="numbers")
+    with pytest.raises(ValueError, match=r"two.parquet', row 2: column 'price' has 'dear'"):
+        build(shop, path=str(shop / "two.parquet"), target="price", kind="continuous")
 
 
 def test_what_another_table_lacks_is_told_as_its_own(shop):
@@ -236,8 +240,8 @@ def test_what_another_table_lacks_is_told_as_its_own(shop):
         build(shop, test=other)
     kinds = ["hat", "glove", "belt", "scarf", "sock"]
     for told, rows in (
-        (r"other.csv' has 'glove', which train has never; give more examples of it, or leave", kinds[:2]),
-        (r"other.csv' has 'belt', 'glove', 'scarf' and 1 more, which train has never; .* of them, or leave", kinds),
+        (r"other.csv' has 'glove', which train does not have; add examples of it, or drop", kinds[:2]),
+        (r"other.csv' has 'belt', 'glove', 'scarf' and 1 more, which train does not have; .* of them, or drop", kinds),
     ):
         write(shop / "other.csv", list(enumerate(rows)), ["id", "kind"])
         with pytest.raises(ValueError, match=told):
@@ -253,17 +257,15 @@ def test_another_seed_is_offered_where_it_cuts(shop):
             registry.datasets.build(spec(shop, group="shop"), split_seed=seed, on_bad_image="error")
         except ValueError as error:
             told.append(str(error))
-    assert told and all("give more examples of it, another split_seed, or leave" in each for each in told)
+    assert told and all("add examples of it, use another split_seed, or drop" in each for each in told)
 
 
 def test_missing_images_are_told_with_their_line(shop):
     (shop / "images" / "7.png").unlink()
-    with pytest.raises(
-        ValueError, match=r"1 of the 40 images of .* is not there, the first .*7\.png' of line 9; put it"
-    ):
+    with pytest.raises(ValueError, match=r"1 of the 40 images of .* is missing, the first .*7\.png' of line 9; add it"):
         build(shop)
     change(shop, 3, "id", "absent")
-    with pytest.raises(ValueError, match=r"2 of the 40 .* are not there, the first .*absent\.png' of line 5; put them"):
+    with pytest.raises(ValueError, match=r"2 of the 40 .* are missing, the first .*absent\.png' of line 5; add them"):
         build(shop)
 
 
@@ -272,11 +274,11 @@ def test_another_delimiter_than_that_of_the_list_is_told(shop):
     write(shop / "list.csv", list(enumerate(tags)), ["id", "tags"])
     list_of = {"path": str(shop / "list.csv"), "target": "tags", "test_fraction": 0.3}
     with pytest.raises(
-        ValueError, match=r"';' is in no row of column 'tags', and '\|' in 27 of 40: use delimiter='\|'"
+        ValueError, match=r"';' is in no row of column 'tags', but '\|' is in 27 of 40: use delimiter='\|'"
     ):
         build(shop, delimiter=";", **list_of)
     assert build(shop, delimiter="|", **list_of).classes == ("big", "red", "small")
-    assert len(build(shop, kind="tags", **list_of).classes) == 3  # as "tags=red|big"
+    assert len(build(shop, kind="multilabel", **list_of).classes) == 3  # as "tags=red|big"
     write(shop / "list.csv", [[i, ("red, dark;big", "red, light")[i % 2]] for i in range(40)], ["id", "tags"])
     assert build(shop, delimiter=";", **list_of).classes == ("big", "red, dark", "red, light")
 
@@ -287,14 +289,14 @@ def test_what_other_programs_write_is_told(shop):
         build(shop, path=str(shop / "latin.csv"))
     (shop / "comma.csv").write_text("id;price\n" + "".join(f"{i};{i},5\n" for i in range(40)))
     with pytest.raises(
-        ValueError, match=r"line 2: column 'price' '0,5' is no finite number; write decimals with a point"
+        ValueError, match=r"line 2: column 'price' has '0,5', which is not a finite number; write decimals with a point"
     ):
         build(shop, path=str(shop / "comma.csv"), target="price")
 
 
 def test_a_tag_without_a_row_and_a_column_twice_are_told(shop, tmp_path):
     write(tmp_path / "flags.csv", [[i, i % 2, 0] for i in range(40)], ["id", "wool", "never"])
-    with pytest.raises(ValueError, match=r"'never' of the table .* has no tag in any row"):
+    with pytest.raises(ValueError, match=r"'never' of the table .* has no label in any row"):
         build(shop, path=str(tmp_path / "flags.csv"), target=("wool", "never"))
     write(tmp_path / "twice.csv", [[i, 1, 2] for i in range(4)], ["id", "kind", "kind"])
     with pytest.raises(ValueError, match="two columns 'kind'"):
@@ -303,7 +305,7 @@ def test_a_tag_without_a_row_and_a_column_twice_are_told(shop, tmp_path):
 
 def test_a_class_that_validation_takes_whole_is_told():
     targets = np.repeat(np.arange(2, dtype=np.int32), 5)
-    train = Split(lambda chosen: np.zeros((len(chosen), 4, 4, 1), np.uint8), targets, kind="classes", groups=targets)
+    train = Split(lambda chosen: np.zeros((len(chosen), 4, 4, 1), np.uint8), targets, kind="multiclass", groups=targets)
     data = Dataset(train, None, None, ("hat", "shoe"), Preprocessing((4, 4), 1, (0.0,), (1.0,)))
     with pytest.raises(ValueError, match="are held out for validation"):  # as each class is one group
         open_dataset(Config(), dataset=data)

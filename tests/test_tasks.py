@@ -1,4 +1,4 @@
-"""Losses by hand and against optax, and what smoothing and thresholds do."""
+"""Losses by hand and against optax, and the effects of smoothing and thresholds."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +73,7 @@ def test_threshold_moves_the_decision():
     outputs = np.array([[1.0], [-2.0], [0.5]], np.float32)  # probabilities 0.73, 0.12, 0.62
     np.testing.assert_array_equal(loss("binary(threshold=0.7)", outputs, [1, 1, 1])["accuracy"], [1, 0, 0])
     task = registry.tasks.build("binary(threshold=0.7)", num_classes=2)
-    np.testing.assert_array_equal(task.decide(np.array([[0.3, 0.7], [0.31, 0.69]])), [1, 0])
+    np.testing.assert_array_equal(task.predict_labels(np.array([[0.3, 0.7], [0.31, 0.69]])), [1, 0])
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_threshold_moves_the_decision():
     ],
 )
 def test_impossible_arguments_are_refused(spec):
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         registry.tasks.build(spec, num_classes=2)
 
 
 def test_binary_of_three_classes_is_refused():
-    with pytest.raises(ValueError, match=r"needs two classes; these data have 3: use --task=multiclass"):
+    with pytest.raises(ValueError, match=r"needs two classes; this dataset has 3: use --task=multiclass"):
         registry.tasks.build("binary", num_classes=3)
 
 

@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets: prepared from the genuine archives, and read, without TensorFlow."""
+"""TensorFlow Datasets: prepared from the original archives and read, without TensorFlow."""
 
 import contextlib
 import functools
@@ -187,7 +187,9 @@ def test_what_a_server_gives_with_a_wrong_checksum_is_refused(tmp_path, serve):
     for name in ARCHIVES:
         (tmp_path / "there" / name).write_bytes(b"no archive")
     serve(functools.partial(Handler, directory=str(tmp_path / "there")))
-    with pytest.raises(ValueError, match=r"^what http.*gz gave has a wrong checksum: .* put the original .*gz into .*"):
+    with pytest.raises(
+        ValueError, match=r"^the download of http.*gz has a wrong checksum: .* put the original .*gz into .*"
+    ):
         registry.datasets.build("mnist", data_dir=str(tmp_path / "here"))
     assert not unfinished(tmp_path / "here")
 
@@ -262,7 +264,7 @@ def no_network(monkeypatch):
 def test_without_a_network_the_error_comes_soon_and_says_what_to_do(name, tmp_path, no_network):
     began = time.monotonic()
     with pytest.raises(
-        ConnectionError, match=r"cannot download .* from .*: connect to the network, or put .*--data_dir"
+        ConnectionError, match=r"cannot download .* from .*: connect to the network, or put .*set --data_dir"
     ):
         registry.datasets.build(name, data_dir=str(tmp_path))
     assert time.monotonic() - began < 15
@@ -298,7 +300,7 @@ def test_a_wrong_file_put_by_hand_is_named(tmp_path, no_network):
 
 
 def test_an_unknown_set_teaches(tmp_path):
-    with pytest.raises(ValueError, match=r"no set 'mnits'; did you mean 'mnist'"):
+    with pytest.raises(ValueError, match=r"no dataset 'mnits'; did you mean 'mnist'"):
         registry.datasets.build("tfds(name='mnits')", data_dir=str(tmp_path))
 
 
@@ -325,7 +327,9 @@ NO_NAMES = (
 def test_a_name_of_odd_form_teaches(name, tmp_path):
     with pytest.raises(ValueError) as error:
         registry.datasets.build(f"tfds(name={name!r})", data_dir=str(tmp_path))
-    assert str(error.value).startswith(f"tfds: name={name!r}; wanted a set of TensorFlow Datasets as 'emnist', ")
+    assert str(error.value).startswith(
+        f"tfds: name={name!r}; expected a dataset of TensorFlow Datasets, e.g. 'emnist', "
+    )
 
 
 def test_a_version_that_is_not_there_is_told_of_those_that_are(tmp_path):
@@ -336,7 +340,7 @@ def test_a_version_that_is_not_there_is_told_of_those_that_are(tmp_path):
 
 @pytest.mark.parametrize("name", ["imdb_reviews", "wider_face", "duke_ultrasound", "tf_flowers"])
 def test_what_is_no_classification_or_has_no_size_is_refused_before_the_download(name, tmp_path, no_network):
-    with pytest.raises(ValueError, match=r"one class each|says not what is its image|many sizes; give one"):
+    with pytest.raises(ValueError, match=r"one class each|declares no \(image, label\) pair|vary in size; set one"):
         registry.datasets.build(f"tfds(name='{name}')", data_dir=str(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -372,7 +376,7 @@ def test_a_set_that_needs_tensorflow_names_the_extra(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.setattr(tfds.builder_cls("beans"), "_split_generators", split_generators)
-    with pytest.raises(ValueError, match=r"preparing 'beans' needs TensorFlow: pip install -e '.\[tensorflow\]'"):
+    with pytest.raises(ValueError, match=r"preparing 'beans' needs TensorFlow: run pip install -e '.\[tensorflow\]'"):
         registry.datasets.build("tfds(name='beans')", data_dir=str(tmp_path))
 
 
@@ -394,7 +398,7 @@ def flowers(tmp_path, monkeypatch):
 
 
 def test_any_other_set_can_be_named(flowers):
-    with pytest.raises(ValueError, match=r"many sizes; give one: tfds\(name='tf_flowers', image_size=…\)"):
+    with pytest.raises(ValueError, match=r"vary in size; set one: tfds\(name='tf_flowers', image_size=…\)"):
         registry.datasets.build("tfds(name='tf_flowers')", data_dir=flowers)
     dataset = registry.datasets.build("tfds(name='tf_flowers', image_size=(8, 10), channels=1)", data_dir=flowers)
     assert dataset.train.read(np.arange(9)).shape == (9, 8, 10, 1)

@@ -1,4 +1,4 @@
-"""What is frozen stays as it is and costs nothing, layers learn at their own rates, features are computed once."""
+"""Frozen parameters do not change and cost nothing, layers have their own rates, features are computed once."""
 
 import shutil
 import time
@@ -15,11 +15,11 @@ from jaxvision import probe, registry
 from jaxvision import run as runs
 from jaxvision.data import open_dataset
 from jaxvision.engine import transfer
-from jaxvision.engine.precision import computing
+from jaxvision.engine.precision import with_precision
 from jaxvision.interfaces import Preprocessing
 from jaxvision.models.linen import tap
 from jaxvision.training_setup import prepare
-from jaxvision.trees import flat
+from jaxvision.trees import flatten_with_paths
 
 CONFIG = jv.Config(
     model="resnet20",
@@ -48,9 +48,9 @@ PARAMS = {
 )
 def test_patterns_freeze_parts_and_single_parameters(patterns, left):
     frozen = transfer.frozen(PARAMS, {}, patterns, head="head")
-    assert set(flat(PARAMS)) - frozen == left
+    assert set(flatten_with_paths(PARAMS)) - frozen == left
     marks = transfer.trained(PARAMS, frozen)
-    assert {path for path, mark in zip(flat(marks), jax.tree.leaves(marks), strict=True) if mark} == left
+    assert {path for path, mark in zip(flatten_with_paths(marks), jax.tree.leaves(marks), strict=True) if mark} == left
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_patterns_freeze_parts_and_single_parameters(patterns, left):
         ("stage1_block", "matches no parameter of the model; did you mean 'stage1_block1'"),
         (
             "stem_conv, nothing_like_it",
-            "'nothing_like_it' matches no parameter of the model; its parts are head, stage1",
+            "'nothing_like_it' matches no parameter of the model; its modules are head, stage1",
         ),
         ("*", "leaves no parameter to train"),
     ],
@@ -68,7 +68,7 @@ def test_patterns_that_cannot_be_meant_are_refused(patterns, why):
     with pytest.raises(ValueError, match=why):
         transfer.frozen(PARAMS, {}, patterns, head="head")
     with pytest.raises(
-        ValueError, match="the model names no head; freeze its parts by name: head, stage1_block1, stem"
+        ValueError, match="the model does not name its head; freeze modules by name: head, stage1_block1, stem"
     ):
         transfer.frozen(PARAMS, {}, "backbone", head=None)
 
@@ -81,8 +81,8 @@ def bits(tree):
     ("changes", "execution"),
     [
         ({"ema": 0.9}, {}),
-        ({"accumulate": 2, "batch_size": 4}, {}),
-        ({"clip_norm": 1.0}, {"mesh": "data=2,fsdp=2"}),
+        ({"grad_accum_steps": 2, "batch_size": 4}, {}),
+        ({"grad_clip_norm": 1.0}, {"mesh": "data=2,fsdp=2"}),
         ({}, {"parallel": "pmap"}),
         ({"precision": "bf16", "optimizer": "muon"}, {}),
     ],
@@ -91,7 +91,7 @@ def bits(tree):
 def test_what_is_frozen_stays_bit_for_bit(tmp_path, changes, execution):
     config = CONFIG.replace(freeze="conv1, norm1", model=SMALL, **changes)
     run = jv.train(config, execution=jv.Execution(**execution), workdir=tmp_path / "run")
-    trained = jv.load(run.workdir, step=3)
+    trained = jv.load(run.workdir, checkpoint=3)
     inputs = jnp.zeros((1, 8, 8, 3), jnp.uint8)
     key, _ = jax.random.split(jax.random.key(config.seed))
     params, state = jax.jit(trained.run.model.init)(key, inputs)
@@ -140,7 +140,7 @@ def test_frozen_batch_norm_uses_what_is_stored_wherever_it_is_told_to_train():
 def test_a_state_that_cannot_be_frozen_is_refused():
     model = jv.from_linen(InConstructor(), head="head")._replace(freeze=None)
     params, state = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2, 2, 3)))
-    with pytest.raises(ValueError, match="would go on changing"):
+    with pytest.raises(ValueError, match="would keep changing"):
         transfer.freeze(model, params, state, transfer.frozen(params, state, "backbone", head="head"))
 
 
@@ -173,7 +173,7 @@ def test_statistics_without_parameters_are_frozen_with_their_part():
 def test_the_order_of_layers_is_that_of_computation_in_every_precision(precision):
     model = registry.models.build("resnet20", output_size=2)
     with jax.enable_x64(precision == "f64"):
-        whole = computing(model, Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3), precision=precision)
+        whole = with_precision(model, Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3), precision=precision)
         order = transfer.order(whole, jax.ShapeDtypeStruct((1, 8, 8, 3), np.uint8))
     assert order[0] == "stem_conv" and order[-1] == "head"
 
@@ -208,12 +208,12 @@ def tempered_without_features(*, output_size: int) -> jv.Model:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("tempered", "does more after 'pooled' than its head"),
-        ("tempered_without_features", r"takes \(1, 8\), and the model names as 'pooled' nothing"),
+        ("tempered", "computes more after 'pooled' than its head"),
+        ("tempered_without_features", r"takes shape \(1, 8\), and its features 'pooled' are missing"),
     ],
 )
 def test_features_that_are_not_the_heads_are_not_cached(model, told, tmp_path):
-    config = CONFIG.replace(model=model, freeze="backbone", cache_features=True, augment="")
+    config = CONFIG.replace(model=model, freeze="backbone", cache_features=True, augmentations="")
     with pytest.raises(ValueError, match=f"features cannot be cached: .*{told}"):
         jv.train(config, workdir=tmp_path / "run")
 
@@ -246,7 +246,7 @@ def test_layers_learn_at_rates_that_decay():
 def test_decayed_rates_act_in_a_run(tmp_path):
     config = CONFIG.replace(optimizer="sgd(momentum=0.0)", schedule="constant", steps=1, eval_every=1, model=SMALL)
     one, other = (
-        jv.load(jv.train(each, workdir=tmp_path / str(each.layer_decay)).workdir, step=1).params
+        jv.load(jv.train(each, workdir=tmp_path / str(each.layer_decay)).workdir, checkpoint=1).params
         for each in (config, config.replace(layer_decay=0.5))
     )
     start, _ = jax.jit(jv.load(tmp_path / "None").run.model.init)(
@@ -270,23 +270,23 @@ def test_a_probe_on_cached_features_learns_what_it_would_on_images(tmp_path):
     features = jv.train(config.replace(cache_features=True), workdir=tmp_path / "features")
     for one, other in zip(images.history, features.history, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-4) and one["accuracy"] == other["accuracy"]
-    a, b = (jax.tree.leaves(jv.load(run.workdir, step=20).params) for run in (images, features))
+    a, b = (jax.tree.leaves(jv.load(run.workdir, checkpoint=20).params) for run in (images, features))
     for one, other in zip(a, b, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
     assert images.test["accuracy"] == features.test["accuracy"]  # judged on images, both
     shutil.copytree(features.workdir, tmp_path / "again")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "20")
     resumed = jv.train(config.replace(cache_features=True), workdir=tmp_path / "again")
-    assert bits(jv.load(resumed.workdir, step=20).params) == bits(jv.load(features.workdir, step=20).params)
+    assert bits(jv.load(resumed.workdir, checkpoint=20).params) == bits(jv.load(features.workdir, checkpoint=20).params)
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"augment": "flip"}, "augment='flip' makes them new each time"),
-        ({"freeze": ""}, "freeze='backbone' is wanted"),
-        ({"freeze": "stem_*"}, "wants freeze='backbone', all but the head, not 'stem_"),
-        ({"model": "mlp(dropout=0.5)"}, "the model draws random numbers in training"),
+        ({"augmentations": "horizontal_flip"}, "augmentations='horizontal_flip' change them"),
+        ({"freeze": ""}, "set freeze='backbone'"),
+        ({"freeze": "stem_*"}, "needs freeze='backbone', all but the head, not 'stem_"),
+        ({"model": "mlp(dropout=0.5)"}, "the model uses random numbers in training"),
     ],
 )
 def test_features_that_are_not_the_same_each_time_are_not_cached(tmp_path, changes, why):
@@ -300,7 +300,7 @@ def test_features_that_are_not_the_same_each_time_are_not_cached(tmp_path, chang
 def test_features_of_images_cut_at_random_are_not_cached(photos, tmp_path):
     dataset = f"folder(path='{photos}', image_size=16, random_crop=(0.2, 0.5))"
     config = jv.Config(**{**vars(CONFIG), "freeze": "backbone", "cache_features": True, "dataset": dataset})
-    with pytest.raises(ValueError, match="leave random_crop out of the data set's spec"):
+    with pytest.raises(ValueError, match="remove random_crop from the spec of the dataset"):
         jv.train(config, workdir=tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Vision transformers: names elsewhere, what randomness they have, taps that act, sizes that they refuse."""
+"""Vision transformers: names in other libraries, randomness, feature taps, and rejected sizes."""
 
 import importlib.util
 import re
@@ -132,5 +132,5 @@ def test_sizes_that_cannot_be_cut_into_patches_are_told_the_nearest(size, neares
 
 @pytest.mark.parametrize("spec", ["vit_tiny_patch16(dropout=1.0)", "deit_tiny_patch16(drop_path=-0.1)"])
 def test_shares_that_are_none_are_refused(spec):
-    with pytest.raises(ValueError, match="wanted a probability"):
+    with pytest.raises(ValueError, match="expected a probability"):
         registry.models.build(spec, output_size=2)

@@ -1,9 +1,9 @@
-"""Others' tensors in ours, and back, on a network of two layers."""
+"""Weights of other libraries converted to ours and back, on a network of two layers."""
 
 import numpy as np
 
 from jaxvision import registry
-from jaxvision.trees import flat
+from jaxvision.trees import flatten_with_paths
 from jaxvision.weights import mapping
 
 NAMES = {
@@ -29,8 +29,8 @@ def test_a_dense_layer_goes_and_comes_as_a_convolution_over_the_whole_map():
     np.testing.assert_allclose(convolved, image.reshape(-1) @ params["first"]["kernel"])
     fitted = mapping.fit(theirs, {k: {n: v * 0 for n, v in e.items()} for k, e in params.items()}, {}, NAMES)
     assert fitted.source == "convolution" and not (fitted.missing or fitted.unexpected or fitted.misshapen)
-    for path, leaf in flat(params).items():
-        np.testing.assert_array_equal(flat(fitted.params)[path], leaf)
+    for path, leaf in flatten_with_paths(params).items():
+        np.testing.assert_array_equal(flatten_with_paths(fitted.params)[path], leaf)
 
 
 def test_parts_that_ours_leave_out_are_not_unexpected():

@@ -1,5 +1,5 @@
-"""The command line: `jaxvision VERB --flags`, the same as `python -m jaxvision VERB --flags`."""
+"""The command line: `jaxvision COMMAND --flags`, the same as `python -m jaxvision COMMAND --flags`."""
 
-from jaxvision.cli.commands import main, run
+from jaxvision.cli.main import main, run
 
 __all__ = ["main", "run"]

@@ -1,45 +1,48 @@
-"""What a command says when it cannot go on: one line on stderr and an exit status, or a traceback for a bug."""
+"""Errors on the command line: one line on stderr and an exit status, or a traceback for a bug."""
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import shlex
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxvision import registry
 
-BAD_INPUT = 2  # the exit status
+BAD_INPUT = 2  # exit status
+OF_PROCESSES = ("coordinator", "num_processes", "process_id", "deterministic")  # flags that no workdir has
 
 
 class UsageError(ValueError):
-    """What was typed cannot be carried out; the message says why and what to do."""
+    """Invalid command line; the message states the problem and the repair."""
 
 
 def require(value: Any, message: str) -> None:
-    """Raise UsageError where a value is missing or false."""
+    """Raise UsageError if a value is missing or false."""
     if not value:
         raise UsageError(message)
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words that call a command: a verb of jaxvision, or a script by its file.
+    """Return the words that run a command: of jaxvision by its name, or a script by its file.
 
-    >>> words_of("launch"), words_of("scripts/crash_test.py")
-    (['jaxvision', 'launch'], ['python', 'scripts/crash_test.py'])
+    >>> words_of("train"), words_of("scripts/crash_test.py")
+    (['jaxvision', 'train'], ['python', 'scripts/crash_test.py'])
     """
     return ["python", name] if name.endswith(".py") else ["jaxvision", name]
 
 
-def _is_told(error: BaseException, folder: Path) -> bool:
-    """Say whether an error speaks to the user: raised by this package, in the command's folder or a factory.
+def _is_message(error: BaseException, folder: Path) -> bool:
+    """Return whether an error is a message for the user: raised by this package, in the command's folder or a factory.
 
-    What a library raises for a bug in somebody's code, ours included, is not: it keeps its traceback.
+    Errors that libraries raise because of a bug in the calling code keep their traceback.
     """
     if isinstance(error, OSError | UsageError):
         return True
@@ -49,7 +52,10 @@ def _is_told(error: BaseException, folder: Path) -> bool:
     if trace is None:
         return False
     module = trace.tb_frame.f_globals.get("__name__", "")
-    known = set().union(*(each.modules() for each in registry.REGISTRIES.values()))
+    known = set().union(*(kind.modules() for kind in registry.REGISTRIES.values()))
+    from jaxvision.cli.command import registered
+
+    known |= {command.function.__module__ for command in registered()}
     line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
     is_ours = module.partition(".")[0] == "jaxvision" or Path(trace.tb_frame.f_code.co_filename).is_relative_to(folder)
     return (is_ours or module in known) and line.lstrip().startswith("raise ")
@@ -61,42 +67,66 @@ def _in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _again(name: str, argv: Sequence[str], workdir: str) -> str:
-    """Write the command that goes on where an interrupted one stopped."""
+def _resume_command(name: str, argv: Sequence[str], workdir: str) -> str:
+    """Return the command line that resumes an interrupted command; a run has its settings in its workdir."""
+    if name in ("train", "launch"):
+        kept = [word for word in argv if word.lstrip("-").partition("=")[0] in OF_PROCESSES]
+        return shlex.join(["jaxvision", "train", f"--workdir={workdir}", *kept])
     named = [word for word in argv if word.lstrip("-").startswith("workdir")]
     return shlex.join([*words_of(name), *argv, *([] if named else [f"--workdir={workdir}"])])
 
 
-def _tell(line: str) -> None:
+def _print_error(line: str) -> None:
     print(f"jaxvision: {line}", file=sys.stderr)
 
 
-def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], name: str) -> int:
-    """Run a command and return its exit status: 2 after bad input, told in one line on stderr.
+@contextlib.contextmanager
+def _catch_early_signals() -> Iterator[None]:
+    """Let Ctrl-C end the command, and record it: a library called from within JAX may swallow the exception."""
+    from jaxvision.engine.signals import early_signals
 
-    `name` is the verb, or a script's file as `scripts/crash_test.py`: the line that says how to go on begins with it.
-    An error that is a bug, not a message, is raised again.
-    """
-    from jaxvision.engine.signals import Interrupted, before_runs
+    early_signals.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
+    def receive(number, _frame):
+        early_signals.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, receive)
     try:
-        with before_runs():
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], name: str) -> int:
+    """Run a command and return its exit status: 2 after invalid input, with one line on stderr.
+
+    `name` is that of the command, or the file of a script as in `scripts/crash_test.py`; the line on how to resume
+    starts with it. Errors that are bugs are raised again.
+    """
+    from jaxvision.engine.signals import Interrupted
+
+    warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
+    try:
+        with _catch_early_signals():
             function(argv)
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except BrokenPipeError:  # the reader of our output is gone, as after `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Interrupted as stop:
-        _tell(f"{stop}; to go on: {_again(name, argv, str(stop.workdir))}")
+        _print_error(f"{stop}; to resume: {_resume_command(name, argv, str(stop.workdir))}")
         return stop.exit_status
     except KeyboardInterrupt:
-        _tell("interrupted")
+        _print_error("interrupted")
         return 128 + signal.SIGINT
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        if not _is_told(error, Path(function.__code__.co_filename).parent):
+        if not _is_message(error, Path(function.__code__.co_filename).parent):
             raise
-        _tell(_in_one_line(error))
+        _print_error(_in_one_line(error))
         return BAD_INPUT

@@ -1,19 +1,16 @@
-"""Experiments: files that define CONFIG, maybe EXECUTION and SPACE, and may register factories of their own."""
+"""Experiments: files with a CONFIG, and optionally an EXECUTION, a SEARCH_SPACE and factories."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from absl import flags
-
-from jaxvision import registry
+from jaxvision import registry, storage
+from jaxvision import workdir as workdirs
 from jaxvision.cli.errors import UsageError
-from jaxvision.cli.flags import given
 from jaxvision.config import Config, Execution
 from jaxvision.plugins import import_plugin, load_plugins
 from jaxvision.specs import nearest
@@ -22,24 +19,26 @@ CLONE = Path(__file__).parents[2] / "experiments"
 
 
 class Experiment(NamedTuple):
-    """What an experiment's file defines, and itself as a plug-in where it registers something."""
+    """What a command runs: settings, the search space of a sweep, plugins, and the data folder of a resumed run.
+
+    `name` is that of the experiment. `changes` are the settings on the command line; `base` is the experiment without
+    them.
+    """
 
     config: Config
     execution: Execution = Execution()
     space: Any = None
     plugins: Sequence[str] = ()
-
-    def changed(self, values: flags.FlagValues) -> Experiment:
-        """Return it with the fields of its config and execution that the command line sets."""
-        config = self.config.replace(**given(values, Config))
-        execution = self.execution.replace(**given(values, Execution))
-        return self._replace(config=config, execution=execution)
+    data_dir: str | None = None
+    name: str | None = None
+    base: Any = None
+    changes: Mapping[str, Any] = {}
 
 
 def find_experiment(place: str) -> str:
     """Find an experiment: a .py file, a name in experiments/ here or in the clone, or a module by its dotted name.
 
-    Raise UsageError with the nearest names where there is none.
+    Raises UsageError with the nearest names if there is none.
     """
     names = [place, f"{place}.py", os.path.join("experiments", f"{place}.py"), str(CLONE / f"{place}.py")]
     found = next((name for name in names if name.endswith(".py") and os.path.isfile(name)), None)
@@ -49,40 +48,38 @@ def find_experiment(place: str) -> str:
         return place
     folders = [folder for folder in ("experiments", CLONE) if os.path.isdir(folder)]
     known = {file[:-3] for folder in folders for file in os.listdir(folder) if file.endswith(".py")}
-    near = nearest(place, known) or ": neither a file nor in experiments/ of this folder or the clone"
+    near = nearest(place, known) or ": neither a file nor a name in experiments/ here or in the clone"
     raise UsageError(f"no experiment {place!r}{near}")
 
 
 def load_experiment(place: str) -> Experiment:
-    """Import an experiment. Raise UsageError where it has no CONFIG, or an EXECUTION of another type."""
-    found = find_experiment(place)
+    """Import an experiment. Raises UsageError if it has no CONFIG, or an EXECUTION of another type."""
+    path = find_experiment(place)
     before = registry.num_registered()
-    module = _imported(found)
+    module = _imported(path)
     config, execution = getattr(module, "CONFIG", None), getattr(module, "EXECUTION", Execution())
     if not isinstance(config, Config):
-        raise UsageError(f"the experiment {place!r} has no CONFIG = jaxvision.Config(…)")
+        raise UsageError(f"the experiment {place!r} has no CONFIG; expected CONFIG = jaxvision.Config(…)")
     if not isinstance(execution, Execution):
-        raise UsageError(f"the experiment {place!r} has EXECUTION={execution!r}; wanted jaxvision.Execution(…)")
-    plugins = [found] if registry.num_registered() > before else []
-    return Experiment(config, execution, getattr(module, "SPACE", None), plugins)
+        raise UsageError(f"the experiment {place!r} has EXECUTION={execution!r}; expected jaxvision.Execution(…)")
+    plugins = [path] if registry.num_registered() > before else []
+    return Experiment(config, execution, getattr(module, "SEARCH_SPACE", None), plugins, name=place)
 
 
 def _imported(file: str) -> ModuleType:
-    """Import a file or module; say of a syntax error and of an unknown field where and what it is."""
+    """Import a file or module. Raises UsageError with file and line for a syntax error."""
     try:
         return import_plugin(file)
     except SyntaxError as error:
         raise UsageError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
-    except TypeError as error:
-        unknown = re.search(r"^(Config|Execution)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-        if not unknown:
-            raise
-        kind = Config if unknown[1] == "Config" else Execution
-        kind().replace(**{unknown[2]: None})  # raises the error that teaches
-        raise
 
 
-def chosen(values: flags.FlagValues) -> Experiment:
-    """Load the plug-ins, then the experiment that the flags name, or else the defaults, as they are in the file."""
-    load_plugins(values.plugins)  # before an experiment's own module may need them
-    return load_experiment(values.experiment) if values.experiment else Experiment(Config())
+def load_run(workdir: str) -> Experiment | None:
+    """Return the settings of the run in a folder and load its plugins, or return None if there is no run."""
+    path = storage.to_path(workdir)
+    settings = workdirs.settings_in(path)
+    if settings is None or not (path / "signature.json").exists():
+        return None
+    signature = workdirs.Signature.load(path / "signature.json")
+    load_plugins(signature.plugins, required=False)
+    return Experiment(*settings, plugins=signature.plugins, data_dir=signature.data_dir)

@@ -1,30 +1,56 @@
-"""Fields of dataclasses <-> absl flags, the flags that several commands share, and the parsing of a command line."""
+"""Flags: definition from a command's arguments and the settings, parsing, and the help."""
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
+import shutil
+import textwrap
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import Field
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from jaxvision import hints
+from jaxvision.cli.command import Command
 from jaxvision.cli.errors import UsageError, words_of
-from jaxvision.config import Config, Execution, describe, fields_of, hints_of
+from jaxvision.cli.experiments import Experiment, load_experiment, load_run
+from jaxvision.config import Config, Execution, fields_of, hints_of
+from jaxvision.distributed import cluster, multihost, runtime
+from jaxvision.plugins import load_plugins
 from jaxvision.specs import literals, nearest
 
 Argv = Sequence[str]
-Fields = type | Mapping[str, Field]
 
+SETTINGS = {**fields_of(Config), **fields_of(Execution)}
+TYPES = {**hints_of(Config), **hints_of(Execution)}
+GROUPS = {
+    "Model": ("model", "task", "init_from", "freeze", "cache_features"),
+    "Data": ("dataset", "augmentations", "sampling", "validation_fraction", "fold", "split_seed", "on_bad_image"),
+    "Optimization": (
+        *("optimizer", "learning_rate", "schedule", "layer_decay", "gradient", "grad_clip_norm", "batch_size"),
+        *("grad_accum_steps", "epochs", "steps", "ema", "precision", "seed"),
+    ),
+    "Evaluation": ("eval_every", "patience", "tta", "eval_batch_size"),
+    "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite"),
+}
 PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.ArgumentParser()}
-DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string, bool: flags.DEFINE_bool}
-HINTS = {**hints_of(Config), **hints_of(Execution)}
+EXPERIMENT = "file or name of an experiment, whose settings the flags change"
+PLUGINS = "modules or .py files that register further models, datasets and so on, separated by commas"
+
+_BY_ITSELF = "detected automatically under SLURM, Open MPI, Kubernetes and on TPU pods"
+PROCESSES = {
+    "coordinator": (str, None, f"host:port of process 0 of a run of several processes; {_BY_ITSELF}"),
+    "num_processes": (int, None, f"number of processes; {_BY_ITSELF}"),
+    "process_id": (int, None, f"number of this process, from 0; {_BY_ITSELF}"),
+    "deterministic": (bool, False, "use only deterministic operations, which are slower on GPUs"),
+}
 
 
 class _OrNone(flags.ArgumentParser):
-    """A parser of a value or of None: what an experiment sets can be taken back."""
+    """Parse a value or None, which resets what an experiment sets."""
 
     def __init__(self, parser: flags.ArgumentParser):
         super().__init__()
@@ -37,97 +63,186 @@ class _OrNone(flags.ArgumentParser):
         return self._parser.flag_type()
 
 
-def define_fields(values: flags.FlagValues, fields: Fields, hints: Mapping[str, Any] | None = None) -> None:
-    """Define one flag for each field, of the field's type.
+def define_flag(values: flags.FlagValues, name: str, hint: Any, default: Any, help: str) -> None:
+    """Define a flag of a type; a flag that can be None also accepts the word None."""
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        flags.DEFINE_multi_string(name, list(default or ()), help, flag_values=values)
+    elif typing.get_origin(hint) is typing.Literal:
+        flags.DEFINE_enum(name, default, list(kinds), help, flag_values=values)
+    elif kinds[0] is bool:
+        flags.DEFINE_bool(name, default, help, flag_values=values)
+    else:
+        parser = _OrNone(PARSERS[kinds[0]]) if type(None) in typing.get_args(hint) else PARSERS[kinds[0]]
+        flags.DEFINE(parser, name, default, help, values, flags.ArgumentSerializer())
 
-    `fields` is a dataclass, all of whose fields become flags, or some fields by name, of Config and Execution or else
-    of the dataclass whose types `hints` gives.
+
+def define(command: Command, values: flags.FlagValues) -> None:
+    """Define the flags of a command: its arguments, the settings that it takes, and --plugins."""
+    for argument in command.arguments:
+        if not argument.is_word:
+            define_flag(values, argument.name, argument.kind, argument.default, argument.help)
+    flags.DEFINE_list("plugins", [], PLUGINS, flag_values=values)
+    for name, (kind, default, help) in PROCESSES.items() if command.is_distributed else ():
+        define_flag(values, name, kind, default, help)
+    if command.takes_settings:
+        flags.DEFINE_string("experiment", None, EXPERIMENT, flag_values=values)
+        for name in SETTINGS if command.fields is None else command.fields:
+            define_flag(values, name, TYPES[name], None, SETTINGS[name].metadata["help"])
+
+
+def parse_flags(name: str, values: flags.FlagValues, argv: Argv) -> list[str]:
+    """Parse a command line into flags, and return the other words.
+
+    Raises UsageError for an unknown flag, with the nearest one, and for a value of the wrong type.
     """
-    if isinstance(fields, type):
-        fields, hints = fields_of(fields), hints_of(fields)
-    for name, field in fields.items():
-        hint = (hints or HINTS)[name]
-        shown = "none" if field.default in (None, "") else field.default
-        help = f"{field.metadata['help']} (default: {shown})"
-        kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
-        if typing.get_origin(hint) is typing.Literal:
-            flags.DEFINE_enum(name, None, list(kinds), help, flag_values=values)
-        elif type(None) in typing.get_args(hint):
-            parser = _OrNone(PARSERS[kinds[0]])
-            flags.DEFINE(parser, name, None, help, values, flags.ArgumentSerializer())
-        else:
-            DEFINE[kinds[0]](name, None, help, flag_values=values)
+    try:
+        return values([name, *argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        known = [flag for flag in values if len(flag) > 1]
+        hint = hints.for_flag(error.flagname, known)
+        raise UsageError(f"unknown flag --{error.flagname}{hint} ({' '.join(words_of(name))} --help)") from None
+    except flags.Error as error:
+        raise UsageError(_explain(error)) from None
 
 
-def define_settings(values: flags.FlagValues, *, without: Iterable[str] = ()) -> None:
-    """Define the flags of all fields of Config and of Execution, but for those named."""
-    fields = {**fields_of(Config), **fields_of(Execution)}
-    define_fields(values, {name: field for name, field in fields.items() if name not in without})
+def _explain(error: flags.Error) -> str:
+    """Return what is wrong with a value, with the wording of the settings."""
+    wrong = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    if not isinstance(error, flags.IllegalFlagValueError) or not wrong or wrong[1] not in TYPES:
+        return " ".join(str(error).split())
+    hint = TYPES[wrong[1]]
+    return f"--{wrong[1]}={wrong[2]} is not {hints.describe(hint)}{nearest(wrong[2], literals(hint))}"
 
 
-def define_places(values: flags.FlagValues) -> None:
-    """Define the flags that say where data are and which modules register more."""
-    flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets are kept (default: its own)", flag_values=values)
-    flags.DEFINE_list("plugins", [], "modules or .py files that register more, by commas", flag_values=values)
-
-
-def define_processes(values: flags.FlagValues) -> None:
-    """Define the flags by which the processes of a run find each other, and `deterministic`."""
-    help = "of a run of several processes; found by itself under SLURM, Open MPI, Kubernetes and on TPU pods"
-    flags.DEFINE_string("coordinator", None, f"host:port of process 0 {help}", flag_values=values)
-    flags.DEFINE_integer("num_processes", None, f"how many there are, {help}", flag_values=values)
-    flags.DEFINE_integer("process_id", None, f"which this is, from 0, {help}", flag_values=values)
-    flags.DEFINE_bool("deterministic", False, "repeatable on GPUs too, which is slower", flag_values=values)
-
-
-def given(values: flags.FlagValues, fields: type | Iterable[str]) -> dict[str, Any]:
-    """Return the values of those fields, of a dataclass or by name, that the command line sets."""
-    names = fields_of(fields) if isinstance(fields, type) else fields
+def given(values: flags.FlagValues, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of those flags that the command line sets."""
     return {name: values[name].value for name in names if name in values and values[name].present}
 
 
-def parse(
-    verb: str, usage: str, define: Callable[[flags.FlagValues], None], argv: Argv
-) -> tuple[flags.FlagValues, list[str]]:
-    """Parse a command line and return (flags, the other words). Print help and end for --help.
+def experiment_of(command: Command, values: flags.FlagValues) -> Experiment:
+    """Return the experiment that a command line names, with the settings that it changes.
 
-    Raise UsageError for a flag that does not exist, with the nearest, and for a value of the wrong type.
+    Without --experiment, it is the run in --workdir if the command resumes one, or else the defaults.
     """
+    load_plugins(values.plugins)  # before the experiment, which may need them
+    place = values["workdir"].value if command.resumes else None
+    if values.experiment:
+        base = load_experiment(values.experiment)
+    else:
+        base = (load_run(place) if place else None) or Experiment(Config())
+    changes = given(values, SETTINGS)
+    if place and not changes and not values.experiment and base == Experiment(Config()):
+        near = nearest(os.path.basename(place), _siblings(place))
+        raise UsageError(f"there is no run in {place!r} to resume{near}; give --model and --dataset to start one there")
+    if os.path.exists(str(changes.get("dataset", ""))):
+        raise UsageError(f"--dataset={changes['dataset']} is a path: write {_dataset_of(changes['dataset'])}")
+    config = base.config.replace(**{name: changes[name] for name in changes if name in fields_of(Config)})
+    execution = base.execution.replace(**{name: changes[name] for name in changes if name in fields_of(Execution)})
+    plugins = [*values.plugins, *(plugin for plugin in base.plugins if plugin not in values.plugins)]
+    return base._replace(config=config, execution=execution, plugins=plugins, base=base, changes=changes)
+
+
+def _siblings(place: str) -> list[str]:
+    """Return the names in the folder of a local path."""
+    folder = os.path.dirname(os.path.expanduser(place)) or "."
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def _dataset_of(path: str) -> str:
+    """Return the flag for a dataset in a folder or file."""
+    suffix = Path(path).suffix
+    if suffix in (".csv", ".parquet"):
+        return f"--dataset=\"table(path='{path}', image='COLUMN', target='COLUMN')\""
+    return f"--dataset=\"{'arrays' if suffix == '.npz' else 'folder'}(path='{path}')\""
+
+
+# ── help ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def help_text(command: Command) -> str:
+    """Return the help of a command: usage, examples, and its flags by group with their defaults."""
+    words = "".join(f" [{argument.name.upper()} ...]" for argument in command.arguments if argument.is_word)
+    width = min(max(shutil.get_terminal_size().columns, 60), 120)
+    lines = [textwrap.fill(command.summary, width), "", f"Usage: jaxvision {command.name}{words} [--flags]", ""]
+    if command.examples:
+        lines += ["Examples:", *(f"  {line}" for line in command.examples), ""]
+    own = [entry(each.name, each.help, each.default, is_word=each.is_word) for each in command.arguments]
+    own += [entry("plugins", PLUGINS, ())]
+    own += [entry("experiment", EXPERIMENT, None)] if command.takes_settings else []
+    lines += [f"Flags of {command.name}:", *own]
+    names = SETTINGS if command.fields is None else command.fields
+    for group, members in GROUPS.items() if command.takes_settings else ():
+        listed = [name for name in members if name in names]
+        if listed:
+            lines += ["", f"{group}:"]
+            lines += [
+                entry(name, SETTINGS[name].metadata["help"], SETTINGS[name].default, TYPES[name]) for name in listed
+            ]
+    if command.is_distributed:
+        lines += [
+            "",
+            "Several processes:",
+            *(entry(name, text, default) for name, (_, default, text) in PROCESSES.items()),
+        ]
+    return "\n".join(lines)
+
+
+def entry(name: str, text: str, default: Any, hint: Any = None, *, is_word: bool = False) -> str:
+    """Return the lines of a flag in the help, at most as wide as the terminal."""
+    if typing.get_origin(hint) is typing.Literal:
+        text = f"{text}; {', '.join(map(str, typing.get_args(hint)))}"
+    shown = "" if default in (None, "", ()) or is_word else f" (default: {default})"
+    head = f"  {name.upper() if is_word else f'--{name}'}"
+    width = max(shutil.get_terminal_size().columns, 60)
+    return textwrap.fill(
+        f"{text}{shown}",
+        min(width, 120),
+        initial_indent=f"{head:24} " if len(head) < 24 else f"{head}\n{'':25}",
+        subsequent_indent=" " * 25,
+        break_on_hyphens=False,
+    )
+
+
+def summaries(commands: Mapping[str, Command]) -> str:
+    """Return the list of all commands, by group."""
+    lines = ["Train and use image classifiers with JAX.", "", "Usage: jaxvision COMMAND [--flags]"]
+    group = ""
+    for command in commands.values():
+        if command.group != group:
+            group = command.group
+            lines += ["", f"{group}:"]
+        original = next(other.name for other in commands.values() if other.function is command.function)
+        lines.append(f"  {command.name:16} {command.summary if original == command.name else f'Alias of {original}.'}")
+    return "\n".join([*lines, "", "`jaxvision COMMAND --help` shows flags and examples."])
+
+
+def call(command: Command, argv: Argv) -> None:
+    """Parse a command line and call the command with it."""
     values = flags.FlagValues()
-    flags.DEFINE_bool("help", False, "print this help", flag_values=values, short_name="h", allow_override=True)
-    define(values)
-    try:
-        rest = values([verb, *argv])[1:]
-    except flags.UnrecognizedFlagError as error:
-        close = difflib.get_close_matches(error.flagname, _names(values), n=1)
-        hint = f"; did you mean --{close[0]}?" if close else ""
-        command = " ".join(words_of(verb))
-        raise UsageError(f"unknown flag --{error.flagname}{hint} ({command} --help lists all)") from None
-    except flags.Error as error:
-        raise UsageError(_what_is_wrong(error)) from None
-    if values["help"].value:
-        print(f"{usage}\n")
-        for name in sorted(_names(values)):
-            print(f"  --{name:20} {values[name].help}")
-        raise SystemExit(0)
-    return values, rest
+    if any(word in ("--help", "-h", "--help=true") for word in argv):
+        print(help_text(command))
+        return
+    define(command, values)
+    words = parse_flags(command.name, values, argv)
+    variadic = next((argument for argument in command.arguments if argument.is_word), None)
+    if words and variadic is None:
+        raise UsageError(f"{' '.join(words_of(command.name))} accepts only flags, as in --model=cnn, not {words[0]!r}")
+    arguments = {argument.name: values[argument.name].value for argument in command.arguments if not argument.is_word}
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    if command.is_distributed:
+        _join(values)
+    if command.takes_plugins:
+        arguments["plugins"] = tuple(values.plugins)
+    if command.takes_settings:
+        words = [multihost.run_on_all_hosts(lambda: experiment_of(command, values)), *words]
+    else:
+        load_plugins(values.plugins)
+    command.function(*words, **arguments)
 
 
-def _names(values: flags.FlagValues) -> list[str]:
-    return [name for name in values if len(name) > 1]
-
-
-def _what_is_wrong(error: flags.Error) -> str:
-    """Say what a value is not, for a field of Config or Execution in its own words."""
-    wrong = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
-    if not isinstance(error, flags.IllegalFlagValueError) or not wrong or wrong[1] not in HINTS:
-        return " ".join(str(error).split())
-    hint = HINTS[wrong[1]]
-    return f"--{wrong[1]}={wrong[2]} is not {describe(hint)}{nearest(wrong[2], literals(hint))}"
-
-
-def require_no_words(verb: str, rest: Sequence[str]) -> None:
-    """Raise UsageError where a command that takes flags alone was given other words."""
-    if rest:
-        command = " ".join(words_of(verb))
-        raise UsageError(f"{command} takes flags alone, as in --model=cnn; what is {rest[0]!r}?")
+def _join(values: flags.FlagValues) -> None:
+    """Join the other processes of a run, if there are any, before JAX uses its devices."""
+    if values.deterministic:
+        runtime.make_deterministic()
+    cluster.start(values.coordinator, values.num_processes, values.process_id)

@@ -1,4 +1,4 @@
-"""Sources of examples, one a file; each registers a factory that returns a `Dataset`."""
+"""Datasets, one source per file; each file registers factories that return a `Dataset`."""
 
 from jaxvision.registry import datasets as _registry
 

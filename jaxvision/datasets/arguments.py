@@ -1,4 +1,4 @@
-"""Arguments that several data sets of images have in common -> the preprocessing they ask for."""
+"""Preprocessing from the arguments that image datasets have in common."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ def requested_preprocessing(
     crop: float | Literal["squash"] | None,
     interpolation: Interpolation | None,
 ) -> Preprocessing:
-    """Return what a data set's arguments ask for; what they leave open is as `wanted`, or else as commonly done.
+    """Build the preprocessing from a dataset's arguments.
 
-    Mean and deviation are ImageNet's. Raise ValueError for a size, crop or number of channels that cannot be.
+    Arguments that are None fall back to `wanted`, the preprocessing of the initial weights, or else to 64x64 pixels, a
+    full central crop and bilinear interpolation. Mean and standard deviation are ImageNet's. Raises ValueError if the
+    size, crop or number of channels is invalid.
     """
     if channels not in (1, 3):
-        raise ValueError(f"channels={channels}; wanted 1 (grey) or 3 (colour)")
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))  # the grey of ImageNet
+        raise ValueError(f"channels={channels}; expected 1 (grayscale) or 3 (color)")
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))  # ImageNet in grayscale
     size = (64, 64) if wanted is None else wanted.size
     if image_size is not None:
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(size) < 1:
-        raise ValueError(f"image_size={image_size}; wanted at least 1 pixel")
+        raise ValueError(f"image_size={image_size}; expected at least 1 pixel")
     usual = wanted or Preprocessing(size, channels, mean, std)
-    share = usual.crop if crop is None else None if crop == "squash" else crop
-    return Preprocessing(size, channels, mean, std, share, interpolation or usual.interpolation)
+    crop_fraction = usual.crop if crop is None else None if crop == "squash" else crop
+    return Preprocessing(size, channels, mean, std, crop_fraction, interpolation or usual.interpolation)

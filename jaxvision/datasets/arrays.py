@@ -14,13 +14,16 @@ from jaxvision.interfaces import Dataset
 
 @register("arrays")
 def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dataset:
-    """Images and labels of an .npz file: x_train, y_train, x_test, y_test (and validation), or x and y; classes.
+    """Load images and labels from an .npz file.
 
-    Without test arrays, `test_fraction` of each class is cut off. `images_…` and `labels_…` are read as x and y.
+    The file holds x_train, y_train, x_test, y_test (and x_validation, y_validation), or x and y; `images_…` and
+    `labels_…` are aliases of x and y. An optional array `classes` names the classes. Without test arrays, a stratified
+    test_fraction is held out. Raises FileNotFoundError if there is no file, ValueError if the arrays are missing or
+    inconsistent.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"arrays: no file {path!r}")
+        raise FileNotFoundError(f"arrays: no file {path!r}; give the path of an .npz file")
     try:
         with np.load(file, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
@@ -32,11 +35,11 @@ def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dat
         kind, _, split = name.partition("_")
         kind = {"images": "x", "labels": "y", "inputs": "x", "targets": "y"}.get(kind, kind)
         if kind not in ("x", "y") or (split or "train") not in NAMES:
-            raise ValueError(f"arrays: {path!r} has {name!r}; wanted x_train, y_train, x_test, y_test, or x and y")
+            raise ValueError(f"arrays: {path!r} has {name!r}; expected x_train, y_train, x_test, y_test, or x and y")
         splits.setdefault(NAMES[split or "train"], {})[kind] = array
     for name, pair in splits.items():
         if len(pair) < 2:
-            raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; wanted x_{name} and y_{name}")
+            raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; expected x_{name} and y_{name}")
     pairs = {name: (pair["x"], pair["y"]) for name, pair in splits.items()}
     return from_arrays(
         pairs, classes=classes, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}"

@@ -1,4 +1,4 @@
-"""Decoded arrays kept on disk, so that a second start with the same data maps them into memory and begins."""
+"""On-disk cache of decoded arrays: later runs with the same data memory-map them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from jaxvision.storage import cache_folder
 
-DECODING = 1  # counts the changes of images.py after which what was decoded before is no longer right
+DECODING = 1  # version of the decoding in images.py; increment to invalidate cached arrays
 Arrays = dict[str, np.ndarray]
 
 
 def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
-    """Map the arrays that `make(folder)` wrote as .npy files, now or, under the same key, at an earlier start.
+    """Return memory-mapped arrays, written by `make(folder)` as .npy files now or by an earlier run with the same key.
 
-    The folder appears whole or not at all. A cache that cannot be written warns, and a temporary folder serves.
+    The folder is created atomically. If the cache cannot be written, warns and uses a temporary folder.
     """
     parent = cache_folder() / "arrays"
     key = f"{DECODING} {importlib.metadata.version('pillow')} {key}"
@@ -30,24 +30,24 @@ def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
     if not folder.is_dir():
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            making = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
         except OSError as error:
-            warnings.warn(f"no cache of decoded images: {error}; JAXVISION_CACHE names another folder", stacklevel=2)
-            folder = making = Path(tempfile.mkdtemp(prefix="jaxvision-"))
+            warnings.warn(f"cannot cache decoded images: {error}; set JAXVISION_CACHE to another folder", stacklevel=2)
+            folder = temporary = Path(tempfile.mkdtemp(prefix="jaxvision-"))
         try:
-            make(making)
-            if making != folder:
-                _move(making, folder)
+            make(temporary)
+            if temporary != folder:
+                _move(temporary, folder)
         except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
 
 
-def _move(making: Path, folder: Path) -> None:
+def _move(temporary: Path, folder: Path) -> None:
     try:
-        os.rename(making, folder)
-    except OSError:  # another process made the same in the meantime
+        os.rename(temporary, folder)
+    except OSError:  # another process wrote the same folder first
         if not folder.is_dir():
             raise
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

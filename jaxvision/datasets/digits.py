@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that come with scikit-learn: real images with nothing to download."""
+"""The 1,797 handwritten digits included in scikit-learn; no download needed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import numpy as np
 from jaxvision.datasets import register
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Preprocessing, Split
-from jaxvision.splits import cut, statistics_of
+from jaxvision.splits import holdout, statistics_of
 
 
 @register("digits", input_size=(32, 32, 1), num_classes=10)
 def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int = 0) -> Dataset:
-    """scikit-learn's handwritten digits, 8x8 greys enlarged to image_size; a fifth of each class is the test split.
+    """Load scikit-learn's 1,797 handwritten digits, 8x8 grayscale, resized to image_size.
 
-    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+    A stratified test_fraction is held out as test. Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten
+    Digits, UCI Machine Learning Repository, 1998.
     """
     from sklearn.datasets import load_digits
 
     if image_size < 1:
-        raise ValueError(f"digits: image_size={image_size}; wanted at least 1 pixel")
+        raise ValueError(f"digits: image_size={image_size}; expected at least 1 pixel")
     pixels, targets = load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # stored as 0..16
     shape = Preprocessing((image_size, image_size), 1, (0.0,), (1.0,), interpolation="bicubic")
     images = np.stack([from_array(image, shape) for image in images])
     names = [f"digit {index}" for index in range(len(targets))]
-    whole = Split.of(images, targets.astype(np.int32), kind="classes", names=names)
-    train, test = cut(whole, test_fraction, seed=split_seed)
+    whole = Split.of(images, targets.astype(np.int32), kind="multiclass", names=names)
+    train, test = holdout(whole, test_fraction, seed=split_seed)
     mean, std = statistics_of(train)
     preprocessing = Preprocessing(shape.size, 1, mean, std, interpolation="bicubic")
     return Dataset(train, None, test, tuple("0123456789"), preprocessing)

@@ -1,4 +1,4 @@
-"""Image files with their targets -> a split: decoded once into the cache, or anew at each use; what datasets share."""
+"""Read image files with targets into a split, decoded once into the cache or streamed from disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxvision.interfaces import Decode, Kind, Preprocessing, Split
 
 
 def _stamps(files: Sequence[Path]) -> str:
-    """Return which files they are, and in which state."""
+    """Return the paths, sizes and modification times of files, as a cache key."""
     stats = [p.stat() for p in files]
     return "\n".join(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(files, stats, strict=True))
 
@@ -25,14 +25,14 @@ def _stamps(files: Sequence[Path]) -> str:
 def _read_all(
     files: Sequence[Path], preprocessing: Preprocessing, *, doing: str, keep: Callable[[int, np.ndarray], None]
 ) -> np.ndarray:
-    """Decode all files and hand each with its index to `keep`; return of each why it could not be read, or ""."""
+    """Decode all files and pass each (index, image) to `keep`; return the error message per file, or ""."""
     from tqdm import tqdm
 
     errors = np.zeros(len(files), object)
     with tqdm(total=len(files), desc=doing, unit="img", disable=not sys.stderr.isatty()) as bar:
         for chunk, results in read_images(files, preprocessing, advance=bar.update):
             for index, result in enumerate(results, chunk.start):
-                if isinstance(result, OSError):  # not the file's own fault, so nothing to remember of it
+                if isinstance(result, OSError):  # a system error, not a bad file: do not cache it
                     raise result
                 if isinstance(result, Exception):
                     errors[index] = str(result)
@@ -42,7 +42,7 @@ def _read_all(
 
 
 def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images [N, H, W, C], and of each why it could not be read, or ""."""
+    """Return the cached images [N, H, W, C] and the error message per file, or ""."""
     shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
 
     def make(folder: Path) -> None:
@@ -57,7 +57,7 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> 
 
 
 def _checked(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> np.ndarray:
-    """Return of each file why it cannot be read, or "", so that none is found out in the middle of training."""
+    """Return the error message per file, or "", so that bad files are found before training."""
 
     def make(folder: Path) -> None:
         errors = _read_all(files, preprocessing, doing=f"checking {name}", keep=lambda index, image: None)
@@ -67,7 +67,7 @@ def _checked(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> 
 
 
 def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.ndarray) -> np.ndarray:
-    """Decode the chosen files. Raise what one of them raises."""
+    """Decode the chosen files; raises the error of the first unreadable one."""
     images = np.empty((len(chosen), *preprocessing.size, preprocessing.channels), np.uint8)
     for chunk, results in read_images([files[int(i)] for i in chosen], preprocessing):
         for index, result in enumerate(results, chunk.start):
@@ -80,7 +80,7 @@ def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.n
 def _make_decode(
     files: Sequence[Path], preprocessing: Preprocessing, random_crop: tuple[float, float] | None
 ) -> Decode:
-    """Make what decodes one file; with a generator, a random part of it where random_crop says how large."""
+    """Return a function that decodes one file, and crops it at random if given a generator."""
 
     def decode(index: int, rng: np.random.Generator | None) -> np.ndarray:
         if rng is None or random_crop is None:
@@ -102,20 +102,28 @@ def read_files(
     stream: bool = False,
     random_crop: tuple[float, float] | None = None,
 ) -> Split:
-    """Read files into the split of a name. Raise ValueError for one that is unreadable, or warn and skip it.
+    """Read image files into a split.
 
-    With `stream` they are decoded at each use, and but checked now. With `random_crop`, training decodes them at each
-    use and takes parts of them, of a share of the area between the two.
+    Args:
+        files: image files, N.
+        targets: targets of `kind`, [N] or [N, T].
+        preprocessing: size, channels, crop and interpolation to decode to.
+        kind: type of the targets.
+        name: name of the split, for messages.
+        on_bad_image: "error" raises ValueError for an unreadable file, "skip" warns and leaves it out.
+        groups: group number per file, [N]; rows of one group stay in one split.
+        stream: decode at each use instead of once into the cache; files are still checked now.
+        random_crop: range of the crop's fraction of the area; training then decodes at each use and crops at random.
     """
     if stream:
-        found, read = _checked(files, preprocessing, name), functools.partial(_read_anew, files, preprocessing)
+        messages, read = _checked(files, preprocessing, name), functools.partial(_read_anew, files, preprocessing)
     else:
-        images, found = _decoded(files, preprocessing, name)
+        images, messages = _decoded(files, preprocessing, name)
         read = images.__getitem__
-    errors = [str(each) for each in found[found != ""]]
+    errors = [str(message) for message in messages[messages != ""]]
     if errors and on_bad_image == "error":
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ValueError(f"{errors[0]}{more}; mend or remove it, or --on_bad_image=skip")
+        raise ValueError(f"{errors[0]}{more}; repair or remove it, or use --on_bad_image=skip")
     if errors:
         warnings.warn(UnreadableImages(name, errors), stacklevel=2)
     decode = _make_decode(files, preprocessing, random_crop) if stream or random_crop else None
@@ -128,4 +136,4 @@ def read_files(
         decode=decode,
         is_random=bool(random_crop),
     )
-    return split.take(np.flatnonzero(found == "")) if errors else split
+    return split.select(np.flatnonzero(messages == "")) if errors else split

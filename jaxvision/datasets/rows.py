@@ -1,4 +1,4 @@
-"""A CSV or Parquet file -> rows of strings, and their columns as numbers or as values that none lacks."""
+"""Read CSV and Parquet files as rows of strings, and parse their columns."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.registry import nearest
+from jaxvision.specs import nearest
 
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file, values as strings; `lines` says where each stands, as people count.
+    """The rows of a file, with values as strings.
 
-    That is "line 5" of a CSV, whose head is line 1, and "row 4" of Parquet.
+    `lines` locates each row as a reader would: "line 5" of a CSV whose header is line 1, "row 4" of Parquet.
     """
 
     file: Path
@@ -32,11 +32,11 @@ class Table:
 
     @property
     def places(self) -> list[str]:
-        """Return of each row in which file it stands, and where."""
+        """Return the file and line of each row, for messages."""
         return [f"{self}, {line}" for line in self.lines]
 
     def column(self, name: str) -> list[str]:
-        """Return a column. Raise ValueError with the nearest names where there is none of that name."""
+        """Return a column. Raises ValueError with the nearest names if it does not exist."""
         names = self.rows[0]
         if name not in names:
             raise ValueError(f"{self} has no column {name!r}{nearest(name, names)}; it has {', '.join(names)}")
@@ -44,9 +44,9 @@ class Table:
 
 
 def read_table(file: Path) -> Table:
-    """Read a table, its values as strings, empty where there are none. Raise ValueError for what is no table."""
+    """Read a .csv or .parquet file as strings; missing values are empty. Raises ValueError if it is not a table."""
     if not file.is_file():
-        raise FileNotFoundError(f"no table {str(file)!r}; name a .csv or .parquet file")
+        raise FileNotFoundError(f"no table {str(file)!r}; expected a .csv or .parquet file")
     table = _read_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _read_csv(file)
     if not table.rows:
         raise ValueError(f"{table} has no rows")
@@ -68,16 +68,16 @@ def _read_csv(file: Path) -> Table:
     names = [name.strip() for name in next(reader, [])]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise ValueError(f"the table {str(file)!r} has two columns {twice!r}; name them apart")
+        raise ValueError(f"the table {str(file)!r} has two columns {twice!r}; rename one")
     table, end = Table(file, [], []), reader.line_num
     for values in reader:
-        line, end = f"line {end + 1}", reader.line_num  # a quoted value may go over several
+        line, end = f"line {end + 1}", reader.line_num  # a quoted value may span several lines
         if not any(values):
             continue
         if len(values) != len(names):
             raise ValueError(
-                f"{table}, {line}: {len(values)} values, and the head names {len(names)} columns; quote values that "
-                f"hold {separator!r}"
+                f"{table}, {line}: {len(values)} values, but the header has {len(names)} columns; quote values that "
+                f"contain {separator!r}"
             )
         table.rows.append(dict(zip(names, map(str.strip, values), strict=True)))
         table.lines.append(line)
@@ -101,38 +101,38 @@ def _read_parquet(file: Path) -> Table:
 
 
 def column(tables: Sequence[Table], name: str) -> list[str]:
-    """Return a column of tables that follow each other."""
+    """Return a column of several tables, concatenated."""
     return [value for table in tables for value in table.column(name)]
 
 
 def named(tables: Sequence[Table]) -> str:
-    """Write which tables they are."""
+    """Return the names of the tables, joined by "and"."""
     return " and ".join(map(str, tables))
 
 
 def numbers(values: Sequence[str], name: str, places: Sequence[str]) -> np.ndarray:
-    """Read a column of numbers. Raise ValueError for the first that is none, or not finite as float32."""
-    found = []
+    """Parse a column of numbers as float32. Raises ValueError for the first value that is not a finite number."""
+    parsed = []
     for value, place in zip(values, places, strict=True):
         number = number_of(value)
         if number is None or not abs(number) <= float(np.finfo(np.float32).max):
-            what = "is empty" if not value else f"{value!r} is no finite number"
-            repair = "write decimals with a point, not a comma" if _has_comma(value) else "mend or remove the row"
+            what = "is empty" if not value else f"has {value!r}, which is not a finite number"
+            repair = "write decimals with a point, not a comma" if _has_comma(value) else "correct or remove the row"
             raise ValueError(f"{place}: column {name!r} {what}; {repair}")
-        found.append(number)
-    return np.array(found, np.float32)
+        parsed.append(number)
+    return np.array(parsed, np.float32)
 
 
 def filled_in(values: Sequence[str], name: str, places: Sequence[str]) -> Sequence[str]:
-    """Return a column that has a value in each row. Raise ValueError for the first that has none."""
+    """Return a column unchanged. Raises ValueError for the first empty value."""
     empty = next((place for value, place in zip(values, places, strict=True) if not value), None)
     if empty is not None:
-        raise ValueError(f"{empty}: column {name!r} is empty; mend or remove the row")
+        raise ValueError(f"{empty}: column {name!r} is empty; correct or remove the row")
     return values
 
 
 def number_of(value: str) -> float | None:
-    """Return the number that a value is, None where it is none."""
+    """Return a string as a number, or None if it is not one."""
     try:
         return float(value)
     except ValueError:
@@ -140,5 +140,5 @@ def number_of(value: str) -> float | None:
 
 
 def _has_comma(value: str) -> bool:
-    """Return whether a value is a number but for its decimal comma."""
+    """Return whether a value is a number with a decimal comma."""
     return "," in value and number_of(value.replace(",", ".")) is not None

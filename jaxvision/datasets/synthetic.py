@@ -1,4 +1,4 @@
-"""Images made from numbers: for tests, for benchmarks, and to see whether an architecture can learn at all."""
+"""Generated images for tests, benchmarks, and checks that an architecture can learn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.interfaces import Dataset, Preprocessing, Split
-from jaxvision.splits import cut, statistics_of
+from jaxvision.splits import holdout, statistics_of
 
 
 @register("synthetic")
@@ -20,15 +20,29 @@ def synthetic(
     test_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Dataset:
-    """Random images, learnable: each class is a smooth random pattern, each example that pattern with noise."""
+    """Generate learnable random images: a smooth random pattern per class, plus noise.
+
+    Args:
+        num_classes: number of classes, 2 or more.
+        num_examples: number of examples, at least 2 per class.
+        image_size: side in pixels.
+        channels: 1 or 3.
+        noise: standard deviation of the noise, with pixels in 0..1.
+        test_fraction: fraction of each class held out as test.
+        split_seed: seed of the split.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
     if num_classes < 2 or num_examples < 2 * num_classes:
         raise ValueError(
-            f"synthetic: {num_examples} examples of {num_classes} classes; wanted 2 classes, 2 examples each"
+            f"synthetic: num_examples={num_examples}, num_classes={num_classes}; expected 2 or more classes and 2 or "
+            "more examples per class"
         )
     if image_size < 1 or channels not in (1, 3) or noise < 0:
         raise ValueError(
             f"synthetic: image_size={image_size}, channels={channels}, noise={noise}; "
-            "wanted at least 1 pixel, 1 or 3 channels, and noise of 0 or more"
+            "expected at least 1 pixel, 1 or 3 channels, and noise of 0 or more"
         )
     rng = np.random.default_rng(0)
     cells = -(-image_size // 4)
@@ -38,7 +52,7 @@ def synthetic(
         (num_examples, image_size, image_size, channels)
     )
     images = (255 * images.clip(0, 1)).astype(np.uint8)
-    train, test = cut(Split.of(images, targets, kind="classes"), test_fraction, seed=split_seed)
+    train, test = holdout(Split.of(images, targets, kind="multiclass"), test_fraction, seed=split_seed)
     mean, std = statistics_of(train)
     preprocessing = Preprocessing((image_size, image_size), channels, mean, std)
     return Dataset(train, None, test, tuple(f"class {i}" for i in range(num_classes)), preprocessing)

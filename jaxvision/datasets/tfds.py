@@ -1,4 +1,4 @@
-"""Image classification sets of TensorFlow Datasets, read without TensorFlow."""
+"""Image classification datasets of TensorFlow Datasets, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxvision.datasets.cache import Arrays, cached
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
-from jaxvision.splits import cut, statistics_of
+from jaxvision.splits import holdout, statistics_of
 
 SPLITS = ("train", "validation", "test")
 CHUNK_SIZE = 1000
@@ -28,22 +28,22 @@ NAME = re.compile(r"[a-z]\w{0,99}(/\w[\w+.-]{0,99})?(:(\d+|\*)(\.(\d+|\*)){2})?"
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep TensorFlow Datasets' own warnings and banners to itself: they hold nothing that a user could act upon."""
+    """Silence the warnings and banners of TensorFlow Datasets, which the user cannot act upon."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def find_prepared(root: Path, name: str) -> Path | None:
-    """Find the folder of a prepared set, the newest version of it, by looking at the disk alone."""
+    """Find the folder of a prepared dataset, its newest version, without network access."""
     name, _, version = name.partition(":")
-    found = (path.parent for path in root.glob(f"{name}/{version or '*'}/dataset_info.json"))
-    numbered = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
+    folders = (path.parent for path in root.glob(f"{name}/{version or '*'}/dataset_info.json"))
+    numbered = [path for path in folders if all(part.isdigit() for part in path.name.split("."))]
     return max(numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
 
 
 def _is_classification(image: Any, label: Any) -> bool:
-    if not isinstance(image.shape, tuple) or len(image.shape) != 3:  # features within features have a dictionary
+    if not isinstance(image.shape, tuple) or len(image.shape) != 3:  # nested features have a dict of shapes
         return False
     is_image = image.shape[-1] in (1, 3) and np.dtype(image.np_dtype) == np.uint8
     return is_image and hasattr(label, "num_classes") and label.shape == ()
@@ -52,27 +52,35 @@ def _is_classification(image: Any, label: Any) -> bool:
 def _decoding(
     info: Any, name: str, shape: Preprocessing | None, resize: dict[str, Any]
 ) -> tuple[tuple[str, str], Preprocessing]:
-    """Return the keys of image and class in a set's examples and the shape to decode to, or raise ValueError."""
+    """Return the feature keys of image and label, and the preprocessing to decode to.
+
+    Raises ValueError if the dataset is not an image classification dataset, or has images of many sizes and none is
+    given.
+    """
     keys = info.supervised_keys
     if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"the set {name!r} of TensorFlow Datasets says not what is its image and what its class")
+        raise ValueError(
+            f"{name!r} of TensorFlow Datasets declares no (image, label) pair; use an image classification dataset"
+        )
     if not all(key in info.features for key in keys) or not _is_classification(*(info.features[key] for key in keys)):
-        raise ValueError(f"the set {name!r} of TensorFlow Datasets is not one of images with one class each")
+        raise ValueError(
+            f"{name!r} of TensorFlow Datasets does not have images with one class each; use another dataset"
+        )
     height, width, channels = info.features[keys[0]].shape
     if shape is None and (height is None or width is None):
-        raise ValueError(f"the images of {name!r} have many sizes; give one: tfds(name={name!r}, image_size=…)")
+        raise ValueError(f"the images of {name!r} vary in size; set one: tfds(name={name!r}, image_size=…)")
     return keys, shape or Preprocessing((height, width), channels, (0.0,), (1.0,), **resize)
 
 
 def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None, resize: dict[str, Any]) -> None:
-    """Decode all splits of a prepared set into .npy files."""
+    """Decode all splits of a prepared dataset into .npy files."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(str(prepared))
     if builder.info.file_format.value != "array_record":
         raise ValueError(
-            f"{prepared} is prepared as {builder.info.file_format.value}, which TensorFlow alone reads; "
-            "give another --data_dir, and it is prepared there as array_record"
+            f"{prepared} is prepared as {builder.info.file_format.value}, which only TensorFlow reads; "
+            "use another --data_dir, where it will be prepared as array_record"
         )
     keys, shape = _decoding(builder.info, name, shape, resize)
     np.save(folder / "classes.npy", np.array(builder.info.features[keys[1]].names, np.str_))
@@ -98,12 +106,12 @@ def _write_split(folder: Path, source: Any, split: str, keys: tuple[str, str], s
 
 
 def _splits(arrays: Arrays, name: str) -> dict[str, Split]:
-    """Return the splits that have labels. Without those of test, the held-out split that there is becomes test."""
-    found = [s for s in SPLITS if f"{s}_images" in arrays]
-    splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"], kind="classes") for s in found}
-    splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabelled ones have -1
+    """Return the labeled splits. If test has no labels or does not exist, validation becomes test."""
+    names = [s for s in SPLITS if f"{s}_images" in arrays]
+    splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"], kind="multiclass") for s in names}
+    splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabeled ones have -1
     if "train" not in splits:
-        raise ValueError(f"the set {name!r} of TensorFlow Datasets has no train split")
+        raise ValueError(f"{name!r} of TensorFlow Datasets has no labeled train split")
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
     return splits
@@ -117,18 +125,29 @@ def read(
     resize: dict[str, Any] | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     per_class: int | None = None,
-    imbalance: float | None = None,
+    imbalance_ratio: float | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
 ) -> Dataset:
-    """Read a set from the cache of decoded arrays, or from where it is prepared; else download and prepare it first.
+    """Read a dataset from the cache or from its prepared folder; download and prepare it if there is neither.
 
-    Without test labels the held-out split that there is becomes test; without any, test_fraction is cut off.
+    If test has no labels, validation becomes test; without either, test_fraction is held out.
+
+    Args:
+        name: name in TensorFlow Datasets, optionally with a config, 'emnist/letters', and a version, 'emnist:3.1.0'.
+        data_dir: folder of the prepared datasets; defaults to ~/tensorflow_datasets.
+        shape: preprocessing to decode to; None keeps the dataset's own size.
+        resize: crop and interpolation.
+        constants: mean and standard deviation of the pixels; measured on train if None.
+        per_class: number of training images to keep per class.
+        imbalance_ratio: size of the first class divided by that of the last, for a long-tailed subset.
+        test_fraction: fraction of train held out if there is no test split.
+        split_seed: seed of splits and subsets.
     """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"tfds: name={name!r}; wanted a set of TensorFlow Datasets as 'emnist', with a configuration as "
-            "'emnist/letters', and with a version as 'emnist:3.1.0'"
+            f"tfds: name={name!r}; expected a dataset of TensorFlow Datasets, e.g. 'emnist', with a config, "
+            "'emnist/letters', or with a version, 'emnist:3.1.0'"
         )
     root = Path(data_dir or "~/tensorflow_datasets").expanduser()
     prepared = find_prepared(root, name)
@@ -147,9 +166,9 @@ def read(
     arrays = cached(name.replace("/", "-").replace(":", "-"), key, write)
     splits = _splits(arrays, name)
     if "test" not in splits:
-        splits["train"], splits["test"] = cut(splits["train"], test_fraction, seed=split_seed)
+        splits["train"], splits["test"] = holdout(splits["train"], test_fraction, seed=split_seed)
     images = arrays["train_images"]
-    splits["train"] = long_tailed(few(splits["train"], per_class, seed=split_seed), imbalance, seed=split_seed)
+    splits["train"] = long_tailed(few(splits["train"], per_class, seed=split_seed), imbalance_ratio, seed=split_seed)
     mean, std = constants or statistics_of(splits["train"])
     size, channels = (images.shape[1], images.shape[2]), images.shape[3]
     classes = tuple(str(c) for c in arrays["classes"])
@@ -157,7 +176,7 @@ def read(
     return Dataset(splits["train"], splits.get("validation"), splits["test"], classes, preprocessing)
 
 
-# Mean and deviation of the training pixels in 0..1, as commonly published for these sets; the tests measure them again.
+# Mean and standard deviation of the training pixels in 0..1, as commonly published; the tests verify them.
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 MNIST = ((0.1307,), (0.3081,))
@@ -166,41 +185,83 @@ FASHION_MNIST = ((0.2860,), (0.3530,))
 
 @register("cifar10", input_size=(32, 32, 3), num_classes=10)
 def cifar10(
-    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+    *,
+    per_class: int | None = None,
+    imbalance_ratio: float | None = None,
+    data_dir: str | None = None,
+    split_seed: int = 0,
 ) -> Dataset:
-    """CIFAR-10: 60,000 colour photographs of ten classes (A. Krizhevsky, 2009). per_class and imbalance: see tfds."""
-    return read("cifar10", data_dir, constants=CIFAR10, per_class=per_class, imbalance=imbalance, split_seed=split_seed)
+    """Load CIFAR-10: 60,000 32x32 color images in 10 classes (A. Krizhevsky, 2009).
+
+    per_class, imbalance_ratio, data_dir and split_seed are as for `tfds`.
+    """
+    return read(
+        "cifar10",
+        data_dir,
+        constants=CIFAR10,
+        per_class=per_class,
+        imbalance_ratio=imbalance_ratio,
+        split_seed=split_seed,
+    )
 
 
 @register("cifar100", input_size=(32, 32, 3), num_classes=100)
 def cifar100(
-    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+    *,
+    per_class: int | None = None,
+    imbalance_ratio: float | None = None,
+    data_dir: str | None = None,
+    split_seed: int = 0,
 ) -> Dataset:
-    """CIFAR-100: 60,000 colour photographs of 100 classes (A. Krizhevsky, 2009). per_class and imbalance: see tfds."""
+    """Load CIFAR-100: 60,000 32x32 color images in 100 classes (A. Krizhevsky, 2009).
+
+    per_class, imbalance_ratio, data_dir and split_seed are as for `tfds`.
+    """
     return read(
-        "cifar100", data_dir, constants=CIFAR100, per_class=per_class, imbalance=imbalance, split_seed=split_seed
+        "cifar100",
+        data_dir,
+        constants=CIFAR100,
+        per_class=per_class,
+        imbalance_ratio=imbalance_ratio,
+        split_seed=split_seed,
     )
 
 
 @register("mnist", input_size=(28, 28, 1), num_classes=10)
 def mnist(
-    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+    *,
+    per_class: int | None = None,
+    imbalance_ratio: float | None = None,
+    data_dir: str | None = None,
+    split_seed: int = 0,
 ) -> Dataset:
-    """MNIST: 70,000 handwritten digits (Y. LeCun et al., 1998). per_class and imbalance: see tfds."""
-    return read("mnist", data_dir, constants=MNIST, per_class=per_class, imbalance=imbalance, split_seed=split_seed)
+    """Load MNIST: 70,000 28x28 grayscale handwritten digits (Y. LeCun et al., 1998).
+
+    per_class, imbalance_ratio, data_dir and split_seed are as for `tfds`.
+    """
+    return read(
+        "mnist", data_dir, constants=MNIST, per_class=per_class, imbalance_ratio=imbalance_ratio, split_seed=split_seed
+    )
 
 
 @register("fashion_mnist", input_size=(28, 28, 1), num_classes=10)
 def fashion_mnist(
-    *, per_class: int | None = None, imbalance: float | None = None, data_dir: str | None = None, split_seed: int = 0
+    *,
+    per_class: int | None = None,
+    imbalance_ratio: float | None = None,
+    data_dir: str | None = None,
+    split_seed: int = 0,
 ) -> Dataset:
-    """Fashion-MNIST: 70,000 grey pictures of clothes (H. Xiao et al., 2017). per_class and imbalance: see tfds."""
+    """Load Fashion-MNIST: 70,000 28x28 grayscale images of clothing (H. Xiao et al., 2017).
+
+    per_class, imbalance_ratio, data_dir and split_seed are as for `tfds`.
+    """
     return read(
         "fashion_mnist",
         data_dir,
         constants=FASHION_MNIST,
         per_class=per_class,
-        imbalance=imbalance,
+        imbalance_ratio=imbalance_ratio,
         split_seed=split_seed,
     )
 
@@ -214,33 +275,50 @@ def tfds(
     crop: float | Literal["squash"] | None = None,
     interpolation: Interpolation | None = None,
     per_class: int | None = None,
-    imbalance: float | None = None,
+    imbalance_ratio: float | None = None,
     test_fraction: float = 0.2,
     data_dir: str | None = None,
     split_seed: int = 0,
     preprocessing: Preprocessing | None = None,
 ) -> Dataset:
-    """Any other classification set of TensorFlow Datasets, as tfds(name="beans", image_size=96).
+    """Load any image classification dataset of TensorFlow Datasets by name.
 
-    image_size is the side in pixels, or (height, width); without it that of the weights that training begins with
-    holds, or else the set's own, where it has one. per_class keeps so many training images of each class, drawn by
-    split_seed, of which the run may cut validation off; by default all. imbalance makes them long-tailed: ever fewer of
-    each class, the first one's number over the last one's being the imbalance, as 100.
+    An example is tfds(name="beans", image_size=96).
+
+    Args:
+        name: name in TensorFlow Datasets, optionally with a config, 'emnist/letters', and a version, 'emnist:3.1.0'.
+        image_size: side in pixels, or (height, width). Defaults to that of the initial weights, or else to the
+            dataset's own if all its images have one size.
+        channels: 3 for color, 1 for grayscale.
+        crop: as for `folder`.
+        interpolation: as for `folder`.
+        per_class: number of training images to keep per class, drawn with split_seed; a validation split is taken from
+            these. Defaults to all.
+        imbalance_ratio: size of the first class divided by that of the last; class sizes decrease exponentially, for a
+            long-tailed training split. Defaults to all images.
+        test_fraction: fraction of train held out if there is no labeled held-out split.
+        data_dir: folder of the prepared datasets; defaults to ~/tensorflow_datasets.
+        split_seed: seed of splits and subsets.
+        preprocessing: preprocessing of the initial weights, if there are any.
+
+    Raises:
+        ValueError: if the dataset does not exist or is not an image classification dataset.
+        ConnectionError: if it must be downloaded and the source cannot be reached.
     """
-    wanted = requested_preprocessing(
+    requested = requested_preprocessing(
         preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
     )
-    resize = {"crop": wanted.crop, "interpolation": wanted.interpolation}
+    resize = {"crop": requested.crop, "interpolation": requested.interpolation}
     shape = None
     if image_size is not None or preprocessing is not None:
-        shape = Preprocessing(wanted.size, channels, (0.0,), (1.0,), **resize)
+        shape = Preprocessing(requested.size, channels, (0.0,), (1.0,), **resize)
     return read(
         name,
         data_dir,
         shape=shape,
         resize=resize,
         per_class=per_class,
-        imbalance=imbalance,
+        imbalance_ratio=imbalance_ratio,
         test_fraction=test_fraction,
         split_seed=split_seed,
     )

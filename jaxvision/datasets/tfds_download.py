@@ -1,4 +1,4 @@
-"""Bound the downloads of TensorFlow Datasets: they end soon where nothing answers, and with their own call."""
+"""Bound the downloads of TensorFlow Datasets: they fail fast without a response and stop with their caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 CONNECT_SECONDS, ADDRESS_SECONDS, READ_SECONDS = 15, 5, 60
-RETRIES = 4  # of a server that says that it is busy: 3 seconds in all
+RETRIES = 4  # when the server is busy; 3 seconds in total
 
 
 @contextlib.contextmanager
@@ -24,7 +24,10 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _impatient(send: Callable[..., Any], stopped: threading.Event) -> Callable[..., Any]:
-    """Make `HTTPAdapter.send` ask a silent host once, not eleven times as TensorFlow Datasets would."""
+    """Return an `HTTPAdapter.send` that tries an unresponsive host only once.
+
+    TensorFlow Datasets would try eleven times.
+    """
     from requests.exceptions import ConnectionError
 
     def check() -> None:
@@ -49,7 +52,10 @@ def _impatient(send: Callable[..., Any], stopped: threading.Event) -> Callable[.
 
 
 def _hasty(connect: Callable[..., Any]) -> Callable[..., Any]:
-    """Bound a connection as a whole: names may be sought for minutes, and a host may have dozens of addresses."""
+    """Return a `create_connection` with one overall timeout.
+
+    Name resolution can take minutes, and a host may have dozens of addresses.
+    """
 
     def hasty(*args, **options):
         connection: Future[Any] = Future()
@@ -57,7 +63,7 @@ def _hasty(connect: Callable[..., Any]) -> Callable[..., Any]:
         def attempt():
             try:
                 connection.set_result(connect(*args, **options))
-            except Exception as error:  # all of them are for the caller
+            except Exception as error:  # forwarded to the caller
                 connection.set_exception(error)
 
         threading.Thread(target=attempt, daemon=True).start()
@@ -68,7 +74,7 @@ def _hasty(connect: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Bound the downloads begun within; those unfinished at the end are stopped, and their files removed."""
+    """Bound the downloads started inside; on exit, unfinished ones are stopped and their files removed."""
     from requests.adapters import HTTPAdapter
     from tensorflow_datasets.core.download import download_manager, downloader
     from urllib3.util import connection

@@ -1,7 +1,7 @@
-"""Download and prepare sets of TensorFlow Datasets.
+"""Download and prepare datasets of TensorFlow Datasets.
 
-TensorFlow Datasets stays the engine: its builders, its download manager, its checksums, its file format. For the sets
-whose own readers need TensorFlow only to open files, the reader is replaced; what is written is the same.
+TensorFlow Datasets does the work: its builders, download manager, checksums and file format. Readers that need
+TensorFlow only to open files are replaced; the output is the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ Examples = Iterator[tuple[int, dict[str, Any]]]
 
 
 def png(image: np.ndarray) -> io.BytesIO:
-    """Return the image [H, W, C] as a PNG file in memory: TensorFlow encodes arrays, files are stored as they are."""
+    """Return an image [H, W, C] as a PNG file in memory.
+
+    TensorFlow Datasets needs TensorFlow to encode arrays, but stores files as they are.
+    """
     from PIL import Image
 
     file = io.BytesIO()
@@ -47,7 +50,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def mnist_examples(images: Path, labels: Path) -> Examples:
-    """Return the examples of one split of MNIST or one of its kin, keyed and ordered as in TensorFlow Datasets."""
+    """Yield the examples of a split of MNIST or a drop-in variant, with the keys and order of TensorFlow Datasets."""
     for index, (image, label) in enumerate(zip(read_idx(images), read_idx(labels), strict=True)):
         yield index, {"image": png(image[..., None]), "label": int(label)}
 
@@ -58,7 +61,7 @@ def _mnist_splits(builder: Any, manager: Any) -> dict[str, Examples]:
 
 
 def cifar_examples(content: bytes, label_keys: list[str], prefix: str) -> Examples:
-    """Return the examples of CIFAR's binary records: a byte for each label, then 32x32 bytes for each colour."""
+    """Yield the examples of CIFAR's binary records: one byte per label, then 32x32 bytes per color channel."""
     records = np.frombuffer(content, np.uint8).reshape(-1, len(label_keys) + 3 * 32 * 32)
     for index, record in enumerate(records):
         image = record[len(label_keys) :].reshape(3, 32, 32).transpose(1, 2, 0)
@@ -67,21 +70,21 @@ def cifar_examples(content: bytes, label_keys: list[str], prefix: str) -> Exampl
 
 
 def _cifar_splits(builder: Any, manager: Any) -> dict[str, Examples]:
-    wanted = builder._cifar_info
-    with tarfile.open(manager.download(wanted.url)) as archive:
+    info = builder._cifar_info
+    with tarfile.open(manager.download(info.url)) as archive:
 
         def read(name: str) -> bytes:
-            member = archive.extractfile(wanted.prefix + name)
-            assert member is not None, f"{wanted.url} holds no {name}"
+            member = archive.extractfile(info.prefix + name)
+            assert member is not None, f"{info.url} holds no {name}"
             return member.read()
 
-        for key, file in zip(wanted.label_keys, wanted.label_files, strict=True):
+        for key, file in zip(info.label_keys, info.label_files, strict=True):
             builder.info.features[key].names = read(file).decode().split()
         content = {
-            "train": b"".join(map(read, wanted.train_files)),
-            "test": b"".join(map(read, wanted.test_files)),
+            "train": b"".join(map(read, info.train_files)),
+            "test": b"".join(map(read, info.test_files)),
         }
-    return {split: cifar_examples(data, wanted.label_keys, f"{split}_") for split, data in content.items()}
+    return {split: cifar_examples(data, info.label_keys, f"{split}_") for split, data in content.items()}
 
 
 READERS: dict[str, Callable[[Any, Any], dict[str, Examples]]] = {
@@ -102,7 +105,7 @@ def _builder(name: str, root: Path) -> Any:
     except DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(
-            f"TensorFlow Datasets has no set {name!r}{nearest(name, known)}; it has {len(known)}, "
+            f"TensorFlow Datasets has no dataset {name!r}{nearest(name, known)}; it has {len(known)} datasets, see "
             "see tensorflow.org/datasets/catalog"
         ) from None
     except (ImportError, AssertionError, ValueError, OSError) as error:
@@ -110,11 +113,11 @@ def _builder(name: str, root: Path) -> Any:
 
 
 def prepare(name: str, root: Path, check: Callable[[Any], Any]) -> Path:
-    """Download a set and prepare it below `root`; return its folder. Checksums are those of TensorFlow Datasets.
+    """Download a dataset and prepare it below `root`; return its folder. Checksums are those of TensorFlow Datasets.
 
-    Before the download `check` is called with what is known of the set, and may raise. Raise ConnectionError where
-    the source cannot be reached, within seconds; ValueError for a set that does not exist, for an archive with another
-    checksum, and where TensorFlow is needed.
+    Before the download, `check` is called with the dataset's info and may raise. Raises ConnectionError within seconds
+    if the source cannot be reached; ValueError if the dataset does not exist, an archive has a wrong checksum, or
+    TensorFlow is needed.
     """
     import tensorflow_datasets as tfds
 
@@ -136,7 +139,9 @@ def _download(builder: Any, downloads: Path) -> None:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-    manual = downloads / "manual" / builder.name  # of its own, as sets have archives of the same file names
+    manual = (
+        downloads / "manual" / builder.name
+    )  # one per dataset, because archives of several datasets share file names
     extracted = downloads / "extracted" / builder.name
     config = tfds.download.DownloadConfig(manual_dir=str(manual), extract_dir=str(extracted))
     try:
@@ -151,19 +156,19 @@ def _download(builder: Any, downloads: Path) -> None:
 
 
 def _advice(builder: Any, manual: Path, error: Exception) -> str:
-    """Return what could not be reached, and the three ways out."""
-    infos = builder.url_infos or {}  # None for a set without a list of its archives
+    """Return the error message for an unreachable source, with the ways to fix it."""
+    infos = builder.url_infos or {}  # None for a dataset without a list of archives
     files = sorted(info.filename for info in infos.values() if info.filename)
     hosts = sorted({urlsplit(url).hostname or url for url in infos})
-    place = f", or put {', '.join(files)} into {manual}" if files else ""
+    manual_fix = f", or put {', '.join(files)} into {manual}" if files else ""
     return (
         f"cannot download {builder.name!r} from {' or '.join(hosts) or 'its source'} ({type(error).__name__}): connect "
-        f"to the network{place}, or give the folder of a prepared set by --data_dir"
+        f"to the network{manual_fix}, or set --data_dir to the folder of a prepared dataset"
     )
 
 
 def _unlike_the_original(error: Exception, manual: Path) -> ValueError:
-    """Return which archive has a wrong checksum, and where the right one belongs."""
+    """Return the error for an archive with a wrong checksum, with the place for the right one."""
     url, _, rest = str(error).removeprefix("Artifact ").partition(", downloaded to ")
     path = Path(rest.partition(", has wrong checksum")[0])
     if path.parent == manual:
@@ -171,20 +176,20 @@ def _unlike_the_original(error: Exception, manual: Path) -> ValueError:
             f"{path} has a wrong checksum: it is damaged or not the original, {url}; replace or remove it"
         )
     return ValueError(
-        f"what {url} gave has a wrong checksum: it is damaged or not the original; try again, or put the original "
-        f"{path.name} into {manual}"
+        f"the download of {url} has a wrong checksum: it is damaged or not the original; try again, or put the "
+        f"original {path.name} into {manual}"
     )
 
 
 def _explained(error: BaseException, name: str) -> ValueError:
-    """Return in one line why a set cannot be prepared here."""
+    """Return a one-line error for a dataset that cannot be prepared here."""
     text, cause = "", error
     while cause is not None:
         text, cause = f"{text} {cause}", cause.__cause__ or cause.__context__
     if isinstance(error, ImportError) and "tensorflow" in text.lower():
         return ValueError(
-            f"preparing {name!r} needs TensorFlow: pip install -e '.[tensorflow]' in the clone of jaxvision, once; "
-            "what is prepared is read without it"
+            f"preparing {name!r} needs TensorFlow: run pip install -e '.[tensorflow]' once in the clone of jaxvision; "
+            "prepared datasets are read without it"
         )
-    reason = " ".join(str(error).rpartition('}": ')[-1].split())  # without what the builder was called with
+    reason = " ".join(str(error).rpartition('}": ')[-1].split())  # without the builder's arguments
     return ValueError(f"TensorFlow Datasets cannot prepare {name!r}: {reason[:300]}")

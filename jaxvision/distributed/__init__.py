@@ -1,1 +1,1 @@
-"""Devices and processes: the mesh, what compiles for it, and how several hosts agree."""
+"""Devices and processes: the mesh, compilation for it, and communication between hosts."""

@@ -1,6 +1,6 @@
-"""The processes of a run, one or more on each host: what they tell each other.
+"""Communication between the processes of a run, one or more per host.
 
-Where there is one process, all of this costs nothing.
+With one process, all functions return immediately.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 Value = TypeVar("Value")
 
 
-def is_first() -> bool:
-    """Says whether this process is the one that writes and speaks for all."""
+def is_main_process() -> bool:
+    """Return whether this process writes files and prints for all."""
     return jax.process_index() == 0
 
 
-def gather_texts(text: str) -> list[str]:
-    """Gives each process's text to all of them."""
+def allgather_str(text: str) -> list[str]:
+    """Return the texts of all processes, on all of them."""
     if jax.process_count() == 1:
         return [text]
     from jax.experimental import multihost_utils
@@ -33,8 +33,8 @@ def gather_texts(text: str) -> list[str]:
     return [bytes(row[: int(size)]).decode() for row, size in zip(rows, sizes.flat, strict=True)]
 
 
-def together(function: Callable[[], Value]) -> Value:
-    """Calls a function on every host. Where it raises on one, it raises on all: none waits for one that has ended."""
+def run_on_all_hosts(function: Callable[[], Value]) -> Value:
+    """Call a function on every host. If any process raises, all raise, so that none deadlocks."""
     if jax.process_count() == 1:
         return function()
     value, raised = None, None
@@ -42,39 +42,39 @@ def together(function: Callable[[], Value]) -> Value:
         value = function()
     except Exception as error:
         raised = error
-    told = gather_texts("" if raised is None else f"{raised}"[:2000] or type(raised).__name__)
+    messages = allgather_str("" if raised is None else f"{raised}"[:2000] or type(raised).__name__)
     if raised is not None:
         raise raised
-    wrong = next(((place, text) for place, text in enumerate(told) if text), None)
-    if wrong:
-        raise ValueError(f"process {wrong[0]} ended: {wrong[1]}")
+    failed = next(((index, text) for index, text in enumerate(messages) if text), None)
+    if failed:
+        raise ValueError(f"process {failed[0]} failed: {failed[1]}")
     return value  # pyright: ignore[reportReturnType]
 
 
-def first_alone(function: Callable[[], Value]) -> Value:
-    """Calls a function on the first host, then on the others: what the first prepares on disk, the others find."""
+def main_process_first(function: Callable[[], Value]) -> Value:
+    """Call a function on the main process, then on the others, which find the files that it prepared."""
     if jax.process_count() == 1:
         return function()
-    value = together(lambda: function() if is_first() else None)
-    others = together(lambda: None if is_first() else function())
-    return value if is_first() else others  # pyright: ignore[reportReturnType]
+    value = run_on_all_hosts(lambda: function() if is_main_process() else None)
+    others = run_on_all_hosts(lambda: None if is_main_process() else function())
+    return value if is_main_process() else others  # pyright: ignore[reportReturnType]
 
 
-def from_first(text: str) -> str:
-    """Gives the first host's text to all."""
-    return gather_texts(text)[0]
+def broadcast_from_main(text: str) -> str:
+    """Return the text of the main process on all processes."""
+    return allgather_str(text)[0]
 
 
-def check_same(values: Mapping[str, Any]) -> None:
-    """Raises ValueError on all hosts where named values are not the same on all, saying which."""
-    found = [json.loads(text) for text in gather_texts(json.dumps(values))]
-    other = next((place for place, each in enumerate(found) if each != found[0]), None)
+def assert_equal(values: Mapping[str, Any]) -> None:
+    """Raise ValueError on all hosts if named values differ between them; the message lists the values."""
+    rows = [json.loads(text) for text in allgather_str(json.dumps(values))]
+    other = next((index for index, row in enumerate(rows) if row != rows[0]), None)
     if other is not None:
-        names = [name for name in values if found[0].get(name) != found[other].get(name)]
-        told = ", ".join(f"{name} {found[0].get(name)!r} and {found[other].get(name)!r}" for name in names)
-        raise ValueError(f"processes 0 and {other} differ: {told}; give all of them the same")
+        names = [name for name in values if rows[0].get(name) != rows[other].get(name)]
+        differences = ", ".join(f"{name} {rows[0].get(name)!r} and {rows[other].get(name)!r}" for name in names)
+        raise ValueError(f"processes 0 and {other} differ: {differences}; use the same on all of them")
 
 
-def heard(received: Sequence[int], vote: Any) -> int:
-    """The signal that all hosts act upon, 0 for none: what was received where there is one host, else the vote."""
+def agreed_signal(received: Sequence[int], vote: Any) -> int:
+    """Return the signal that all hosts act upon, 0 for none: the one received if there is one host, else the vote."""
     return (received[0] if received else 0) if jax.process_count() == 1 else int(vote)

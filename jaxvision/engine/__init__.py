@@ -1,1 +1,1 @@
-"""The machinery of a run: steps, batches, checkpoints, logs."""
+"""The engine of a run: steps, batches, checkpoints, logs."""

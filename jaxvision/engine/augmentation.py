@@ -1,4 +1,4 @@
-"""Augments one after the other."""
+"""Composition of augmentations."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import jax
 
 from jaxvision.interfaces import Augment
-from jaxvision.settling import settled
+from jaxvision.materialize import materialize
 
 
-def chain(augments: Sequence[Augment]) -> Augment:
-    """Applies augments in order, each with a key of its own."""
+def chain(augmentations: Sequence[Augment]) -> Augment:
+    """Compose augmentations, applied in order, each with its own key."""
 
     def augment(key, batch):
-        for each, own_key in zip(augments, jax.random.split(key, max(len(augments), 1)), strict=False):
-            batch = each(own_key, batch)
-            batch = {**batch, "inputs": settled(own_key, batch["inputs"])}
+        for augmentation, step_key in zip(
+            augmentations, jax.random.split(key, max(len(augmentations), 1)), strict=False
+        ):
+            batch = augmentation(step_key, batch)
+            batch = {**batch, "inputs": materialize(step_key, batch["inputs"])}
         return batch
 
     return augment

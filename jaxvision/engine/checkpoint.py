@@ -1,14 +1,12 @@
-"""Saving and restoring the state of a run: the only file that knows Orbax."""
+"""Save and restore the state of a run: the only file that imports Orbax."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import logging
 import math
-import os
 import sys
 import time
 import warnings
@@ -25,69 +23,60 @@ from jaxvision.distributed import multihost
 from jaxvision.engine.integrity import digest, digest_of_values
 from jaxvision.interfaces import Monitor, TrainState, Tree
 
-VALUES = "values.json"  # in a checkpoint's folder: those of its evaluation, which follows it
-SAVE_SECONDS = 180  # that processes wait for one another in a save; longer, and one of them could not write
-Judged = tuple[Tree, Tree]  # (params, model_state), or the averages of both
+VALUES = "values.json"  # in the folder of a checkpoint: the values of its evaluation, which follows the save
+SAVE_SECONDS = 180  # timeout of a save; after it, another process is taken to have failed to write
+Weights = tuple[Tree, Tree]  # (params, model_state), or the averages of both
 
 
 def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What later verbs need, and what only training needs."""
+    """Return (what later commands need, what only training needs)."""
     model = {"params": state.params, "model_state": state.model_state, "ema": state.ema}
     return model, {"step": state.step, "opt_state": state.opt_state, "key": state.key}
 
 
 def _plain(state: TrainState) -> TrainState:
-    """The state with its key of random numbers as plain data."""
+    """Return the state with its random key as plain data."""
     return state._replace(key=jax.random.key_data(state.key))
 
 
 @functools.cache
-def _hush() -> None:
-    """Keeps what Orbax's threads say to themselves: each step, and pages about what failed, beside its error."""
+def _silence_logging() -> None:
+    """Silence Orbax's logging: a line per step, and tracebacks of errors that are raised anyway."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
-    say = sys.unraisablehook
+    hook = sys.unraisablehook
 
-    def say_others(unraisable: Any) -> None:
-        place = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
-        if "orbax" not in place and "Event loop is closed" not in str(unraisable.exc_value):
-            say(unraisable)
+    def hook_others(unraisable: Any) -> None:
+        file = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
+        if "orbax" not in file and "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
 
-    sys.unraisablehook = say_others
+    sys.unraisablehook = hook_others
 
 
 def _finished(folder: Path) -> list[int]:
-    """Lists the steps that are whole on disk, by their folders' names alone."""
+    """Return the steps with a complete checkpoint on disk, going by folder names only."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
-def _reason(error: BaseException) -> str:
-    """What the system says is wrong, out of what the layers above make of it."""
-    text = " ".join(str(error).split())
-    if "barrier" in text or "DEADLINE_EXCEEDED" in text:
-        return "another process could not write its part, or has ended"
-    known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
-    return next((reason for reason in known if reason in text), f"{type(error).__name__}: {text[:300]}")
-
-
 class Checkpoints:
-    """The checkpoints of one folder: the newest `keep` and the best are kept. Saves run in the background."""
+    """The checkpoints in a folder. The newest `max_to_keep` and the best are kept; saves run in the background."""
 
-    def __init__(self, folder: Path, *, monitor: Monitor | None = None, keep: int = 2, read_only: bool = False):
-        _hush()
+    def __init__(self, folder: Path, *, monitor: Monitor | None = None, max_to_keep: int = 2, read_only: bool = False):
+        _silence_logging()
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        self._folder = folder.absolute()
+        self._folder = folder if storage.is_remote(folder) else folder.absolute()
         self._monitor = monitor
-        self._keep = keep
+        self._max_to_keep = max_to_keep
         self._scores: dict[int, float] = {}
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             create=not read_only,
             read_only=read_only,
-            cleanup_tmp_directories=not read_only,  # those that a kill left
+            cleanup_tmp_directories=not read_only,  # left by a killed run
             async_options=ocp.AsyncOptions(timeout_secs=SAVE_SECONDS),
         )
         items = ("model", "training", "report")
@@ -97,7 +86,7 @@ class Checkpoints:
             self._score(step, self._values(step) or {})
 
     def _values(self, step: int) -> dict[str, float] | None:
-        """Reads the values of a checkpoint's evaluation; None where none followed it, and where they are damaged."""
+        """Return the values of the evaluation of a checkpoint, or None if there are none or they are damaged."""
         try:
             content = json.loads((self._folder / str(step) / VALUES).read_text())
             if content["digest"] == digest_of_values(content["values"]):
@@ -106,33 +95,44 @@ class Checkpoints:
             return None
         except (OSError, ValueError, TypeError, KeyError):
             pass
-        warnings.warn(f"the values of the checkpoint of step {step} are damaged, and do not choose", stacklevel=2)
+        warnings.warn(
+            f"the values of the checkpoint of step {step} are damaged and ignored: the checkpoint is not ranked",
+            stacklevel=2,
+        )
         return None
 
     def add_values(self, step: int, values: dict[str, float]) -> None:
-        """Gives a checkpoint the validation values of its evaluation, which may be empty. Raises OSError."""
+        """Add the validation values of an evaluation, possibly none, to its checkpoint. Raises OSError."""
         self.wait()
+        is_scored = math.isfinite(values.get("loss", math.nan))  # the scores of other predictions are not computed
+        if is_scored and self._monitor and self._monitor.name not in values:
+            known = ", ".join(values)
+            raise ValueError(
+                f"the task monitors {self._monitor.name!r}, which is not among the validation metrics: {known}"
+            )
         self._score(step, values)
         content = {"values": values, "digest": digest_of_values(values)}
         path = self._folder / str(step) / VALUES
         with self._writing():
-            multihost.together(lambda: storage.write_json(path, content) if multihost.is_first() else None)
+            multihost.run_on_all_hosts(
+                lambda: storage.write_json(path, content) if multihost.is_main_process() else None
+            )
 
     def _score(self, step: int, values: dict[str, float]) -> None:
         if self._monitor and math.isfinite(values.get(self._monitor.name, math.nan)):
             self._scores[step] = self._monitor.key(values[self._monitor.name])
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Answers Orbax, which asks after each save: the newest are kept, and the best."""
+        """Return which checkpoints to keep, the newest and the best; called by Orbax after each save."""
         steps = [each.step for each in checkpoints]
-        kept = {*steps[-self._keep :], *sorted(set(steps) & self._scores.keys(), key=self._rank)[-1:]}
+        kept = {*steps[-self._max_to_keep :], *sorted(set(steps) & self._scores.keys(), key=self._rank)[-1:]}
         return [step in kept for step in steps]
 
     def _rank(self, step: int) -> tuple[float, int]:
         return self._scores.get(step, -math.inf), step
 
     def save(self, state: TrainState, *, sums: dict[str, float]) -> None:
-        """Saves the state at its step, with the sums of the report under way."""
+        """Save the state at its step, with the metric sums accumulated since the last report."""
         args = self._ocp.args
         model, training = _split(_plain(state))
         report = {"sums": sums, "digest": digest_of_values(sums), "model": digest(model), "training": digest(training)}
@@ -147,90 +147,94 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Tells in one line what keeps a checkpoint from being written, now or, as saves run behind, the one before."""
+        """Raise OSError with a one-line message if a checkpoint, this one or an earlier one, cannot be written."""
         try:
             yield
-        except Exception as error:  # whatever its many layers make of a full or failing disk
-            whole = ", ".join(map(str, _finished(self._folder))) or "none"
+        except Exception as error:  # the type depends on which layer meets the full or failing disk
+            complete = ", ".join(map(str, _finished(self._folder))) or "none"
+            from jaxvision import hints
+
             raise OSError(
-                f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; whole are those of "
-                f"steps: {whole}. Mend that, and the same command goes on from the last of them"
+                f"a checkpoint cannot be written to {self._folder}: {hints.disk_error(error)}; complete checkpoints: "
+                f"{complete}. Fix the cause and repeat the command, which resumes from the last of them"
             ) from None
 
     def steps(self) -> list[int]:
-        """Lists the saved steps, oldest first."""
+        """Return the saved steps, oldest first."""
         return sorted(self._manager.all_steps())
 
     def ranked(self) -> list[int]:
-        """Lists the saved steps, the best first, of equals the later; then those without the value, newest first."""
+        """Return the saved steps, best first and ties newest first; then those without a value, newest first."""
 
         return sorted(self.steps(), key=self._rank, reverse=True)
 
     def _read(self, step: int, likes: dict[str, Any]) -> dict[str, Any]:
-        """Reads items of a checkpoint and its report. Raises ValueError where they are not what was saved."""
+        """Read items of a checkpoint and its report. Raises ValueError if they differ from what was saved."""
         args = self._ocp.args
         items = {name: args.StandardRestore(like) for name, like in likes.items()}
-        wanted = args.Composite(report=args.JsonRestore(), **items)
+        requested = args.Composite(report=args.JsonRestore(), **items)
         try:
-            found = dict(multihost.together(lambda: self._manager.restore(step, args=wanted)).items())
-        except Exception as error:  # whatever its many layers make of damaged bytes
+            items_read = dict(multihost.run_on_all_hosts(lambda: self._manager.restore(step, args=requested)).items())
+        except Exception as error:  # the type depends on which layer meets the damaged bytes
             raise ValueError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-        report = found["report"]
-        digests = {"digest": digest_of_values(report.get("sums")), **{name: digest(found[name]) for name in likes}}
+        report = items_read["report"]
+        digests = {"digest": digest_of_values(report.get("sums")), **{name: digest(items_read[name]) for name in likes}}
         for name, saved in digests.items():
             if saved != report.get(name):
-                raise ValueError(f"is damaged: its {'report' if name == 'digest' else name} is not what was saved")
-        return found
+                raise ValueError(
+                    f"is damaged: its {'report' if name == 'digest' else name} differs from what was saved"
+                )
+        return items_read
 
     def _read_first(self, steps: list[int], likes: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Reads the first of the steps that is whole; warns of those passed over. Raises ValueError where none is."""
+        """Read the first of the steps that is intact; warn about those skipped. Raises ValueError if none is."""
         damaged: dict[int, str] = {}
         for step in steps:
             try:
-                found = self._read(step, likes)
+                items = self._read(step, likes)
             except ValueError as error:
                 damaged[step] = str(error)
                 continue
             for other, why in damaged.items():
-                warnings.warn(f"the checkpoint of step {other} {why}; that of step {step} is taken", stacklevel=3)
-            return step, found
+                warnings.warn(f"the checkpoint of step {other} {why}; using that of step {step}", stacklevel=3)
+            return step, items
         listed = "; ".join(f"that of step {step} {why}" for step, why in damaged.items())
-        raise ValueError(f"none of the checkpoints in {self._manager.directory} can be read: {listed}")
+        raise ValueError(f"no checkpoint in {self._manager.directory} can be read: {listed}")
 
     def restore(self, like: TrainState, mesh: Mesh) -> tuple[TrainState, dict[str, float]]:
-        """Restores (state, sums of the report under way) of the newest whole checkpoint into the shapes of `like`.
+        """Restore (state, metric sums) from the newest intact checkpoint into the shapes of `like`.
 
-        Those after it, damaged, are put aside. Without any checkpoint, gives `like` and no sums.
+        Later checkpoints, which are damaged, are renamed. Without any checkpoint, return `like` and no sums.
         """
         steps = self.steps()
         if not steps:
             return like, {}
         plain = jax.eval_shape(_plain, like)
-        model, training = _split(meshes.abstract(plain, meshes.split_state(plain, mesh)))
-        step, found = self._read_first(steps[::-1], {"model": model, "training": training})
-        self._put_aside([other for other in steps if other > step])
-        rest = found["training"]
+        model, training = _split(meshes.abstract(plain, meshes.state_shardings(plain, mesh)))
+        step, items = self._read_first(steps[::-1], {"model": model, "training": training})
+        self._quarantine([other for other in steps if other > step])
+        training_items = items["training"]
         state = TrainState(
-            rest["step"],
-            opt_state=rest["opt_state"],
-            key=jax.random.wrap_key_data(rest["key"]),
-            **found["model"],
+            training_items["step"],
+            opt_state=training_items["opt_state"],
+            key=jax.random.wrap_key_data(training_items["key"]),
+            **items["model"],
         )
         is_evaluated = self._values(step) is not None
-        return state, {} if is_evaluated else found["report"]["sums"]
+        return state, {} if is_evaluated else items["report"]["sums"]
 
-    def _put_aside(self, steps: list[int]) -> None:
-        """Renames checkpoints that could not be read, so that their steps can be saved anew and nothing is lost."""
-        if steps and multihost.is_first():
+    def _quarantine(self, steps: list[int]) -> None:
+        """Rename checkpoints that cannot be read, so that their steps can be saved again and nothing is lost."""
+        if steps and multihost.is_main_process():
             for step in steps:
-                place = self._folder / str(step)
-                place.rename(place.with_name(f"damaged-{step}-{time.strftime('%Y%m%d-%H%M%S')}"))
+                path = self._folder / str(step)
+                path.rename(path.with_name(f"damaged-{step}-{time.strftime('%Y%m%d-%H%M%S')}"))
         if steps:
-            multihost.gather_texts("")  # the others wait
+            multihost.allgather_str("")  # a barrier
             self._manager.reload()
 
-    def restore_model(self, steps: list[int], like: Judged, mesh: Mesh, *, ema: bool) -> tuple[int, Judged]:
-        """Restores (step, (params, model_state)) of the first whole of the steps: the averages where there are some."""
+    def restore_model(self, steps: list[int], like: Weights, mesh: Mesh, *, ema: bool) -> tuple[int, Weights]:
+        """Restore (step, (params, model_state)) from the first intact one of the steps; with `ema`, the averages."""
         model = {"params": like[0], "model_state": like[1], "ema": like if ema else None}
         shardings = jax.tree.map(lambda _: meshes.replicated(mesh), model)
         step, found = self._read_first(steps, {"model": meshes.abstract(model, shardings)})
@@ -238,17 +242,17 @@ class Checkpoints:
         return step, tuple(model["ema"]) if ema else (model["params"], model["model_state"])
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk. Raises OSError where it cannot be written."""
+        """Wait until everything is on disk. Raises OSError if it cannot be written."""
         with self._writing():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then lets go of the folder. Raises OSError as `wait` does: some errors show only here."""
+        """Wait for saves and close the folder. Raises OSError as `wait` does: some errors only appear here."""
         with self._writing():
             self._manager.wait_until_finished()
             self._manager.close()
 
 
 def exists(folder: Path) -> bool:
-    """Says whether a folder has a finished checkpoint."""
+    """Return whether a folder has a complete checkpoint."""
     return bool(_finished(folder))

@@ -1,4 +1,4 @@
-"""Batches whose examples are decoded in parallel, by Grain: the only file that knows it."""
+"""Batches whose examples are decoded in parallel by Grain: the only file that imports it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from jaxvision.interfaces import Batch
 
 PREFETCH = 2  # batches
-PART_SIZE = 8  # examples that are decoded one after the other, beside which Grain's own work is small
+PART_SIZE = 8  # examples decoded per task, enough that Grain's overhead is small
 
 
 def read_in_parallel(
     read: Callable[[int, np.ndarray], Batch], places: np.ndarray, *, start: int, num_threads: int
 ) -> Generator[Batch]:
-    """Gives batches from number `start` on, without end: what `read(number, places)` makes of some of its places."""
+    """Yield batches from number `start` on, without end; `read(number, positions)` returns a part of a batch."""
     import grain
 
     parts = np.array_split(places, -(-len(places) // PART_SIZE))

@@ -11,24 +11,24 @@ from jax.sharding import Mesh
 
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import logs, pipeline
-from jaxvision.engine.signals import Stopped
+from jaxvision.engine.signals import EvaluationInterrupted
 from jaxvision.interfaces import Batch, Split, Tree
 
-Step = Callable[[Tree, Tree, Batch], tuple[dict[str, Any], Any]]  # sums by name, and a tree of rows of each example
+Step = Callable[[Tree, Tree, Batch], tuple[dict[str, Any], Any]]  # sums by name, and a tree with a row per example
 
 
 def never() -> bool:
-    """Nothing stops an evaluation."""
+    """Return False: the default of `stop`."""
     return False
 
 
 def split_batches(split: Split, batch_size: int, mesh: Mesh) -> Iterator[tuple[int, Batch]]:
-    """Yield (number of examples, padded batch) over a split, in order; of several hosts, this host's rows.
+    """Yield (number of examples, padded batch) over a split, in order; with several hosts, the rows of this one.
 
     A batch has batch_size rows, or for a smaller split the next power of two, so that few sizes are compiled.
     """
     size = meshes.bucket(len(split), batch_size, mesh)
-    batches = pipeline.eval_batches(split, size, rows=meshes.host_rows(size, mesh))
+    batches = pipeline.eval_batches(split, size, rows=meshes.local_slice(size, mesh))
     for start, batch in zip(range(0, len(split), size), batches, strict=True):
         yield min(size, len(split) - start), batch
 
@@ -43,21 +43,21 @@ def infer(
     doing: str = "evaluate",
     stop: Callable[[], bool] = never,
 ) -> tuple[dict[str, float], Any]:
-    """Run a compiled step over batches: (the sum of each value, its outputs as one tree of arrays [N, ...]).
+    """Run a compiled step over batches; return (sums of the values, outputs as one tree of arrays [N, ...]).
 
-    `batches` yields (number of examples, batch); rows beyond that number are padding, and are left out. Without any
-    batch, the outputs are None. A bar counts up to `total`. Raises Stopped where `stop` says so.
+    `batches` yields (number of examples, batch); rows beyond that number are padding and are dropped. Without batches
+    the outputs are None. A progress bar counts up to `total`. Raises EvaluationInterrupted if `stop()` is true.
     """
     sums: dict[str, float] = {}
     parts = []
     with logs.progress(total, doing) as bar:
         for count, batch in batches:
-            found, outputs = jax.device_get(step(params, model_state, batch))
-            sums = {name: sums.get(name, 0.0) + float(value) for name, value in found.items()}
+            values, outputs = jax.device_get(step(params, model_state, batch))
+            sums = {name: sums.get(name, 0.0) + float(value) for name, value in values.items()}
             parts.append(jax.tree.map(lambda rows, count=count: rows[:count], outputs))
             bar.update(count)
             if stop():
-                raise Stopped
+                raise EvaluationInterrupted
     return sums, jax.tree.map(lambda *rows: np.concatenate(rows), *parts) if parts else None
 
 
@@ -72,9 +72,9 @@ def infer_split(
     doing: str = "evaluate",
     stop: Callable[[], bool] = never,
 ) -> tuple[dict[str, float], Any]:
-    """Run a split through a compiled step, on all hosts: (mean of each value over its examples, outputs [N, ...]).
+    """Run a compiled step over a split on all hosts; return (means of the values over the examples, outputs [N, ...]).
 
-    The step's sums hold the number of examples as "count". Raises Stopped as `infer` does.
+    The sums of the step hold the number of examples as "count". Raises EvaluationInterrupted if `stop()` is true.
     """
     batches = split_batches(split, batch_size, mesh)
     sums, outputs = infer(step, params, model_state, batches, total=len(split), doing=doing, stop=stop)

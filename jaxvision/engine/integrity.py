@@ -1,4 +1,4 @@
-"""Digests of what is saved: the storage itself does not notice a flipped bit."""
+"""Digests of saved arrays, which detect bit flips that the storage does not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from jaxvision.distributed import multihost
 
 
 def _sum(leaf: jax.Array, salt: int) -> int:
-    """A sum over the bits of this host's part of an array, each number times an odd one made of its place.
+    """Return a weighted sum over the bits of this host's part of an array; the weights are odd functions of the
+    position.
 
-    Sums of integers modulo 2^64 do not depend on their order, so it is the same however devices split the array, and
-    an odd factor lets no single change go unseen.
+    Sums of integers modulo 2^64 do not depend on their order, so the result does not depend on the sharding. With odd
+    weights, no single change goes undetected.
     """
     total = np.uint64(0)
     for shard in leaf.addressable_shards:
@@ -31,15 +32,15 @@ def _sum(leaf: jax.Array, salt: int) -> int:
 
 
 def digest(tree: Any) -> str:
-    """A hash of all numbers of a tree, whatever its sharding: the storage itself does not notice a flipped bit."""
+    """Return a hash of all numbers of a tree, independent of its sharding."""
     leaves = jax.tree.leaves(tree)
     for leaf in leaves:
         leaf.copy_to_host_async()
     with np.errstate(over="ignore"):
         ours = sum(_sum(leaf, salt) for salt, leaf in enumerate(leaves))
-    return f"{sum(map(int, multihost.gather_texts(str(ours)))) % 2**64:016x}"
+    return f"{sum(map(int, multihost.allgather_str(str(ours)))) % 2**64:016x}"
 
 
 def digest_of_values(values: Any) -> str:
-    """A hash of plain values."""
+    """Return a hash of plain values."""
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Rows of figures -> metrics.jsonl, TensorBoard where it is installed, and the terminal."""
+"""Log metrics to metrics.jsonl, to TensorBoard if it is installed, and to the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read metrics.jsonl; a last line that a kill cut short is left out."""
+    """Read the rows of metrics.jsonl, without a last line that a kill cut short."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -29,14 +31,14 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def drop_rows(path: Path, *, after: int) -> None:
-    """Drop the rows beyond a step: those that a resumed run will write again."""
+    """Drop the rows after a step, which a resumed run writes again."""
     kept = [row for row in read_rows(path) if row["step"] <= after]
     if path.exists():
         storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class _TensorBoard:
-    """TensorBoard's event file, written at each report: tensorboardX's own thread would print pages on a full disk."""
+    """An event file of TensorBoard, written without tensorboardX's thread, which prints tracebacks on a full disk."""
 
     def __init__(self, folder: Path, *, start: int):
         from tensorboardX.event_file_writer import EventsWriter
@@ -63,7 +65,7 @@ class _TensorBoard:
 
 
 def _tensorboard(folder: Path, *, start: int) -> _TensorBoard | None:
-    """Return the event file, None where the extra is not installed."""
+    """Return the event file, or None if the extra is not installed."""
     return _TensorBoard(folder, start=start) if importlib.util.find_spec("tensorboardX") else None
 
 
@@ -74,78 +76,91 @@ def _clock(seconds: float) -> str:
 
 
 def format_values(row: Row) -> str:
-    """Write the figures of a row that people look at: loss and the like, without where and when."""
-    shown = {k: v for k, v in row.items() if k not in ("step", "epoch", "split", "seconds", "waiting", "learning_rate")}
-    return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+    """Return the metrics of a row as text, without step, times and learning rate."""
+    hidden = ("step", "epoch", "split", "seconds", "data_wait_fraction", "learning_rate")
+    return " ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in hidden)
+
+
+def _broken(line: str) -> str:
+    """Return a line; on a terminal, break it at " | " into indented lines that fit its width."""
+    lines: list[str] = []
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    for part in line.split(" | "):
+        if lines and len(f"{lines[-1]} | {part}") <= width:
+            lines[-1] += f" | {part}"
+        else:
+            lines += textwrap.wrap(part, max(width, 3), initial_indent="  " * bool(lines), subsequent_indent="  ")
+    return "\n".join(lines)
 
 
 def progress(total: int, description: str, *, initial: int = 0, leave: bool = False) -> Any:
-    """Make a bar that counts images, shown where there is a terminal."""
-    from tqdm import tqdm
+    """Return a progress bar that counts images; it is hidden without a terminal or notebook."""
+    from tqdm.auto import tqdm  # a notebook's bar there, a line of text where ipywidgets are missing
 
-    return tqdm(
-        total=total,
-        desc=description,
-        initial=initial,
-        leave=leave,
-        unit="img",
-        unit_scale=True,
-        dynamic_ncols=True,
-        disable=not (sys.stderr.isatty() and multihost.is_first()),
-    )
+    has_display = sys.stderr.isatty() or "ipykernel.zmqshell" in sys.modules  # by which tqdm knows a notebook, too
+    style = {"unit": "img", "unit_scale": True, "dynamic_ncols": True}
+    hidden = not (has_display and multihost.is_main_process())
+    return tqdm(total=total, desc=description, initial=initial, leave=leave, disable=hidden, **style)
 
 
 class Log:
-    """The log of a run under way. A bar where there is a terminal; a line for each report everywhere.
+    """The log of a run: a row and a printed line for each evaluation, and a progress bar on a terminal.
 
-    Of several hosts, the first alone writes and speaks.
+    Only the main process writes and prints.
     """
 
     def __init__(self, workdir: Path, *, num_steps: int, batch_size: int, start: int):
         self.folder = workdir
-        self._is_first = multihost.is_first()
-        path = workdir / "metrics.jsonl" if self._is_first else Path(os.devnull)
+        self._is_first = multihost.is_main_process()
+        self._path = workdir / "metrics.jsonl"
         if self._is_first:
-            drop_rows(path, after=start)
-        self._file = path.open("a")
+            drop_rows(self._path, after=start)
         self._tensorboard: _TensorBoard | None = None  # from the first report on: its library takes seconds to import
         self._num_steps, self._batch_size = num_steps, batch_size
-        self._start, self._began = start, time.perf_counter()
+        self._start, self._has_stepped = start, False
+        self._since: tuple[int, float] | None = None  # step and time of the first report after steps: all is compiled
         self._bar = progress(num_steps * batch_size, "train", initial=start * batch_size, leave=True)
 
     def step(self, means: dict[str, float]) -> None:
-        """Move the bar by one step, beside the step's values."""
+        """Advance the bar by one step, and show the metrics of the step."""
+        if not self._has_stepped:
+            self._bar.unpause()  # its clock begins here, after compilation
+            self._has_stepped = True
         self._bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()}, refresh=False)
         self._bar.update(self._batch_size)
 
     def report(self, *rows: Row, num_images: int) -> None:
-        """Write rows of one step, train's and those of other splits, and one line for people.
+        """Write the rows of one step, for train and other splits, and print a line.
 
-        num_images were trained on for it.
+        `num_images` is the number of training images since the last report.
         """
         if self._is_first and self._tensorboard is None:
             self._tensorboard = _tensorboard(self.folder / "tensorboard", start=self._start)
+        if self._is_first:
+            storage.append_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         for row in rows:
-            self._file.write(json.dumps(row) + "\n")
             if self._tensorboard:
                 self._tensorboard.report(row)
-        self._file.flush()
         step = rows[0]["step"]
-        speed = f"{num_images / rows[0]['seconds']:,.0f} images/s, {rows[0]['waiting']:.0%} waiting"
-        left = (self._num_steps - step) * (time.perf_counter() - self._began) / (step - self._start)
+        speed = f"{num_images / rows[0]['seconds']:,.0f} images/s, {rows[0]['data_wait_fraction']:.0%} waiting for data"
+        left, now = "", time.perf_counter()
+        if self._since:
+            left = f", {_clock((self._num_steps - step) * (now - self._since[1]) / (step - self._since[0]))} left"
+        elif self._has_stepped:
+            self._since = step, now
         place = f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f}"
         figures = (f"{row['split']} {format_values(row)}" for row in rows)
-        self.say(" | ".join([place, *figures, f"{speed}, {_clock(left)} left"]))
+        self.say(_broken(" | ".join([place, *figures, f"{speed}{left}"])))
 
     def say(self, line: str) -> None:
-        """Print a line without breaking the bar."""
+        """Print a line above the bar."""
         if self._is_first:
             self._bar.write(line, file=sys.stdout)
             sys.stdout.flush()
 
     def close(self) -> None:
-        """Close the files and the bar. All that counts is written: a disk that failed before does so again here."""
+        """Close the bar and the files; errors are ignored, because all rows are written already."""
         self._bar.close()
-        for file in filter(None, (self._file, self._tensorboard)):
+        if self._tensorboard:
             with contextlib.suppress(OSError):
-                file.close()
+                self._tensorboard.close()

@@ -1,7 +1,7 @@
-"""Splits -> batches: shuffled and endless for training, ordered, padded and masked for evaluation.
+"""Batches of splits: shuffled and endless for training; in order, padded and masked for evaluation.
 
-A training batch is a function of its number: batch n is the positions nB to (n+1)B of the concatenated permutations of
-all epochs, which are functions of (seed, epoch). So resuming is a start number, and no batch is ever short.
+A training batch is a function of its number: batch n is positions nB to (n+1)B of the concatenated permutations of all
+epochs, which are functions of (seed, epoch). So a run resumes from a batch number, and no batch is incomplete.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from jaxvision.machine import num_cores
 PREFETCH = 2  # batches
 
 
-class Order:
-    """The order of examples in training: positions of the concatenated epochs -> indices of examples.
+class Sampler:
+    """The order of training examples: maps positions in the concatenated epochs to indices of examples.
 
-    With `targets`, the class of each, an epoch is as long, and holds equally many of each class (to one): of some all
-    several times, of others a part.
+    With `targets`, the class of each example, an epoch has the same length but equally many examples of each class
+    (plus or minus one): small classes are repeated, large ones subsampled.
     """
 
     def __init__(self, num_examples: int, *, seed: int, targets: np.ndarray | None = None):
         self.num_examples = num_examples
         self.seed = seed
         self.targets = targets
-        self._permutation = functools.lru_cache(maxsize=2)(self._drawn)  # two epochs are in use, by several threads
+        self._permutation = functools.lru_cache(maxsize=2)(self._drawn)  # several threads use two epochs
 
     def _drawn(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng((self.seed, epoch))
         if self.targets is None:
             return rng.permutation(self.num_examples)
-        classes = rng.permutation(np.unique(self.targets))  # where it does not come out even, the first get one more
+        classes = rng.permutation(np.unique(self.targets))  # the first classes get one more if it is uneven
         drawn = []
-        for index, each in enumerate(classes):
-            members = np.flatnonzero(self.targets == each)
+        for index, label in enumerate(classes):
+            members = np.flatnonzero(self.targets == label)
             count = len(range(index, self.num_examples, len(classes)))
             rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
             drawn.append(np.concatenate(rounds)[:count])
         return rng.permutation(np.concatenate(drawn))
 
     def indices(self, start: int, stop: int) -> np.ndarray:
-        """Gives the indices at the positions from start to before stop."""
+        """Return the indices at positions start to stop - 1."""
         epochs = range(start // self.num_examples, (stop - 1) // self.num_examples + 1)
         parts = [
             self._permutation(e)[max(start - e * self.num_examples, 0) : stop - e * self.num_examples] for e in epochs
@@ -64,12 +64,12 @@ def train_batches(
     balanced: bool = False,
     num_threads: int | None = None,
 ) -> Generator[Batch]:
-    """Gives those rows of the batches from number `start` on, without end; reads ahead in a thread.
+    """Yield `rows` of the training batches from number `start` on, without end, reading ahead in a thread.
 
-    With `balanced`, classes come equally often. A split that decodes its inputs anew is read by as many threads as
-    there are cores, or num_threads, and each example by a generator of its own, of (seed, epoch, place in the epoch).
+    With `balanced`, all classes are equally frequent. A split that decodes its inputs is read by `num_threads` threads,
+    by default one per core; each example has its own generator, seeded by (seed, epoch, position in the epoch).
     """
-    order = Order(len(split), seed=seed, targets=split.targets if balanced else None)
+    order = Sampler(len(split), seed=seed, targets=split.targets if balanced else None)
     if split.decode is not None:
         from jaxvision.engine.decoding import read_in_parallel
 
@@ -88,7 +88,7 @@ def train_batches(
 
 
 def _read_ahead(read: Callable[[int], Batch], numbers: Iterable[int]) -> Generator[Batch]:
-    """Gives the batches of those numbers; a thread reads two ahead."""
+    """Yield the batches with those numbers, reading two ahead in a thread."""
     numbers = iter(numbers)
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(read, number) for number in itertools.islice(numbers, PREFETCH)]
@@ -101,17 +101,17 @@ def _read_ahead(read: Callable[[int], Batch], numbers: Iterable[int]) -> Generat
                 future.cancel()
 
 
-def _decoded(split: Split, decode: Decode, order: Order, batch_size: int, number: int, places: np.ndarray) -> Batch:
-    """Decodes the examples of those places in a batch, one after the other."""
-    positions = number * batch_size + places
-    indices = order.indices(number * batch_size, (number + 1) * batch_size)[places]
+def _decoded(split: Split, decode: Decode, order: Sampler, batch_size: int, number: int, rows: np.ndarray) -> Batch:
+    """Decode the examples at those positions of a batch, one after the other."""
+    positions = number * batch_size + rows
+    indices = order.indices(number * batch_size, (number + 1) * batch_size)[rows]
     rngs = (np.random.default_rng((order.seed, *divmod(int(position), len(split)))) for position in positions)
     inputs = np.stack([decode(int(index), rng) for index, rng in zip(indices, rngs, strict=True)])
     return _batch(split, inputs, indices, positions)
 
 
 def _batch(split: Split, inputs: np.ndarray, indices: np.ndarray, positions: np.ndarray) -> Batch:
-    """Makes the training batch of inputs, which are those indices of a split and stand at those positions."""
+    """Build a training batch from inputs and their indices and positions."""
     return {
         "inputs": inputs,
         "targets": split.targets[indices],
@@ -122,7 +122,7 @@ def _batch(split: Split, inputs: np.ndarray, indices: np.ndarray, positions: np.
 
 
 def eval_batches(split: Split, batch_size: int, *, rows: slice = slice(None)) -> Iterator[Batch]:
-    """Gives those rows of the batches of a split, in order, once; the last is filled with its first example, masked."""
+    """Yield `rows` of the batches of a split once, in order; the last is padded with its first example, masked."""
 
     def read(start: int) -> Batch:
         indices = np.arange(start, min(start + batch_size, len(split)))

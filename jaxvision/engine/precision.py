@@ -1,4 +1,4 @@
-"""The model as a run uses it: pixels in, normalised inside, computed in the precision that the config names."""
+"""Models that take pixels: they normalize inputs and compute in the precision of the config."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jaxvision.interfaces import Array, Model, Preprocessing, Tree
 
 
 def as_float(inputs: Array) -> Array:
-    """Gives pixels as float32 in 0..1, from uint8 or from floats that are so already."""
+    """Return pixels as float32 in 0..1, from uint8 or floats in 0..1."""
     return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
 
 
-def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f32") -> Model:
-    """Gives the model that takes pixels, uint8 or floats in 0..1, normalises them first, and computes in a precision.
+def with_precision(model: Model, preprocessing: Preprocessing, *, precision: str = "f32") -> Model:
+    """Return the model that takes pixels (uint8 or floats in 0..1), normalizes them, and computes in a precision.
 
-    With "bf16" inputs and parameters are rounded to bfloat16 for the computation alone: the parameters themselves, the
-    state (statistics among it) and the outputs stay float32 (P. Micikevicius et al., Mixed Precision Training, ICLR
-    2018, section 3.1). With "f64" the parameters are float64 too.
+    With "bf16", inputs and parameters are cast to bfloat16 for the computation; parameters, state (with batch
+    statistics) and outputs stay float32 (P. Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.1).
+    With "f64", parameters are float64 too.
     """
     mean, std = (jnp.asarray(values, jnp.float32) for values in (preprocessing.mean, preprocessing.std))
     inner, outer = {"f32": (None, None), "bf16": (jnp.bfloat16, jnp.float32), "f64": (jnp.float64,) * 2}[precision]
@@ -43,14 +43,14 @@ def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f
 
     def freeze(modules):
         assert model.freeze is not None
-        return computing(model.freeze(modules), preprocessing, precision=precision)
+        return with_precision(model.freeze(modules), preprocessing, precision=precision)
 
     def adapt(params, state, inputs):
         assert model.adapt is not None
         adapted = model.adapt(params, state, (as_float(inputs) - mean) / std)
         return jax.tree.map(lambda old, new: new.astype(old.dtype), (params, state), adapted)
 
-    def part(of: Model) -> Model:  # what it takes is no image, and what it gives is in pixels
+    def part(of: Model) -> Model:  # its inputs are not images, and its outputs are pixels
         def apply_part(params, state, inputs, *, train, key):
             outputs, new = of.apply(_cast(params, inner), state, inputs, train=train, key=key)
             return _cast(outputs, outer), jax.tree.map(lambda old, new: new.astype(old.dtype), state, new)
@@ -64,15 +64,15 @@ def computing(model: Model, preprocessing: Preprocessing, *, precision: str = "f
         features=features if model.features else None,
         freeze=freeze if model.freeze else None,
         adapt=adapt if model.adapt else None,
-        synchronize=None,  # these two act before a model is wrapped
+        synchronize=None,  # these two apply before a model is wrapped
         remat=None,
     )
 
 
 def _cast(tree: Tree, dtype: Any) -> Tree:
-    """Gives a tree with its floats in another type; None leaves them."""
+    """Return a tree with its floats cast to a type; None leaves them unchanged."""
     if dtype is None:
         return tree
-    if isinstance(tree, dict):  # a map over all of it would sort the names, whose order is that of computation
+    if isinstance(tree, dict):  # jax.tree.map would sort the names, whose order is that of computation
         return {name: _cast(each, dtype) for name, each in tree.items()}
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)

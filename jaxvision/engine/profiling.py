@@ -1,4 +1,4 @@
-"""A JAX profile of a few steps."""
+"""JAX profiles of a few steps."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from pathlib import Path
 
 import jax
 
-PROFILED = range(3, 8)  # steps after the first; those before compile and warm up
+PROFILED = range(3, 8)  # steps after the first; earlier ones compile and warm up
 
 
 class Profiler:
-    """Traces a few steps into a folder, for viewers of traces."""
+    """Record a JAX profiler trace of a few steps in a folder."""
 
     def __init__(self, folder: Path):
         self._folder, self._is_tracing = folder, False
+        self._first: int | None = None  # first traced step
 
     def before_step(self, index: int) -> None:
-        """Begins or ends the trace, before the steps from this one on are dispatched together."""
-        if index >= PROFILED.stop:
-            self.close()
-        elif index >= PROFILED.start and not self._is_tracing:
+        """Start or stop the trace before step `index` is dispatched."""
+        if self._first is None and index >= PROFILED.start:
             jax.profiler.start_trace(self._folder)
-            self._is_tracing = True
+            self._is_tracing, self._first = True, index
+        elif self._first is not None and index >= self._first + len(PROFILED):
+            self.close()
 
     def close(self) -> None:
-        """Ends the trace, if one is under way."""
+        """Stop the trace if it is running."""
         if self._is_tracing:
             jax.profiler.stop_trace()
             self._is_tracing = False

@@ -1,16 +1,17 @@
-"""Signals that end a run: received, so that it saves first."""
+"""Signals that stop a run: recorded, so that it saves its state first."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was told to stop, by a signal, and has saved: training again with the same workdir goes on."""
+    """Raised after a signal stopped training and the state was saved; train with the same workdir to resume."""
 
     def __init__(self, number: int, workdir: Path, step: int, num_steps: int):
         super().__init__(f"stopped and saved at step {step} of {num_steps} in {workdir}")
@@ -18,36 +19,17 @@ class Interrupted(KeyboardInterrupt):
         self.workdir = workdir
 
 
-class Stopped(Exception):
-    """An evaluation was left half-way, because the run is told to stop."""
+class EvaluationInterrupted(Exception):
+    """Raised to abandon an evaluation because a signal arrived."""
 
 
-_unheard: list[int] = []  # signals that came before a run could receive them, and that did not end it
-
-
-@contextlib.contextmanager
-def before_runs() -> Iterator[None]:
-    """Ends by Ctrl-C as ever, and remembers it: what is called from within JAX may swallow the exception."""
-    _unheard.clear()
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def receive(number, _frame):
-        _unheard.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, receive)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+early_signals: list[int] = []  # received before a run could catch them, and whose exception was swallowed
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying by them; the second one ends the process as ever."""
-    received: list[int] = [*_unheard]
+def catch_signals() -> Iterator[list[int]]:
+    """Record SIGINT and SIGTERM instead of terminating; the second signal terminates the process as usual."""
+    received: list[int] = [*early_signals]
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -55,8 +37,9 @@ def signals() -> Iterator[list[int]]:
 
     def receive(number, _frame):
         received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        print("jaxvision: stopping after this step, then saving; a second signal stops immediately", file=sys.stderr)
+        for other, handler in before.items():
+            signal.signal(other, handler)
 
     for number in before:
         signal.signal(number, receive)

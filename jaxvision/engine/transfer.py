@@ -1,4 +1,4 @@
-"""What of a model is trained, and how fast: frozen parameters, learning rates by layer."""
+"""Transfer learning: frozen parameters and layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import optax
 
 from jaxvision.interfaces import Model, Tree
 from jaxvision.specs import nearest
-from jaxvision.trees import flat
+from jaxvision.trees import flatten_with_paths
 
 BACKBONE = "backbone"  # all but the head
 
 
 def _parents(path: str) -> list[str]:
-    """The path and all that it lies under."""
+    """Return the path and all of its parents."""
     parts = path.split("/")
     return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
@@ -30,62 +30,66 @@ def _matches(path: str, pattern: str, head: str | None) -> bool:
 
 
 def _statistics(state: Tree) -> list[str]:
-    """Names the leaves of a state by the module that they belong to: without their collection."""
-    return [path.partition("/")[2] for path in flat(state)]
+    """Return the paths of the modules that the leaves of a state belong to, without their collection."""
+    return [path.partition("/")[2] for path in flatten_with_paths(state)]
 
 
 def frozen(params: Tree, state: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
-    """Names what comma-separated patterns freeze: "backbone", or paths with wildcards as "stage1_*".
+    """Return the paths that comma-separated patterns freeze: "backbone", or paths with wildcards as in "stage1_*".
 
-    These are parameters, and statistics by the path of their module. A pattern that matches a part of the model freezes
-    all of it. Raises ValueError for a pattern that matches nothing, where nothing is left to train, and for "backbone"
-    where the model says not which part is its head.
+    They include parameters, and statistics by the path of their module. A pattern that matches a module freezes all of
+    it. Raises ValueError if a pattern matches nothing, if nothing is left to train, or for "backbone" if the model does
+    not name its head.
     """
-    wanted = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
-    every = list(flat(params))
-    tops = sorted({path.split("/")[0] for path in every})
-    if BACKBONE in wanted and head is None:
-        raise ValueError(f"freeze={patterns!r}: the model names no head; freeze its parts by name: {', '.join(tops)}")
-    for pattern in wanted:
-        if not any(_matches(path, pattern, head) for path in every):
-            near = nearest(pattern, tops) or f"; its parts are {', '.join(tops)}"
+    listed = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+    paths = list(flatten_with_paths(params))
+    tops = sorted({path.split("/")[0] for path in paths})
+    if BACKBONE in listed and head is None:
+        raise ValueError(
+            f"freeze={patterns!r}: the model does not name its head; freeze modules by name: {', '.join(tops)}"
+        )
+    for pattern in listed:
+        if not any(_matches(path, pattern, head) for path in paths):
+            near = nearest(pattern, tops) or f"; its modules are {', '.join(tops)}"
             raise ValueError(f"freeze={patterns!r}: {pattern!r} matches no parameter of the model{near}")
-    everything = {*every, *_statistics(state)}
-    found = frozenset(path for path in everything if any(_matches(path, pattern, head) for pattern in wanted))
-    if found.issuperset(every):
+    everything = {*paths, *_statistics(state)}
+    matched = frozenset(path for path in everything if any(_matches(path, pattern, head) for pattern in listed))
+    if matched.issuperset(paths):
         raise ValueError(f"freeze={patterns!r} leaves no parameter to train")
-    return found
+    return matched
 
 
 def trained(params: Tree, frozen: Collection[str]) -> Tree:
-    """Says of each parameter whether it is trained."""
-    return jax.tree.unflatten(jax.tree.structure(params), [path not in frozen for path in flat(params)])
+    """Return a tree with True for each parameter that is trained."""
+    return jax.tree.unflatten(jax.tree.structure(params), [path not in frozen for path in flatten_with_paths(params)])
 
 
 def freeze(model: Model, params: Tree, state: Tree, frozen: Collection[str]) -> Model:
-    """Gives the model whose wholly frozen modules use their stored statistics in training too, and leave them be.
+    """Return the model whose entirely frozen modules use, and do not update, their stored statistics in training.
 
-    Raises ValueError where the model has statistics and cannot do that.
+    Raises ValueError if the model has statistics but does not support freezing.
     """
     if not frozen or not jax.tree.leaves(state):
         return model
     if model.freeze is None:
-        raise ValueError("the model has a state and no `freeze` of its own, so its frozen parts would go on changing")
-    left = [path for path in (*flat(params), *_statistics(state)) if path not in frozen]
+        raise ValueError(
+            "the model has a state but no `freeze`, so its frozen modules would keep changing: remove --freeze"
+        )
+    left = [path for path in (*flatten_with_paths(params), *_statistics(state)) if path not in frozen]
     live = {parent for path in left for parent in _parents(path)}
     modules = {parent for path in frozen for parent in _parents(path)} - live
     return model.freeze(frozenset(modules))
 
 
 def _layer(name: str) -> str:
-    """The layer that a part of a model belongs to: a convolution and its norm are one."""
+    """Return the layer of a module: a convolution and its norm form one layer."""
     return re.sub(r"_(conv|norm|scale)$", "", name)
 
 
 def layers(names: Sequence[str]) -> list[list[str]]:
-    """Groups a model's parts, in the order of computation, into layers: what precedes the first block is one.
+    """Group modules, in the order of computation, into layers: all before the first block is one layer.
 
-    What follows the last block (a norm, the head) is one too. A norm goes with what it follows.
+    All after the last block (a norm, the head) is one too. A norm belongs to the module before it.
 
     >>> layers(["stem_conv", "stem_norm", "stage1_block1", "stage1_block2", "norm", "head"])
     [['stem_conv', 'stem_norm'], ['stage1_block1'], ['stage1_block2'], ['norm', 'head']]
@@ -105,33 +109,35 @@ def layers(names: Sequence[str]) -> list[list[str]]:
 
 
 def order(model: Model, inputs: jax.ShapeDtypeStruct) -> list[str]:
-    """Names the parts of a model's parameters in the order in which it makes them, which is that of computation."""
-    found: list[str] = []
+    """Return the names of a model's modules in the order of initialization, which is that of computation."""
+    names: list[str] = []
 
     def trace(key, inputs):
         params, _ = model.init(key, inputs)
-        found.extend(params)
+        names.extend(params)
         return 0
 
     jax.eval_shape(trace, jax.random.key(0), inputs)
-    return found
+    return names
 
 
 def layer_scales(params: Tree, order: Sequence[str], decay: float, *, head: str | None = None) -> Tree:
-    """Gives the factor of each parameter's learning rate: 1 for the last layer, decay times that for each one below.
+    """Return the factor of each parameter's learning rate: 1 in the last layer, multiplied by `decay` for each one
+    below.
 
-    Raises ValueError where the head is not in the last layer: then the order of the parts is not that of computation.
+    Raises ValueError if the head is not in the last layer: then initialization does not follow the order of
+    computation.
 
     (J. Howard, S. Ruder, ULMFiT, ACL 2018, section 3.2; H. Bao et al., BEiT, ICLR 2022, appendix.)
     """
     groups = layers(order)
     if head is not None and head not in groups[-1]:
         raise ValueError(
-            f"layer_decay: the model makes its parts in the order {', '.join(order)}, and its head {head!r} is not the "
-            "last; make them in the order in which they compute"
+            f"layer_decay: the model initializes its modules in the order {', '.join(order)}, and its head {head!r} "
+            "is not the last; initialize them in the order of computation"
         )
     depths = {name: len(groups) - 1 - index for index, group in enumerate(groups) for name in group}
-    scales = [decay ** depths[path.split("/")[0]] for path in flat(params)]
+    scales = [decay ** depths[path.split("/")[0]] for path in flatten_with_paths(params)]
     return jax.tree.unflatten(jax.tree.structure(params), scales)
 
 
@@ -144,7 +150,7 @@ def with_groups(
     frozen: Collection[str],
     layer_decay: float | None,
 ) -> optax.GradientTransformation:
-    """Makes an optimizer one of the trained parameters alone, whose rates decay from layer to layer where wished."""
+    """Restrict an optimizer to the trained parameters, and decay its learning rate from layer to layer if requested."""
     if layer_decay is not None:
         scales = layer_scales(params, order(model, inputs), layer_decay, head=model.head)
         optimizer = scaled(optimizer, scales)
@@ -152,9 +158,9 @@ def with_groups(
 
 
 def only(optimizer: optax.GradientTransformation, trained: Tree) -> optax.GradientTransformation:
-    """Keeps an optimizer to the parameters that `trained` marks: it has state for them and updates for them alone.
+    """Restrict an optimizer to the parameters that `trained` marks: it has state and updates only for them.
 
-    The gradients that it is given, and its updates, have None in the place of all others.
+    The gradients that it takes, and its updates, are None for all others.
     """
 
     def kept(tree):
@@ -170,7 +176,7 @@ def only(optimizer: optax.GradientTransformation, trained: Tree) -> optax.Gradie
 
 
 def scaled(optimizer: optax.GradientTransformation, scales: Tree) -> optax.GradientTransformation:
-    """Multiplies each parameter's update, and so its learning rate and weight decay, by a factor of its own."""
+    """Multiply the update of each parameter, and so its learning rate and weight decay, by its own factor."""
 
     def update(updates, state, params=None):
         updates, state = optimizer.update(updates, state, params)

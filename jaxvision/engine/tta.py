@@ -1,4 +1,4 @@
-"""Test-time augmentation: outputs averaged over versions of an image."""
+"""Test-time augmentation: outputs averaged over augmented versions of an image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jaxvision.interfaces import Array, Model
 
 
-def averaged_over_views(model: Model, views: str) -> Model:
-    """Gives the model that, in evaluation, averages its outputs over versions of an image: test-time augmentation.
+def with_test_time_augmentation(model: Model, tta: str) -> Model:
+    """Return the model that in evaluation averages its outputs over augmented versions of an image.
 
-    "mirrored" takes it and its mirror image; "mirrored_shifted" weighs these as one half and, as the other, both
-    shifted by a pixel up and left and by one down and right (K. Jordan, 94% on CIFAR-10 in 3.29 Seconds, 2024, section
-    3).
+    "flip" averages the image and its mirror image. "flip_shift" gives these a weight of one half; the other half are
+    both shifted by one pixel up and left, and by one down and right (K. Jordan, 94% on CIFAR-10 in 3.29 Seconds, 2024,
+    section 3).
     """
-    if views == "one":
+    if tta == "none":
         return model
 
     def apply(params, state, inputs, *, train, key):
@@ -25,16 +25,16 @@ def averaged_over_views(model: Model, views: str) -> Model:
 
         if train:
             return model.apply(params, state, inputs, train=train, key=key)
-        found = _mirrored(outputs, inputs)
-        if views == "mirrored_shifted":
+        averaged = _mirrored(outputs, inputs)
+        if tta == "flip_shift":
             padded = jnp.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
             shifted = [_mirrored(outputs, padded[:, :-2, :-2]), _mirrored(outputs, padded[:, 2:, 2:])]
-            found = (found + (shifted[0] + shifted[1]) / 2) / 2
-        return found, state
+            averaged = (averaged + (shifted[0] + shifted[1]) / 2) / 2
+        return averaged, state
 
     def freeze(modules):
         assert model.freeze is not None
-        return averaged_over_views(model.freeze(modules), views)
+        return with_test_time_augmentation(model.freeze(modules), tta)
 
     return model._replace(apply=apply, freeze=freeze if model.freeze else None)
 

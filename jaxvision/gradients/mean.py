@@ -1,4 +1,4 @@
-"""The gradient of the mean loss: the ordinary rule."""
+"""The gradient of the mean loss, the standard rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxvision.interfaces import Array, Batch, ExampleLoss, Gradient, Tree
 def summed_gradient(
     loss: ExampleLoss, params: Tree, model_state: Tree, batch: Batch, key: Array | None
 ) -> tuple[Tree, dict[str, Array], Tree]:
-    """Return the gradient of the masked sum of a loss, the masked sum of each value, and the model's new state."""
+    """Return the gradient of the masked sum of a loss, the masked sum of each metric, and the new model state."""
 
     def total(params):
         values, new = loss(params, model_state, batch, key)
@@ -23,11 +23,11 @@ def summed_gradient(
 
 
 def divided_by_count(sums: Tree, count: Array, key: Array) -> Tree:
-    """Return the mean of summed gradients over the examples."""
+    """Divide summed gradients by the number of examples."""
     return jax.tree.map(lambda leaf: (leaf / count).astype(leaf.dtype), sums)
 
 
 @register("mean")
 def mean() -> Gradient:
-    """The gradient of the mean loss over the examples of a step."""
+    """Compute the gradient of the mean loss over the examples of a step."""
     return Gradient(microbatch=summed_gradient, finish=divided_by_count)

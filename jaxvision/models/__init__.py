@@ -1,4 +1,4 @@
-"""Model families, one a file; each registers factories that return a `Model`."""
+"""Models, one family per file; each file registers factories that return a `Model`."""
 
 from jaxvision.registry import models as _registry
 

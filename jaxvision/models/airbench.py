@@ -1,6 +1,6 @@
-"""The network of the CIFAR-10 speed records: K. Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024.
+"""The network of the CIFAR-10 speed records (K. Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024).
 
-Figures are those of the author's `airbench94_muon`, which reaches 94.01 % in 8 epochs.
+Numbers are those of the author's `airbench94_muon`, which reaches 94.01 % in 8 epochs.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from jaxvision.models.layers import Conv, PooledConv, require_least_size
 from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
-WHITENED = 2  # side in pixels of the patches that the first layer whitens
-EPSILON = 5e-4  # added to the patches' variances, so that what hardly varies is not blown up
+WHITENED = 2  # side in pixels of the whitened patches
+EPSILON = 5e-4  # added to the patch variances, to bound the scale of nearly constant components
 Norm = partial(nn.BatchNorm, momentum=0.6, epsilon=1e-12, use_scale=False)
 
 
 def _passing_on(key, shape, dtype=jnp.float32):
-    """Makes a kernel [kh, kw, I, O] whose first outputs are its inputs, as they are; the others are random."""
+    """Initialize a kernel [kh, kw, I, O] as the identity in its first I outputs and at random in the others."""
     height, width, num_inputs, num_outputs = shape
-    bound = (height * width * num_inputs) ** -0.5  # of PyTorch's convolutions
+    bound = (height * width * num_inputs) ** -0.5  # PyTorch's default for convolutions
     kernel = jax.random.uniform(key, shape, dtype, -bound, bound)
     num = min(num_inputs, num_outputs)
     same = (
@@ -42,9 +42,9 @@ def _unit_deviation(key, shape, dtype=jnp.float32):
 
 
 def whitening(images: jax.Array) -> jax.Array:
-    """Gives the kernel [2, 2, C, 8 C] that whitens the patches of images [N, H, W, C], and its negative (section 3.2).
+    """Return the kernel [2, 2, C, 8 C] that whitens the patches of images [N, H, W, C], and its negative (section 3.2).
 
-    Its columns are the eigenvectors of the patches' second moments, divided by the roots of the eigenvalues.
+    Its columns are the eigenvectors of the patches' second moments, divided by the square roots of the eigenvalues.
     """
     height, width, channels = images.shape[1:]
     slices = [
@@ -95,12 +95,13 @@ class Airbench(nn.Module):
 
 @register("airbench94", num_parameters=1_971_352, input_size=(32, 32, 3))
 def airbench94(*, output_size: int, channels: tuple[int, int, int] = (64, 256, 256)) -> Model:
-    """Three blocks of two convolutions behind a layer that whitens 2x2 patches, fixed by the training images.
+    """Build the speed-record network: a fixed whitening layer and three convolutional blocks.
 
-    For images of about 32 pixels (9 and more); trained best by `muon_sgd`.
+    The training images fix the layer that whitens 2x2 patches; a block has two convolutions. For images of about 32
+    pixels (at least 9); use the optimizer `muon_sgd`.
     """
     if min(channels) < 1:
-        raise ValueError(f"airbench94: channels={channels}; wanted three convolutions' widths, each of at least 1")
+        raise ValueError(f"airbench94: channels={channels}; expected three numbers of channels, each at least 1")
 
     def adapt(params, state, inputs):
         return params, {**state, "whitening": {"kernel": whitening(inputs)}}

@@ -52,17 +52,31 @@ def cnn(
     dropout: float = 0.0,
     batch_norm: bool = False,
 ) -> Model:
-    """3x3 convolutions with ReLU, 2x2 max-pooling after the first num_pools of them, dense layers, an output layer.
+    """Build a CNN of 3x3 convolutions with ReLU, 2x2 max-pooling and dense layers.
 
     The default is the common introductory network for CIFAR-10 (122,570 parameters there, 93,322 on MNIST);
-    `cnn(channels=(32,), dense=128)` with one output is the binary classifier. dropout follows each dense layer.
+    `cnn(channels=(32,), dense=128)` with one output is the binary classifier.
+
+    Args:
+        output_size: number of outputs; set by the run.
+        channels: channels of each convolution.
+        dense: sizes of the hidden dense layers.
+        num_pools: max-pooling follows the first num_pools convolutions.
+        padding: "VALID" or "SAME".
+        batch_norm: batch norm after each convolution.
+        dropout: dropout rate after each hidden dense layer, 0 to below 1.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
     if not channels or min(channels) < 1:
-        raise ValueError(f"cnn: channels={channels}; wanted at least one convolution, each of at least 1 channel")
+        raise ValueError(f"cnn: channels={channels}; expected one or more convolutions of at least 1 channel")
     require_probability(dropout=dropout)
     dense = (dense,) if isinstance(dense, int) else dense
     if min(dense, default=1) < 1 or num_pools < 0:
-        raise ValueError(f"cnn: dense={dense}, num_pools={num_pools}; wanted sizes of 1 and more, and 0 pools or more")
+        raise ValueError(
+            f"cnn: dense={dense}, num_pools={num_pools}; expected sizes of at least 1 and num_pools of at least 0"
+        )
     module = CNN(
         output_size=output_size,
         channels=channels,

@@ -1,4 +1,4 @@
-"""A convolutional network whose output layer sees every depth: the averages of all maps, concatenated."""
+"""A convolutional network whose output layer uses the concatenated average maps of every layer."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class ConcatCNN(nn.Module):
 
 @register("concat_cnn")
 def concat_cnn(*, output_size: int, channels: tuple[int, ...] = (32, 64, 64, 32), num_pools: int = 2) -> Model:
-    """3x3 convolutions, max-pooling after the first two; the global averages of all of them feed the output layer.
+    """Build a CNN whose output layer takes the global averages of every convolution.
 
-    The default has 192 features, and 76,138 parameters on MNIST.
+    It has 3x3 convolutions and max-pooling after the first num_pools. The default has 192 features, and 76,138
+    parameters on MNIST.
     """
     if not channels or min(channels) < 1:
-        raise ValueError(f"concat_cnn: channels={channels}; wanted at least one convolution of at least 1 channel")
+        raise ValueError(f"concat_cnn: channels={channels}; expected one or more convolutions of at least 1 channel")
     return from_linen(ConcatCNN(output_size, channels, num_pools), head="head")

@@ -12,9 +12,9 @@ from jaxvision.models import register
 from jaxvision.models.layers import Conv, Dense, drop_path, require_probability
 from jaxvision.models.linen import from_linen, tap
 
-LEAST_SIZE = 32  # a stem of stride 4 and three halvings
+LEAST_SIZE = 32  # stem of stride 4, then three downsamplings by 2
 NAMES = {
-    "torchvision": (  # which counts stem, stages and what is between them in one row
+    "torchvision": (  # numbers stem, stages and downsampling layers consecutively
         (r"^stem_conv/", "features/0/0/"),
         (r"^stem_norm/", "features/0/1/"),
         (r"^stage(\d)_down_norm/", lambda match: f"features/{2 * int(match[1]) - 2}/0/"),
@@ -46,7 +46,7 @@ LayerNorm = partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 
 
 class ConvNeXtBlock(nn.Module):
-    """Figure 4: a 7x7 convolution of each channel by itself, then a perceptron at each place."""
+    """Figure 4: a 7x7 depthwise convolution, then an MLP at each position."""
 
     drop_path: float
 
@@ -83,7 +83,7 @@ class ConvNeXt(nn.Module):
             if stage > 1:
                 x = _halve(x, channels, f"stage{stage}_down")
             for index in range(1, depth + 1):
-                # G. Huang et al. 2016, section 3: the rate grows with depth
+                # G. Huang et al. 2016, section 3: the rate increases linearly with depth
                 x = ConvNeXtBlock(self.drop_path * number / last, name=f"stage{stage}_block{index}")(x, train)
                 number += 1
             x = tap(self, f"stage{stage}", x)
@@ -99,7 +99,7 @@ def _halve(x, channels: int, name: str):
 def _register(
     variant: str, depths: tuple[int, ...], width: int, paper_drop_path: float, num_parameters: int, weights: str
 ) -> None:
-    """Registers a variant of section 3; each stage has twice the channels of the one before."""
+    """Register a variant of section 3; each stage doubles the channels of the previous one."""
     channels, name = tuple(width * 2**stage for stage in range(len(depths))), f"convnext_{variant}"
 
     def factory(*, output_size: int, drop_path: float = 0.0) -> Model:
@@ -108,7 +108,7 @@ def _register(
         return from_linen(module, head="head", blocks=(ConvNeXtBlock,))
 
     factory.__name__ = name
-    factory.__doc__ = f"ConvNeXt-{variant.title()} (section 3); the paper's table 5 has drop_path={paper_drop_path}."
+    factory.__doc__ = f"Build ConvNeXt-{variant.title()} (section 3); table 5 uses drop_path={paper_drop_path}."
     register(
         name,
         num_parameters=num_parameters,

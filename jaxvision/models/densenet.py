@@ -1,7 +1,7 @@
 """DenseNet: G. Huang et al., Densely Connected Convolutional Networks, CVPR 2017.
 
-Each layer sees the maps of all layers before it in its stage, side by side. All are of the form BC of section 3: with
-bottlenecks, and half of the maps kept between stages.
+Each layer takes the concatenated maps of all previous layers of its stage. All models are DenseNet-BC (section 3), with
+bottlenecks and a compression of 0.5 between stages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxvision.models.layers import BatchNorm, NormFreeConv, conv3x3, require_le
 from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
-LEAST = 29  # five times halved, the first two upwards
+LEAST = 29  # five downsamplings by 2, the first two rounding up
 
 
 def _transition(match: re.Match[str]) -> str:
@@ -32,12 +32,12 @@ THEIRS = (
     (r"^norm/", "features/norm5/"),
     (r"^head/", "classifier/"),
 )
-FILES = (*THEIRS, (r"/(norm|conv)([12])/", r"/\1/\2/"))  # as in the files that torchvision loads
+FILES = (*THEIRS, (r"/(norm|conv)([12])/", r"/\1/\2/"))  # names in the files that torchvision loads
 NAMES = {"torchvision": THEIRS, "timm": THEIRS, "files": FILES}
 
 
 class Layer(nn.Module):
-    """Gives `growth` maps more. Takes a tuple of maps, so that where it is computed again no copy of them is kept."""
+    """Compute `growth` new maps from a tuple of maps; taking a tuple avoids storing the concatenation under remat."""
 
     growth: int
     dropout: float
@@ -85,16 +85,16 @@ def _register(name, tag, num_parameters, summary, depths, growth=32) -> None:
         require_probability(dropout=dropout)
         return from_linen(DenseNet(output_size, depths, growth, dropout), head="head", blocks=(Layer,))
 
-    factory.__doc__ = f"""{summary}; dropout follows all convolutions but the first.
+    factory.__doc__ = f"""Build {summary}; dropout follows all convolutions but the first.
 
-    The paper's is 0.2, where images are not augmented (section 4.2). --remat is that of G. Pleiss et al.,
-    Memory-Efficient Implementation of DenseNets, 2017.
+    The paper uses dropout=0.2 on images without augmentation (section 4.2). --remat saves memory as in G. Pleiss et
+    al., Memory-Efficient Implementation of DenseNets, 2017.
     """
     facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "least_size": LEAST, "names": NAMES}
     register(name, **facts, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
 
 
 _register("densenet121", "ra_in1k", 7_978_856, "DenseNet-121 (table 1)", (6, 12, 24, 16))
-_register("densenet161", "tv_in1k", 28_681_000, "DenseNet-161 of the authors' code", (6, 12, 36, 24), growth=48)
+_register("densenet161", "tv_in1k", 28_681_000, "DenseNet-161 (authors' code)", (6, 12, 36, 24), growth=48)
 _register("densenet169", "tv_in1k", 14_149_480, "DenseNet-169 (table 1)", (6, 12, 32, 32))
 _register("densenet201", "tv_in1k", 20_013_928, "DenseNet-201 (table 1)", (6, 12, 48, 32))

@@ -1,8 +1,8 @@
 """EfficientNet: M. Tan and Q. Le, EfficientNet: Rethinking Model Scaling for CNNs, ICML 2019.
 
-From B5 on, torchvision's batch norm has an epsilon of 1e-3 where timm's has 1e-5. B5's default is that of timm, whose
-weights the registration names; with `norm_epsilon=0.001` it computes as torchvision's does. Of B6 and B7 torchvision
-alone has weights for this form, and the default is its own.
+For B5 to B7, the epsilon of torchvision's batch norm is 1e-3 and that of timm's 1e-5. The default of B5 is timm's,
+whose weights are registered; `norm_epsilon=0.001` computes as torchvision does. For B6 and B7 only torchvision has
+weights of this form, so the default is torchvision's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ ROWS = (  # table 1: expansion, kernel, stride, channels, depth
 
 
 def _stages(width: float, depth: float) -> Stages:
-    """Section 3.3: all widths and depths times one factor each. Weighing has a quarter of a block's inputs."""
+    """Scale all widths and depths by one factor each (section 3.3).
+
+    Squeeze-and-excitation has a quarter of the block's inputs.
+    """
     rows = (
         (expansion, kernel, stride, multiple_of_8(width * channels), math.ceil(depth * blocks))
         for expansion, kernel, stride, channels, blocks in ROWS
@@ -62,7 +65,7 @@ def _register(
     variant: str, width: float, depth: float, size: int, dropout: float, num_parameters: int, *,
     weights: str | None = None, epsilon: float = 1e-5, momentum: float = 0.9,
 ) -> None:  # fmt: skip
-    """Registers a variant. width, depth, size and dropout are those that the authors' code has for it."""
+    """Register a variant; width, depth, size and dropout are those of the authors' code."""
     stages, paper_dropout, name = _stages(width, depth), dropout, f"efficientnet_{variant}"
 
     def factory(
@@ -76,7 +79,7 @@ def _register(
 
     factory.__name__ = name
     factory.__doc__ = (
-        f"EfficientNet-{variant.upper()} (tables 1, 2); the paper has dropout={paper_dropout} and drop_path=0.2."
+        f"Build EfficientNet-{variant.upper()} (tables 1, 2); the paper uses dropout={paper_dropout}, drop_path=0.2."
     )
     facts: dict[str, Any] = {"weights": f"timm/{name}.{weights}"} if weights else {}
     if variant in ("b5", "b6", "b7"):

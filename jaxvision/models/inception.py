@@ -1,7 +1,7 @@
 """Inception: C. Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016.
 
-A block is its branches, side by side. A branch is a name and steps, one after the other; a step (channels, window) is a
-convolution, several in brackets are convolutions side by side.
+A block concatenates the outputs of its branches. A branch is a name and a sequence of steps: a step (channels, window)
+is a convolution, a tuple of steps is parallel convolutions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxvision.models.layers import BatchNorm, NormFreeConv, require_least_size,
 from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
-LEAST = 75  # leaves one pixel after the last reduction
+LEAST = 75  # one pixel remains after the last reduction
 ONE, THREE, FIVE, ROW, COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
 STEM = ((32, THREE, "VALID"), (64, THREE, "SAME"), (80, ONE, "VALID"), (192, THREE, "VALID"))  # after stem_conv
 
@@ -96,7 +96,7 @@ class ConvNorm(nn.Module):
 
 class Block(nn.Module):
     branches: tuple[Any, ...]
-    reduces: bool = False  # to half: the last convolutions have stride 2, and the maxima stand beside the branches
+    reduces: bool = False  # the last convolutions have stride 2, and max-pooling is one more branch
 
     def _step(self, x, convolutions, name: str, train: bool, *, is_last: bool):
         stride, padding = (2, "VALID") if self.reduces and is_last else (1, "SAME")
@@ -109,7 +109,9 @@ class Block(nn.Module):
     def __call__(self, x, train: bool):
         outputs = []
         for branch, *steps in self.branches:
-            y = [nn.avg_pool(x, (3, 3), padding="SAME") if branch == "branch_pool" else x]  # zeros count
+            y = [
+                nn.avg_pool(x, (3, 3), padding="SAME") if branch == "branch_pool" else x
+            ]  # padding counts in the average
             for index, step in enumerate(steps, 1):
                 name = branch if len(steps) == 1 else f"{branch}_{index}"
                 step = step if isinstance(step[0], tuple) else (step,)
@@ -151,13 +153,13 @@ class InceptionV3(nn.Module):
     input_size=(299, 299, 3),
     least_size=LEAST,
     names={"torchvision": THEIRS, "timm": THEIRS},
-    unused=("AuxLogits",),  # a second head, which helped training before batch norm
+    unused=("AuxLogits",),  # the auxiliary head, used only in training
     torchvision="inception_v3",
     weights="timm/inception_v3.tv_in1k",
-    mean=(0.5, 0.5, 0.5),  # as the original takes its inputs
+    mean=(0.5, 0.5, 0.5),  # the original's input scaling
     std=(0.5, 0.5, 0.5),
 )
 def inception_v3(*, output_size: int, dropout: float = 0.0) -> Model:
-    """Inception-v3 (section 6) without the auxiliary head; dropout before the head is 0.5 in torchvision."""
+    """Build Inception-v3 (section 6) without the auxiliary head; torchvision uses dropout=0.5."""
     require_probability(dropout=dropout)
     return from_linen(InceptionV3(output_size, dropout), head="head", blocks=(Block,))

@@ -1,7 +1,7 @@
-"""Networks of inverted residual blocks, which MobileNet and EfficientNet are (M. Sandler et al., CVPR 2018).
+"""Networks of inverted residual blocks, the base of MobileNet and EfficientNet (M. Sandler et al., CVPR 2018).
 
-A block widens its input, filters each channel by itself, weighs the channels (squeeze-and-excitation: J. Hu et al.,
-CVPR 2018) and narrows the result without an activation.
+A block expands its input, applies a depthwise convolution, reweights the channels (squeeze-and-excitation: J. Hu et
+al., CVPR 2018) and projects the result without an activation.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jaxvision.models.linen import from_linen, tap
 
 Activation = Callable[[jax.Array], jax.Array]
 
-# A depthwise kernel [h, w, 1, C] makes one output of h * w inputs; its fan_out would count those of all channels.
+# A depthwise kernel [h, w, 1, C] has a fan-in of h * w; its fan_out would count the outputs of all channels.
 depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 class Block(NamedTuple):
-    """One block, a row of the papers' tables. squeezed is the number of channels that weigh all; 0: no weighing."""
+    """One block, a row of the papers' tables. squeezed is the width of squeeze-and-excitation; 0 leaves it out."""
 
     kernel: int
     stride: int
@@ -39,9 +39,9 @@ Stages = tuple[tuple[Block, ...], ...]
 
 
 class Style(NamedTuple):
-    """What the blocks of a network have alike."""
+    """Options that all blocks of a network have in common."""
 
-    activation: Activation  # of the stem and the last convolution
+    activation: Activation  # after the stem and the last convolution
     squeeze_activation: Activation = nn.relu
     gate: Activation = nn.sigmoid
     momentum: float = 0.9
@@ -49,7 +49,7 @@ class Style(NamedTuple):
 
 
 def multiple_of_8(channels: float) -> int:
-    """Rounds a number of channels to the nearest multiple of 8, and up where that would lose over a tenth of them.
+    """Round a number of channels to the nearest multiple of 8, or up if that loses more than a tenth of them.
 
     >>> [multiple_of_8(channels) for channels in (3, 18, 20, 42)]
     [8, 24, 24, 40]
@@ -61,9 +61,9 @@ def multiple_of_8(channels: float) -> int:
 def make_stages(
     rows: Iterable[tuple[int, int, int, int, int]], *, inputs: int, squeeze: int, activation: Activation
 ) -> Stages:
-    """Makes stages of rows (expansion, kernel, stride, channels, depth); the stride is the first block's.
+    """Build stages from rows (expansion, kernel, stride, channels, depth); the stride is that of the first block.
 
-    squeeze divides a block's inputs to give its squeezed channels; 0 leaves the weighing out.
+    squeeze divides a block's input channels by the given number for squeeze-and-excitation; 0 leaves it out.
     """
     stages = []
     for expansion, kernel, stride, channels, depth in rows:
@@ -82,7 +82,7 @@ def make_stages(
 
 
 class SqueezeExcite(nn.Module):
-    """Multiplies each channel by a number from 0 to 1 that two layers make of all channels' averages."""
+    """Scale each channel by a gate in 0..1, computed from the global averages of all channels."""
 
     channels: int
     style: Style
@@ -130,7 +130,7 @@ def _conv1x1(channels: int, name: str) -> nn.Module:
 
 
 class InvertedResiduals(nn.Module):
-    """A 3x3 stem of stride 2, the stages, a 1x1 convolution, the average, a hidden layer if hidden > 0, the head."""
+    """A 3x3 stem of stride 2, the stages, a 1x1 convolution, global average, a hidden layer if hidden > 0, the head."""
 
     output_size: int
     stem: int
@@ -151,7 +151,7 @@ class InvertedResiduals(nn.Module):
         x = self._blocks(x, train)
         x = act(norm(name="last_norm")(_conv1x1(self.last, "last_conv")(x)))
         x = x.mean(axis=(1, 2), keepdims=True)
-        if self.hidden:  # a 1x1 convolution, which its original is in timm
+        if self.hidden:  # a 1x1 convolution, as in timm
             x = act(Conv(self.hidden, (1, 1), name="hidden")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(tap(self, "pooled", x.reshape(x.shape[0], -1)))
         return nn.Dense(self.output_size, name="head")(x)
@@ -160,7 +160,7 @@ class InvertedResiduals(nn.Module):
         number, total = 0, sum(map(len, self.stages))
         for stage, blocks in enumerate(self.stages, 1):
             for index, block in enumerate(blocks, 1):
-                rate = self.drop_path * number / total  # G. Huang et al. 2016, section 3: it grows with depth
+                rate = self.drop_path * number / total  # G. Huang et al. 2016, section 3
                 x = InvertedResidual(block, self.style, rate, name=f"stage{stage}_block{index}")(x, train)
                 number += 1
             x = tap(self, f"stage{stage}", x)
@@ -171,19 +171,30 @@ def build(
     *, output_size: int, stem: int, stages: Stages, last: int, hidden: int = 0, style: Style, dropout: float,
     drop_path: float = 0.0,
 ) -> Model:  # fmt: skip
-    """Put a network of these blocks under the Model contract."""
+    """Build a model of these blocks.
+
+    Args:
+        output_size: number of outputs.
+        stem: channels of the stem.
+        stages: the blocks of each stage.
+        last: channels of the last 1x1 convolution.
+        hidden: size of the hidden layer before the head; 0 for none.
+        style: activations and batch-norm options.
+        dropout: dropout rate before the head.
+        drop_path: stochastic-depth rate of the last block; the rate increases linearly with depth.
+    """
     require_probability(dropout=dropout, drop_path=drop_path)
     module = InvertedResiduals(output_size, stem, stages, last, hidden, style, dropout, drop_path)
     return from_linen(module, head="head", blocks=(InvertedResidual,))
 
 
 def torchvision_block(stages: Stages, place: Callable[[int, int], str]) -> tuple[str, Callable[[re.Match[str]], str]]:
-    """Gives the rule for torchvision's names in blocks, a number for each part that is there; place names a block."""
+    """Return the renaming rule for torchvision's blocks, whose parts are numbered; `place` names a block."""
     layers = {"conv": "0", "norm": "1", "reduce": "fc1", "expand": "fc2"}
 
     def name(match: re.Match[str]) -> str:
         stage, block = int(match[1]), int(match[2])
-        parts = ["expand"] if stage > 1 else []  # the first stage does not widen
+        parts = ["expand"] if stage > 1 else []  # the first stage does not expand
         parts += (
             ["depthwise", "squeeze", "project"] if stages[stage - 1][block - 1].squeezed else ["depthwise", "project"]
         )
@@ -192,11 +203,11 @@ def torchvision_block(stages: Stages, place: Callable[[int, int], str]) -> tuple
     return r"^stage(\d+)_block(\d+)/([a-z]+)[_/]([a-z]+)/", name
 
 
-TIMM = (  # names of its builder, which makes all of these families
+TIMM = (  # names of timm's builder for all of these families
     (r"^stem_conv/", "conv_stem/"),
     (r"^stem_norm/", "bn1/"),
     (r"^head/", "classifier/"),
-    (r"^(stage1_block\d+)/depthwise_norm/", r"\1/bn1/"),  # the first stage does not widen
+    (r"^(stage1_block\d+)/depthwise_norm/", r"\1/bn1/"),  # the first stage does not expand
     (r"^(stage1_block\d+)/project_conv/", r"\1/conv_pw/"),
     (r"^(stage1_block\d+)/project_norm/", r"\1/bn2/"),
     (r"/expand_conv/", "/conv_pw/"),

@@ -1,4 +1,4 @@
-"""Blocks that families share."""
+"""Building blocks that model families share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jaxvision.models.convolution import conv_general, dot_general
 
 
 def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Brings [N, H, W, C] to [N, *size, C] by means of windows that overlap or repeat where H and W ask for it.
+    """Average-pool [N, H, W, C] to [N, *size, C]; windows overlap or repeat if H and W are not multiples.
 
-    Window i of n goes from i H / n, rounded down, to (i + 1) H / n, rounded up, as in PyTorch.
+    Window i of n ranges from floor(i H / n) to ceil((i + 1) H / n), as in PyTorch.
     """
     for axis, num_windows in enumerate(size, 1):
         length = inputs.shape[axis]
@@ -28,22 +28,24 @@ def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array
 
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general)
-PooledConv = partial(nn.Conv, conv_general_dilated=partial(conv_general, pooled=True))  # max-pooling follows
+PooledConv = partial(
+    nn.Conv, conv_general_dilated=partial(conv_general, pooled=True)
+)  # for a convolution before max-pooling
 
-Dense = partial(nn.Dense, dot_general=dot_general)  # for maps and sequences; of [N, C] it is nn.Dense
+Dense = partial(nn.Dense, dot_general=dot_general)  # for maps and sequences; equals nn.Dense for [N, C]
 
-# K. He et al., Delving Deep into Rectifiers, ICCV 2015, equation 14: keeps the variance of what goes back.
+# K. He et al., Delving Deep into Rectifiers, ICCV 2015, equation 14: preserves the variance of the gradients.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 NormFreeConv = partial(Conv, use_bias=False, kernel_init=he_normal)
 
-# PyTorch's and torchvision's values, so that their weights mean the same here.
+# PyTorch's and torchvision's values, so that their weights compute the same outputs here.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
 def drop_path(branch: jax.Array, rate: float, *, train: bool) -> jax.Array:
-    """Leaves a block's branch out in training, for each example apart (G. Huang et al., stochastic depth, ECCV 2016).
+    """Drop a block's branch in training, independently per example (G. Huang et al., stochastic depth, ECCV 2016).
 
-    What stays is divided by its probability. To be called in a compact module, before the branch is added.
+    Kept branches are divided by the keep probability. Call it in a compact module, before the branch is added.
     """
     return nn.Dropout(rate, broadcast_dims=tuple(range(1, branch.ndim)), deterministic=not train)(branch)
 
@@ -54,16 +56,16 @@ def conv3x3(channels: int, stride: int, name: str, *, groups: int = 1) -> nn.Mod
 
 
 def require_probability(**options: float) -> None:
-    """Raises ValueError where a rate, as dropout's, is none."""
+    """Raise ValueError if a rate is not at least 0 and below 1."""
     for name, value in options.items():
         if not 0 <= value < 1:
-            raise ValueError(f"{name}={value}; wanted a probability from 0 to below 1")
+            raise ValueError(f"{name}={value}; expected a probability of at least 0 and below 1")
 
 
 def require_least_size(
     inputs: jax.Array, *, name: str, least: int, repair: str = "enlarge them (image_size=…)"
 ) -> None:
-    """Raises ValueError where images [N, H, W, C] have sides of fewer than `least` pixels."""
+    """Raise ValueError if images [N, H, W, C] have a side of fewer than `least` pixels."""
     height, width = inputs.shape[1:3]
     if min(height, width) < least:
         raise ValueError(
@@ -73,7 +75,7 @@ def require_least_size(
 
 
 def require_size(inputs: jax.Array, *, name: str, num_convs: int, num_pools: int, padding: str = "VALID") -> None:
-    """Raises ValueError where images [N, H, W, C] are too small for 3x3 convolutions, some with 2x2 pooling."""
+    """Raise ValueError if images [N, H, W, C] are too small for 3x3 convolutions, some followed by 2x2 pooling."""
     least = 1
     for index in reversed(range(num_convs)):
         least = least * (2 if index < num_pools else 1) + (2 if padding == "VALID" else 0)

@@ -1,4 +1,4 @@
-"""Flax Linen modules under the Model contract."""
+"""Adapt Flax Linen modules to the Model contract."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 from flax.core import DenyList
 
 from jaxvision.interfaces import Adapt, Model
 from jaxvision.models import nnx
 from jaxvision.models.synchrony import check_synchronized
-from jaxvision.trees import flat, kept
+from jaxvision.trees import flatten_with_paths, where_path
 
-NOTED = ("intermediates", "attention")  # collections of what `features` returns, which are no part of the state
+NOTED = ("intermediates", "attention")  # collections that `features` returns; not part of the state
 
 
 def tap(module: Any, name: str, value: jax.Array) -> jax.Array:
-    """Name a map inside a module, Linen's or NNX's: `features` returns it, and adds to it what it is given to add."""
+    """Name a map inside a Linen or NNX module, so that `features` returns it and can add a perturbation to it."""
     if not isinstance(module, nn.Module):
         return nnx.tap(module, name, value)
     if module.has_variable("add", name):
@@ -31,20 +32,20 @@ def tap(module: Any, name: str, value: jax.Array) -> jax.Array:
 
 
 def tap_attention(module: nn.Module, shares: jax.Array) -> None:
-    """Note the attention [B, heads, N, N] of a block, as "block_attention", where `features` is asked for it."""
+    """Record the attention [B, heads, N, N] of a block as "block_attention", if `features` asks for it."""
     if module.is_mutable_collection("attention"):
         module.put_variable("attention", "attention", shares)
 
 
 class Variation(NamedTuple):
-    """What a model does otherwise in training than its module says."""
+    """How a model's training mode differs from that of its module."""
 
-    frozen: frozenset[str] = frozenset()  # paths of modules whose batch norms use what is stored
-    axis: str | None = None  # of devices, over all of which batch norms take their statistics
-    again: tuple[type[nn.Module], ...] = ()  # whose maps are computed again in the backward pass
+    frozen: frozenset[str] = frozenset()  # paths of modules whose batch norms use the stored statistics
+    axis: str | None = None  # device axis over which batch norms compute their statistics
+    again: tuple[type[nn.Module], ...] = ()  # modules that are recomputed in the backward pass
 
     def noting(self, norms: set[str]) -> Callable[..., Any]:
-        """Return the interceptor that adds the paths of the batch norms in use to a set."""
+        """Return an interceptor that adds the paths of the batch norms in use to `norms`."""
 
         def intercept(function, arguments, options, context):
             if isinstance(context.module, nn.BatchNorm):
@@ -54,7 +55,7 @@ class Variation(NamedTuple):
         return intercept
 
     def __call__(self, function: Callable[..., Any], arguments: Any, options: Any, context: Any) -> Any:
-        """Call a module's method in its place, as `nn.intercept_methods` wants it."""
+        """Call a module's method; an interceptor for `nn.intercept_methods`."""
         module = context.module
         if context.method_name != "__call__":
             return function(*arguments, **options)
@@ -62,18 +63,24 @@ class Variation(NamedTuple):
             if self.axis is not None:
                 object.__setattr__(module, "axis_name", self.axis)
             if "/".join(module.path) in self.frozen:
-                # Set in the constructor or given at the call, which Flax refuses to have both.
+                # Flax refuses use_running_average both in the constructor and in the call.
                 object.__setattr__(module, "use_running_average", None)
                 return function(*arguments[:1], **{**options, "use_running_average": True})
         if isinstance(module, self.again):
-            call = context.orig_method.func  # of no instance, as what is lifted is called on a copy
-            told = [number for number, each in enumerate(arguments, 1) if isinstance(each, bool | str)]
+            call = context.orig_method.func  # unbound, because the lifted module is called on a copy
+            static = [number for number, argument in enumerate(arguments, 1) if not _is_traced(argument)]
 
             def again(module, *arguments):
                 return call(module, *arguments, **options)
 
-            return nn.remat(again, static_argnums=tuple(told))(module, *arguments)
+            return nn.remat(again, static_argnums=tuple(static))(module, *arguments)
         return function(*arguments, **options)
+
+
+def _is_traced(argument: Any) -> bool:
+    """Return whether all leaves of an argument are arrays, so that it can be traced."""
+    leaves = jax.tree.leaves(argument)
+    return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
 
 
 def from_linen(
@@ -83,12 +90,17 @@ def from_linen(
     blocks: tuple[type[nn.Module], ...] = (),
     adapt: Adapt | None = None,
 ) -> Model:
-    """Put a Linen module under the Model contract.
+    """Build a Model from a Linen module.
 
-    Its `__call__` takes inputs [B, H, W, C], normalised floats, and gives outputs [B, output_size]; where it has an
-    argument `train`, it is told. Dropout draws from the "dropout" stream. All collections but "params" are the state.
-    Maps that it names by `tap` on its outermost module are its features. `head` is the key of the last layer, `blocks`
-    are the classes of the modules that `remat` computes again, and `adapt` is the model's.
+    The module's `__call__` takes inputs [B, H, W, C], normalized floats, and returns outputs [B, output_size]. An
+    argument `train` is passed if it has one. Dropout uses the "dropout" stream. All collections except "params" are the
+    state. Maps that the outermost module names by `tap` are its features.
+
+    Args:
+        module: the module.
+        head: key of the last layer in the parameters.
+        blocks: module classes that `remat` recomputes in the backward pass.
+        adapt: the model's `adapt` function.
     """
     return _model(module, Variation(), head, blocks, adapt)
 
@@ -117,15 +129,17 @@ def _model(
             outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
         if variation.axis is not None:
             check_synchronized(state, dict(new_state), norms)
-        return outputs, {name: kept(new, state[name], variation.frozen) for name, new in dict(new_state).items()}
+        return outputs, {name: where_path(new, state[name], variation.frozen) for name, new in dict(new_state).items()}
 
     def features(params, state, inputs, *, add=None, attention=False):
         variables = {"params": params, **state, "add": dict(add or {})}
-        outputs, found = module.apply(variables, inputs, **mode(False), mutable=NOTED if attention else NOTED[:1])
-        noted: dict[str, Any] = dict(found)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        maps = {name: each for name, each in noted.get("intermediates", {}).items() if isinstance(each, jax.Array)}
-        shares = {path.replace("/", "_"): each for path, each in flat(noted.get("attention", {})).items()}
-        return {**maps, **shares, "outputs": outputs}
+        outputs, mutated = module.apply(variables, inputs, **mode(False), mutable=NOTED if attention else NOTED[:1])
+        noted: dict[str, Any] = dict(mutated)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        maps = {name: leaf for name, leaf in noted.get("intermediates", {}).items() if isinstance(leaf, jax.Array)}
+        weights = {
+            path.replace("/", "_"): leaf for path, leaf in flatten_with_paths(noted.get("attention", {})).items()
+        }
+        return {**maps, **weights, "outputs": outputs}
 
     def varied(**changes: Any) -> Model:
         return _model(module, variation._replace(**changes), head, blocks, adapt)

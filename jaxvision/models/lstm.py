@@ -32,11 +32,23 @@ class Lstm(nn.Module):
 def lstm(
     *, output_size: int, hidden: tuple[int, ...] = (50, 50), dense: tuple[int, ...] = (25,), dropout: float = 0.0
 ) -> Model:
-    """LSTM layers one over the other, then linear layers on the last step: of series [B, T, F], or images by rows.
+    """Build stacked LSTM layers and linear layers on the last step, for series or images.
 
-    Gates have one bias each; 31,901 parameters on series of one feature with one output.
+    Series are [B, T, F]; images are read row by row. Gates have one bias each; with one output, the default has 31,901
+    parameters on series of one feature.
+
+    Args:
+        output_size: number of outputs; set by the run.
+        hidden: sizes of the LSTM layers.
+        dense: sizes of the linear layers.
+        dropout: dropout rate after the last LSTM layer.
+
+    Raises:
+        ValueError: if there is no LSTM layer, or a size is below 1.
     """
     if not hidden or min((*hidden, *dense)) < 1:
-        raise ValueError(f"lstm: hidden={hidden}, dense={dense}; wanted one layer or more, of sizes above 0")
+        raise ValueError(
+            f"lstm: hidden={hidden}, dense={dense}; expected one or more LSTM layers, with sizes of at least 1"
+        )
     require_probability(dropout=dropout)
     return from_linen(Lstm(output_size, hidden, dense, dropout), head="head")

@@ -25,7 +25,7 @@ class MLP(nn.Module):
 
 @register("mlp")
 def mlp(*, output_size: int, hidden: tuple[int, ...] = (512, 512), dropout: float = 0.0) -> Model:
-    """Dense layers with ReLU and dropout over all pixels of the image."""
+    """Build a multilayer perceptron: dense layers with ReLU and dropout on the flattened image."""
     if min(hidden, default=1) < 1 or not 0 <= dropout < 1:
-        raise ValueError(f"mlp: hidden={hidden}, dropout={dropout}; wanted sizes of 1 and more, and 0 to below 1")
+        raise ValueError(f"mlp: hidden={hidden}, dropout={dropout}; expected sizes of at least 1, dropout in [0, 1)")
     return from_linen(MLP(output_size, hidden, dropout), head="head")

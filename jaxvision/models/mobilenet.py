@@ -1,7 +1,7 @@
 """MobileNetV2 (M. Sandler et al., CVPR 2018) and MobileNetV3 (A. Howard et al., ICCV 2019).
 
-torchvision and timm compute MobileNetV3 with different epsilons of batch norm, 1e-3 and 1e-5. The default is that of
-timm, whose weights the registration names; with `norm_epsilon=0.001` ours computes as torchvision's does.
+The epsilon of MobileNetV3's batch norm is 1e-3 in torchvision and 1e-5 in timm. The default is timm's, whose weights
+are registered; `norm_epsilon=0.001` computes as torchvision does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ V2_ROWS = (  # table 2: expansion, kernel, stride, channels, depth
     (6, 3, 2, 160, 3),
     (6, 3, 1, 320, 1),
 )
-# Tables 1 and 2, a line a stage. Blocks are (kernel, stride, expanded, channels), what follows holds for the stage.
+# Tables 1 and 2, one line per stage: blocks (kernel, stride, expanded, channels), squeeze-and-excitation, activation.
 LARGE_ROWS = (
     ([(3, 1, 16, 16)], False, nn.relu),
     ([(3, 2, 64, 24), (3, 1, 72, 24)], False, nn.relu),
@@ -50,7 +50,7 @@ SMALL_ROWS = (
 
 
 def _v3_stages(rows) -> Stages:
-    """Section 5.3: squeeze-and-excitation has a quarter of the widened channels."""
+    """Build the stages; squeeze-and-excitation has a quarter of the expanded channels (section 5.3)."""
     return tuple(
         tuple(
             Block(kernel, stride, expanded, channels, multiple_of_8(expanded // 4) if squeezes else 0, activation)
@@ -65,7 +65,7 @@ LARGE, SMALL = _v3_stages(LARGE_ROWS), _v3_stages(SMALL_ROWS)
 
 
 def _torchvision(stages: Stages):
-    """torchvision counts stem, blocks and last convolution in one row."""
+    """Return torchvision's rules; it numbers stem, blocks and last convolution consecutively."""
     depths = [len(blocks) for blocks in stages]
 
     def place(stage: int, block: int) -> str:
@@ -83,7 +83,7 @@ def _torchvision(stages: Stages):
 V2_NAMES = {
     "torchvision": (
         *_torchvision(V2),
-        (r"^features/1/block/1/0/", "features/1/conv/1/"),  # its narrowing has no level of its own
+        (r"^features/1/block/1/0/", "features/1/conv/1/"),  # the first block's projection is not nested
         (r"^features/1/block/1/1/", "features/1/conv/2/"),
         (r"/block/2/0/", "/conv/2/"),
         (r"/block/2/1/", "/conv/3/"),
@@ -116,7 +116,7 @@ def _v3_names(stages: Stages):
     weights="timm/mobilenetv2_100.ra_in1k",
 )
 def mobilenet_v2(*, output_size: int, dropout: float = 0.0) -> Model:
-    """MobileNetV2 (table 2); dropout comes before the output layer, 0.2 in torchvision."""
+    """Build MobileNetV2 (table 2); torchvision uses dropout=0.2 before the output layer."""
     style = Style(nn.relu6)
     return build(output_size=output_size, stem=32, stages=V2, last=1280, style=style, dropout=dropout)
 
@@ -143,7 +143,7 @@ def _register(
         )
 
     factory.__doc__ = (
-        f"MobileNetV3-{variant.title()} (table {table}); dropout comes before the output layer, 0.2 in torchvision."
+        f"Build MobileNetV3-{variant.title()} (table {table}); torchvision uses dropout=0.2 before the head."
     )
 
 

@@ -1,4 +1,4 @@
-"""Flax NNX modules under the Model contract. NNX is imported where it is needed: it takes a second."""
+"""Adapt Flax NNX modules to the Model contract. NNX is imported on use, because the import takes a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from jaxvision.interfaces import Array, Model, Tree
 from jaxvision.models.synchrony import check_synchronized
-from jaxvision.trees import kept
+from jaxvision.trees import where_path
 
 Path = tuple[Any, ...]  # attributes by name, items of a list by number
 _tapped: ContextVar[tuple[Any, Mapping[str, Array], dict[str, Array]] | None] = ContextVar("tapped", default=None)
@@ -29,7 +29,7 @@ def tap(module: Any, name: str, value: Array) -> Array:
 
 
 class Layout(NamedTuple):
-    """What of a module is no array: its graph, and where its arrays are and of what kind."""
+    """The static part of a module: its graph, and the paths and kinds of its variables."""
 
     graph: Any
     variables: dict[Path, Any]
@@ -37,13 +37,13 @@ class Layout(NamedTuple):
 
 
 def from_nnx(make: Callable[..., Any], *, head: str | None = None) -> Model:
-    """Puts a Flax NNX module under the Model contract: that which `make(rngs=…)` gives, a class or a function.
+    """Build a Model from a Flax NNX module, made by `make(rngs=…)`, a class or a function.
 
-    Its `__call__` takes inputs [B, H, W, C], normalised floats, and gives outputs [B, output_size]; where it has an
-    argument `train`, it is told, and otherwise its `train()` or `eval()` is called before. The parameters are its
-    nnx.Param, by the names of its attributes; the state is its other variables, batch statistics apart. Randomness is
-    drawn anew from the key of each call, and is no part of the state. `head` is the attribute that is the last layer.
-    Maps that it names by `tap` are its features. Raises ValueError for a module with plain jax.Arrays as attributes,
+    The module's `__call__` takes inputs [B, H, W, C], normalized floats, and returns outputs [B, output_size]. An
+    argument `train` is passed if it has one; otherwise `train()` or `eval()` is called before. The parameters are the
+    nnx.Param variables, by attribute name; the state is all other variables, with batch statistics as a separate
+    collection. Random streams are derived from the key of each call and are not part of the state. Maps named by `tap`
+    are its features. `head` is the attribute of the last layer. Raises ValueError if plain jax.Arrays are attributes,
     which NNX loses in tracing.
     """
     return _model(cache(lambda: _layout(make)), make, head, frozenset(), None)
@@ -79,7 +79,7 @@ def _model(
             parts = nnx.iter_modules(module)
             norms = {"/".join(map(str, path)) for path, part in parts if isinstance(part, nnx.BatchNorm)}
             check_synchronized(state, new, norms)
-        return outputs, {collection: kept(new[collection], state[collection], frozen) for collection in state}
+        return outputs, {collection: where_path(new[collection], state[collection], frozen) for collection in state}
 
     def features(params, state, inputs, *, add=None, attention=False):
         _, maps, outputs = call(params, state, inputs, train=False, key=None, add=add)
@@ -100,28 +100,28 @@ def _layout(make: Callable[..., Any]) -> Layout:
 
     names: list[Any] = []
 
-    def made():
+    def make_named():
         module = make(rngs=nnx.Rngs(0))
         names.extend(vars(module))
         return module
 
-    module = nnx.eval_shape(made)
+    module = nnx.eval_shape(make_named)
     for path, part in nnx.iter_modules(module):
         for name, value in vars(part).items():
             if isinstance(value, Tracer):
                 raise ValueError(
                     f"{'.'.join(map(str, (*path, name)))} of the module {type(module).__name__} is a plain jax.Array, "
-                    "which NNX loses in tracing; wrap it, as nnx.Variable(…), or make it by NumPy"
+                    "which NNX loses in tracing; wrap it in nnx.Variable(…), or use a NumPy array"
                 )
     graph, variables = nnx.split(module)
     takes_train = "train" in inspect.signature(module.__call__).parameters
-    # NNX gives them by the alphabet; layers are told apart in the order in which the module made its attributes
+    # NNX sorts variables by name; the model keeps the order in which the module created its attributes
     in_order = sorted(dict(nnx.to_flat_state(variables)).items(), key=lambda item: names.index(item[0][0]))
     return Layout(graph, dict(in_order), takes_train)
 
 
 def _place(path: Path, variable: Any) -> tuple[str, ...] | None:
-    """Where a variable is among our trees: by its collection, as Linen calls it. Keys and counts have no place."""
+    """Return a variable's path in the trees, starting with its collection as in Linen; None for keys and counts."""
     from flax import nnx
 
     if isinstance(variable, nnx.RngState):
@@ -132,7 +132,7 @@ def _place(path: Path, variable: Any) -> tuple[str, ...] | None:
 
 
 def _trees(module: Any, paths: Iterable[Path]) -> Tree:
-    """Gives a module's arrays as nested dicts by collection. What it noted down in a call is not among the paths."""
+    """Return a module's arrays at the given paths, as nested dicts by collection."""
     from flax import nnx
 
     trees: dict[str, Any] = {}
@@ -150,42 +150,42 @@ def _trees(module: Any, paths: Iterable[Path]) -> Tree:
 
 
 def _module(layout: Layout, trees: Tree, key: Array | None, *, train: bool) -> Any:
-    """Gives the module with these arrays in it, and a key for each of its streams."""
+    """Return the module with these arrays, and a key for each random stream."""
     from flax import nnx
 
     def value(number, path, variable):
         place = _place(path, variable)
         if place is None:
             return _randomness(variable, key, number, train=train)
-        found = trees
+        leaf = trees
         for name in place:
-            found = found[name]
-        return found
+            leaf = leaf[name]
+        return leaf
 
     leaves = {}
     for number, (path, variable) in enumerate(layout.variables.items()):
-        found = value(number, path, variable)
-        leaves[path] = variable.replace(found) if isinstance(variable, nnx.Variable) else found
+        leaf = value(number, path, variable)
+        leaves[path] = variable.replace(leaf) if isinstance(variable, nnx.Variable) else leaf
     return nnx.merge(layout.graph, nnx.from_flat_state(leaves))
 
 
 def _randomness(variable: Any, key: Array | None, number: int, *, train: bool) -> Array:
-    """Gives a stream's key, a function of the call's key and the stream's number, or its count, which begins at 0."""
+    """Return a stream's key, derived from the call's key and the stream's number, or its count, which starts at 0."""
     from flax import nnx
 
-    like = variable.get_value()
+    current = variable.get_value()
     if not isinstance(variable, nnx.RngKey):
-        return jnp.zeros(like.shape, like.dtype)
+        return jnp.zeros(current.shape, current.dtype)
     if train and key is None:
-        raise ValueError("the module draws random numbers in training: apply wants a key, key=jax.random.key(…)")
-    own = jax.random.fold_in(jax.random.key(0) if key is None else key, number)
-    return jax.random.split(own, like.shape) if like.shape else own
+        raise ValueError("the module draws random numbers in training; apply needs a key: key=jax.random.key(…)")
+    stream_key = jax.random.fold_in(jax.random.key(0) if key is None else key, number)
+    return jax.random.split(stream_key, current.shape) if current.shape else stream_key
 
 
 def _vary(module: Any, frozen: frozenset[str], axis: str | None) -> None:
-    """Make batch norms take statistics over an axis of devices, and the modules of some paths act as in evaluation.
+    """Make batch norms synchronize over a device axis, and the modules at the frozen paths act as in evaluation.
 
-    The latter do so whatever the module tells its batch norms when it calls them.
+    The latter ignore the mode that the module passes to its batch norms.
     """
     from flax import nnx
 
@@ -200,7 +200,7 @@ def _vary(module: Any, frozen: frozenset[str], axis: str | None) -> None:
 
 @cache
 def _with_stored_statistics(norm: type) -> type:
-    """Gives the class of batch norm that takes no other statistics than the stored ones."""
+    """Return a subclass of a batch norm that always uses the stored statistics."""
 
     def call(self, x, *_, **options):
         return norm.__call__(self, x, **{**options, "use_running_average": True})

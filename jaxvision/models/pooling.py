@@ -1,4 +1,4 @@
-"""Max-pooling, on CPUs by slices or blocks of the map; GPUs and TPUs keep XLA's own, with which the results agree."""
+"""Max-pooling: on CPUs by slices or blocks of the map, on GPUs and TPUs by XLA, with equal results."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _largest_of_slices(inputs, window, strides, padding):
 
 @_largest_of_slices.defjvp
 def _largest_of_slices_jvp(window, strides, padding, primals, tangents):
-    """The gradient goes to the first of equals, as XLA's own does."""
+    """Pass the gradient to the first of equal values, as XLA does."""
     (inputs,), (tangent,) = primals, tangents
     place = _first_largest(cut_slices(inputs, window, strides, padding, -jnp.inf))[1]
     slices = cut_slices(tangent, window, strides, padding, 0)
-    largest = _largest_of_slices(inputs, window, strides, padding)  # whose own derivative is this one
+    largest = _largest_of_slices(inputs, window, strides, padding)  # so that higher derivatives use this rule too
     return largest, sum(jnp.where(place == index, each, 0) for index, each in enumerate(slices))
 
 
@@ -35,23 +35,23 @@ def _largest_of_blocks(inputs, window, joined):
 
 @_largest_of_blocks.defjvp
 def _largest_of_blocks_jvp(window, joined, primals, tangents):
-    """The gradient goes to the first of equals, as XLA's own does: one pass over the map, by remembered places."""
+    """Pass the gradient to the first of equal values, as XLA does, in one pass over the map by the stored positions."""
     (inputs,), (tangent,) = primals, tangents
     place = _first_largest(_blocks_apart(inputs, window))[1]
     places = np.arange(window[0] * window[1], dtype=place.dtype).reshape(window[0], 1, window[1], 1)
     is_here = place[:, :, None, :, None] == places
-    largest = _largest_of_blocks(inputs, window, False)  # XLA's own would not join what this computes
+    largest = _largest_of_blocks(inputs, window, False)  # XLA would not fuse it with this computation
     return largest, jnp.where(is_here, cut_blocks(tangent, window), 0).sum(axis=(2, 4))
 
 
 def _blocks_apart(inputs, window):
-    """The inputs as seen from each place of blocks side by side, [h * w] arrays [N, H', W', C]."""
+    """Return the inputs at each position of non-overlapping blocks, [h * w] arrays [N, H', W', C]."""
     blocks = cut_blocks(inputs, window)
     return [blocks[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
 
 
 def _first_largest(values):
-    """Gives the largest value of each window, [N, H', W', C], and its place in there, counted by rows."""
+    """Return the largest value of each window, [N, H', W', C], and its position in the window, in row-major order."""
     largest, place = values[0], jnp.zeros(values[0].shape, np.min_scalar_type(len(values) - 1))
     for index, value in enumerate(values[1:], 1):
         place = jnp.where(value > largest, jnp.asarray(index, place.dtype), place)
@@ -67,9 +67,9 @@ def max_pool(
     *,
     joined: bool = False,
 ) -> jax.Array:
-    """Takes the largest value of each window of [N, H, W, C]; strides are the window's by default.
+    """Max-pool [N, H, W, C]; strides default to the window.
 
-    `joined` says that the inputs come from a convolution that knows it, as `pooled`, and go nowhere else.
+    `joined` declares that the inputs come from a convolution built with `pooled` and are not used elsewhere.
     """
     strides = strides or window
     if strides == window and padding == ((0, 0), (0, 0)):

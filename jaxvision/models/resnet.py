@@ -1,7 +1,7 @@
 """Residual networks: K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
 
-Two variations of their bottleneck: wide, S. Zagoruyko and N. Komodakis, Wide Residual Networks, BMVC 2016; and in
-groups (ResNeXt), S. Xie et al., Aggregated Residual Transformations for Deep Neural Networks, CVPR 2017.
+With two variants of the bottleneck: wide (S. Zagoruyko and N. Komodakis, Wide Residual Networks, BMVC 2016) and grouped
+(ResNeXt, S. Xie et al., Aggregated Residual Transformations for Deep Neural Networks, CVPR 2017).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _block(match: re.Match[str]) -> str:
     return f"layer{match[1]}/{int(match[2]) - 1}/"
 
 
-TORCHVISION = (  # and timm, which kept its names
+TORCHVISION = (  # and timm, which uses the same names
     (r"^stage(\d)_block(\d+)/", _block),
     (r"^stem_conv/", "conv1/"),
     (r"^stem_norm/", "bn1/"),
@@ -54,7 +54,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """The stride is on the 3x3 convolution, as torchvision and most have it since (ResNet v1.5)."""
+    """Bottleneck with the stride on the 3x3 convolution (ResNet v1.5), as in torchvision."""
 
     channels: int
     stride: int
@@ -114,7 +114,9 @@ def _register(name, tag, num_parameters, summary, block, depths, inner=None) -> 
         module = ResNet(output_size, partial(block, **(inner or {})), depths, WIDTHS, stem, "projection")
         return from_linen(module, head="head", blocks=(block,))
 
-    factory.__doc__ = f"{summary}; stem='cifar' is one 3x3 convolution without pooling, for images of about 32 pixels."
+    factory.__doc__ = (
+        f"Build {summary}.\n\nstem='cifar' is a 3x3 convolution without pooling, for images of about 32 pixels."
+    )
     facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "names": NAMES}
     register(name, **facts, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
 
@@ -126,13 +128,13 @@ _register("resnet50", "a1_in1k", 25_557_032, "ResNet-50 (table 1)", Bottleneck, 
 _register("resnet101", "a1h_in1k", 44_549_160, "ResNet-101 (table 1)", Bottleneck, DEPTH101)
 _register("resnet152", "a1h_in1k", 60_192_808, "ResNet-152 (table 1)", Bottleneck, (3, 8, 36, 3))
 
-WIDE = "wide bottlenecks (Zagoruyko and Komodakis 2016, table 8)"
+WIDE = "wide bottlenecks (S. Zagoruyko and N. Komodakis 2016, table 8)"
 TWICE = {"widening": 2}
 _register("wide_resnet50_2", "racm_in1k", 68_883_240, f"ResNet-50 with {WIDE}", Bottleneck, DEPTH50, TWICE)
 _register("wide_resnet101_2", "tv_in1k", 126_886_696, f"ResNet-101 with {WIDE}", Bottleneck, DEPTH101, TWICE)
 
-NEXT50, NEXT101 = "ResNeXt-50 (Xie et al. 2017, table 1)", "ResNeXt-101 (Xie et al. 2017, table 4)"
-NEXT32X8D = "ResNeXt-101 (D. Mahajan et al., Exploring the Limits of Weakly Supervised Pretraining, 2018)"
+NEXT50, NEXT101 = "ResNeXt-50 (S. Xie et al. 2017, table 1)", "ResNeXt-101 (S. Xie et al. 2017, table 4)"
+NEXT32X8D = "ResNeXt-101 (D. Mahajan et al., Limits of Weakly Supervised Pretraining, 2018)"
 G32, G32X8, G64 = {"groups": 32, "widening": 2}, {"groups": 32, "widening": 4}, {"groups": 64, "widening": 4}
 _register("resnext50_32x4d", "a1h_in1k", 25_028_904, NEXT50, Bottleneck, DEPTH50, G32)
 _register("resnext101_32x8d", "tv_in1k", 88_791_336, NEXT32X8D, Bottleneck, DEPTH101, G32X8)
@@ -141,6 +143,9 @@ _register("resnext101_64x4d", "c1_in1k", 83_455_272, NEXT101, Bottleneck, DEPTH1
 
 @register("resnet20", num_parameters=269_722, input_size=(32, 32, 3))
 def resnet20(*, output_size: int) -> Model:
-    """ResNet-20 for CIFAR (section 4.2): 3x3 stem, stages of 16, 32, 64 channels, shortcuts without parameters."""
+    """Build ResNet-20 for CIFAR (section 4.2), with parameter-free shortcuts.
+
+    It has a 3x3 stem and stages of 16, 32 and 64 channels.
+    """
     module = ResNet(output_size, BasicBlock, (3, 3, 3), (16, 32, 64), stem="cifar", shortcut="padding")
     return from_linen(module, head="head", blocks=(BasicBlock,))

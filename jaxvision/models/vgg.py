@@ -20,19 +20,19 @@ from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
 CHANNELS = (64, 128, 256, 512, 512)
-LEAST = 32  # five times halved
+LEAST = 32  # five downsamplings by 2
 
 
 def _names(depths: tuple[int, ...], batch_norm: bool):
     def place(match: re.Match[str]) -> str:
         stage, block, part = int(match[1]), int(match[2]), match[3]
         num_before = sum(depths[: stage - 1]) + block - 1
-        index = num_before * (3 if batch_norm else 2) + stage - 1  # ReLUs and poolings count
+        index = num_before * (3 if batch_norm else 2) + stage - 1  # ReLUs and poolings are numbered too
         return f"features/{index + (part == 'norm')}/"
 
     convolutions = ((r"^stem_", "stage1_block1/"), (r"^stage(\d)_block(\d+)/(conv|norm)/", place))
     torchvision = (*convolutions, (r"^dense1/", "classifier/0/"), (r"^dense2/", "classifier/3/"))
-    timm = (  # whose 7x7 convolution slides over the maps of images from 256 pixels on, where here is a pooling
+    timm = (  # for images of 256 pixels and more, timm slides a 7x7 convolution instead of pooling to 7x7
         *convolutions,
         (r"^dense1/kernel", "dense1/kernel7x7"),
         (r"^dense2/kernel", "dense2/kernel1x1"),
@@ -77,7 +77,7 @@ class VGG(nn.Module):
             for index in range(2 if stage == 1 else 1, depth + 1):
                 x = Block(channels, self.batch_norm, name=f"stage{stage}_block{index}")(x, train)
             x = max_pool(tap(self, f"stage{stage}", x))
-        x = adaptive_average_pool(x, (7, 7)).transpose(0, 3, 1, 2)  # channels first: others' weights come so
+        x = adaptive_average_pool(x, (7, 7)).transpose(0, 3, 1, 2)  # channels first, as in the pretrained weights
         x = x.reshape(x.shape[0], -1)
         for index in (1, 2):
             x = nn.relu(nn.Dense(4096, name=f"dense{index}")(x))
@@ -86,7 +86,7 @@ class VGG(nn.Module):
 
 
 def _register(name: str, num_parameters: int, depths: tuple[int, ...], *, batch_norm: bool = False) -> None:
-    """Register a network, and under name_bn the same with batch norm: a scale and a bias for each channel more."""
+    """Register a network, and as name_bn the same with batch norm, which adds a scale and a bias per channel."""
 
     @register(
         name,
@@ -104,7 +104,8 @@ def _register(name: str, num_parameters: int, depths: tuple[int, ...], *, batch_
 
     normed = " with batch norm after each convolution" if batch_norm else ""
     factory.__doc__ = (
-        f"VGG-{sum(depths) + 3} (table 1){normed}; dropout follows both hidden dense layers, in the paper 0.5."
+        f"Build VGG-{sum(depths) + 3} (table 1){normed}.\n\n"
+        "Dropout follows both hidden dense layers; the paper uses 0.5."
     )
     if not batch_norm:
         num_scales = sum(2 * depth * channels for depth, channels in zip(depths, CHANNELS, strict=True))

@@ -1,8 +1,9 @@
 """Vision transformers: A. Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021.
 
-DeiT (H. Touvron et al., Training Data-Efficient Image Transformers, ICML 2021), without its distillation token, is the
-same network. What differs is the training: on ImageNet alone, by strong augmentation, with drop_path=0.1 in place of
-dropout=0.1. All kernels begin as DeiT's (its section 6): a head of zeros, as in ViT, would give the others no gradient.
+DeiT without its distillation token (H. Touvron et al., Training Data-Efficient Image Transformers, ICML 2021) is the
+same network, trained differently: only on ImageNet, with strong augmentation, and with drop_path=0.1 in place of
+dropout=0.1. All kernels are initialized as in DeiT (its section 6): a head of zeros, as in ViT, would pass no gradient
+to the other layers.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ TORCHVISION = (
     (r"/dense2/", "/mlp/3/"),
     (r"^head/", "heads/head/"),
 )
-TORCHVISION_0_12 = ((r"/dense(\d)/", r"/mlp/linear_\1/"), *TORCHVISION)  # in its files, which are older than its module
+TORCHVISION_0_12 = ((r"/dense(\d)/", r"/mlp/linear_\1/"), *TORCHVISION)  # names in its files, which predate its module
 NAMES = {"torchvision": TORCHVISION, "torchvision 0.12": TORCHVISION_0_12, "timm": TIMM}
 
 small_normal = nn.initializers.truncated_normal(0.02)
@@ -55,9 +56,9 @@ LayerNorm = partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 
 
 def attention(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array]:
-    """Give self-attention of [B, N, 3 D], queries, keys and values: ([B, N, D], the heads' shares [B, heads, N, N]).
+    """Compute self-attention of queries, keys and values [B, N, 3 D]: outputs [B, N, D], weights [B, heads, N, N].
 
-    The shares are a softmax over the last axis, computed in float32 at least. (jax.nn.dot_product_attention rounds to
+    The weights are a softmax over the last axis, computed in at least float32. (jax.nn.dot_product_attention rounds to
     float32 in double precision too.)
     """
     batch, length, width = qkv.shape
@@ -69,7 +70,7 @@ def attention(qkv: jax.Array, num_heads: int) -> tuple[jax.Array, jax.Array]:
 
 
 class Block(nn.Module):
-    """Equations 2 and 3."""
+    """A pre-norm transformer block (equations 2 and 3)."""
 
     num_heads: int
     dropout: float
@@ -114,32 +115,32 @@ class VisionTransformer(nn.Module):
 
 
 def _tap_patches(module: nn.Module, name: str, tokens: jax.Array, rows: int) -> jax.Array:
-    """Taps all tokens but the class's as a map [B, h, w, C]."""
+    """Tap all tokens except the class token as a map [B, h, w, C]."""
     batch, length, width = tokens.shape
     patches = tap(module, name, tokens[:, 1:].reshape(batch, rows, -1, width))
     return jnp.concatenate([tokens[:, :1], patches.reshape(batch, length - 1, width)], axis=1)
 
 
 def _require_whole_patches(size: tuple[int, int], patch_size: int) -> None:
-    """Raises ValueError where an image cannot be cut into patches."""
+    """Raise ValueError if an image cannot be divided into patches."""
     if any(length % patch_size for length in size):
         below = [max(length // patch_size, 1) * patch_size for length in size]
         above = [-(-length // patch_size) * patch_size for length in size]
         nearest = " or ".join(dict.fromkeys(f"{height}x{width}" for height, width in (below, above)))
         raise ValueError(
-            f"images of {size[0]}x{size[1]} pixels cannot be cut into patches of {patch_size}x{patch_size}; "
-            f"wanted multiples of {patch_size}: resize them to {nearest} (image_size=…)"
+            f"images of {size[0]}x{size[1]} pixels cannot be divided into patches of {patch_size}x{patch_size}; "
+            f"expected multiples of {patch_size}: resize them to {nearest} (image_size=…)"
         )
 
 
 SHAPES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
-VIT = "ViT", "table 1, trained with dropout=0.1"
-STEINER = "ViT", "A. Steiner et al., How to Train Your ViT?, TMLR 2022, with dropout=0.1 and drop_path=0.1, or neither"
-DEIT = "DeiT", "H. Touvron et al., table 1, trained with drop_path=0.1"
+VIT = "ViT", "table 1; trained with dropout=0.1"
+STEINER = "ViT", "A. Steiner et al., How to Train Your ViT?, TMLR 2022; dropout=0.1 and drop_path=0.1, or neither"
+DEIT = "DeiT", "H. Touvron et al., table 1; trained with drop_path=0.1"
 
 
 def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], **facts: str) -> None:
-    """Registers a variant by timm's name for it, as in vit_base_patch16, and the tag of timm's weights."""
+    """Register a variant by timm's name for it, such as vit_base_patch16, and the tag of timm's weights."""
     _, shape, patch = name.split("_")
     (width, depth, num_heads), patch_size = SHAPES[shape], int(patch.removeprefix("patch"))
 
@@ -157,8 +158,8 @@ def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], 
         module = VisionTransformer(output_size, patch_size, width, depth, num_heads, dropout, drop_path)
         return from_linen(module, head="head", blocks=(Block,))
 
-    shown = f"{depth} blocks, {width} wide, {num_heads} heads, patches of {patch_size} pixels"
-    factory.__doc__ = f"{paper[0]}, {shape} ({paper[1]}): {shown}."
+    sizes = f"{depth} blocks of width {width}, {num_heads} heads, {patch_size}x{patch_size} patches"
+    factory.__doc__ = f"Build {paper[0]}-{shape.title()}: {sizes}.\n\n({paper[1]}.)"
     factory.__name__ = factory.__qualname__ = name
 
 

@@ -1,6 +1,6 @@
 """Wide residual networks for small images: S. Zagoruyko and N. Komodakis, Wide Residual Networks, BMVC 2016.
 
-Norm and ReLU come before each convolution. The paper's wide bottlenecks for ImageNet are in resnet.py.
+Batch norm and ReLU precede each convolution. The paper's wide bottlenecks for ImageNet are in resnet.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxvision.models.linen import from_linen, tap
 
 
 class Block(nn.Module):
-    """B(3, 3) of the paper, with dropout between the convolutions; a projection takes what norm1 gives."""
+    """B(3, 3) of the paper, with dropout between the convolutions; a projection takes the output of norm1."""
 
     channels: int
     stride: int
@@ -56,7 +56,7 @@ class WideResNet(nn.Module):
 
 @register("wide_resnet28_10", num_parameters=36_479_194, input_size=(32, 32, 3))  # 36.5 M in table 4
 def wide_resnet28_10(*, output_size: int, dropout: float = 0.0) -> Model:
-    """WRN-28-10 (table 1), for images of about 32 pixels; the paper's dropout, where used, is 0.3."""
+    """Build WRN-28-10 (table 1) for images of about 32 pixels; with dropout, the paper uses 0.3."""
     require_probability(dropout=dropout)
     module = WideResNet(output_size, depth=4, widening=10, dropout=dropout)
     return from_linen(module, head="head", blocks=(Block,))

@@ -1,7 +1,7 @@
 """Optimizers: registered factories over optax.
 
-Each takes `learning_rate`, a number or a schedule; the run hands it the schedule, whose peak is Config.learning_rate or
-else the default that stands in its signature. Weight decay leaves out what has fewer than two axes (biases, norms)
+A factory takes `learning_rate`, a number or a schedule. The run passes the schedule; its peak is Config.learning_rate,
+or else the default in the factory's signature. Weight decay skips parameters with fewer than two axes (biases, norms)
 unless decay_all is set.
 """
 

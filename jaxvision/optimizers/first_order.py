@@ -1,4 +1,4 @@
-"""Gradient descent, Adam and their relatives."""
+"""First-order optimizers: gradient descent, Adam and related methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ def sgd(
     weight_decay: float = 0.0,
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum; weight decay is L2 regularisation, as in PyTorch."""
+    """Build SGD with momentum; weight decay is L2 regularization, as in PyTorch.
+
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: momentum coefficient, 0 to below 1.
+        nesterov: use Nesterov momentum.
+        weight_decay: L2 penalty, added to the gradient.
+        decay_all: decay biases and norm parameters too.
+    """
     check(at_least_0={"weight_decay": weight_decay}, below_1={"momentum": momentum})
     return optax.chain(
         coupled_decay(weight_decay, decay_all), optax.sgd(learning_rate, momentum or None, nesterov=nesterov)
@@ -28,7 +36,7 @@ def sgd(
 def adam(
     *, learning_rate: LearningRate = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-    """Adam (D. Kingma, J. Ba, ICLR 2015, algorithm 1)."""
+    """Build Adam (D. Kingma, J. Ba, ICLR 2015, algorithm 1)."""
     check(at_least_0={"eps": eps}, below_1={"b1": b1, "b2": b2})
     return optax.adam(learning_rate, b1, b2, eps)
 
@@ -43,7 +51,18 @@ def adamw(
     weight_decay: float = 0.01,
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, ICLR 2019, algorithm 2)."""
+    """Build AdamW, Adam with decoupled weight decay (I. Loshchilov, F. Hutter, ICLR 2019).
+
+    (Algorithm 2.)
+
+    Args:
+        learning_rate: a number or a schedule.
+        b1: decay rate of the first moment, 0 to below 1.
+        b2: decay rate of the second moment, 0 to below 1.
+        eps: added to the denominator.
+        weight_decay: decoupled weight decay, multiplied by the learning rate.
+        decay_all: decay biases and norm parameters too.
+    """
     check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
     return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask(decay_all))
 
@@ -57,7 +76,15 @@ def lion(
     weight_decay: float = 0.1,
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
-    """Lion (X. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023, program 1)."""
+    """Build Lion (X. Chen et al., 2023, program 1), which updates by the sign of the momentum.
+
+    Args:
+        learning_rate: a number or a schedule.
+        b1: interpolation between momentum and gradient in the update, 0 to below 1.
+        b2: decay rate of the momentum, 0 to below 1.
+        weight_decay: decoupled weight decay, multiplied by the learning rate.
+        decay_all: decay biases and norm parameters too.
+    """
     check(at_least_0={"weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
     return optax.lion(learning_rate, b1, b2, weight_decay=weight_decay, mask=decay_mask(decay_all))
 
@@ -72,7 +99,18 @@ def lamb(
     weight_decay: float = 0.01,
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
-    """LAMB, layer-wise adaptive Adam for large batches (Y. You et al., ICLR 2020, algorithm 2)."""
+    """Build LAMB, layer-wise adaptive Adam for large batches (Y. You et al., ICLR 2020).
+
+    (Algorithm 2.)
+
+    Args:
+        learning_rate: a number or a schedule.
+        b1: decay rate of the first moment, 0 to below 1.
+        b2: decay rate of the second moment, 0 to below 1.
+        eps: added to the denominator.
+        weight_decay: decoupled weight decay, multiplied by the learning rate.
+        decay_all: decay biases and norm parameters too.
+    """
     check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"b1": b1, "b2": b2})
     return optax.lamb(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask(decay_all))
 
@@ -87,7 +125,16 @@ def rmsprop(
     weight_decay: float = 0.0,
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
-    """RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e); weight decay is L2 regularisation."""
+    """Build RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e), with L2 weight decay.
+
+    Args:
+        learning_rate: a number or a schedule.
+        decay: decay rate of the squared gradients, 0 to below 1.
+        eps: added to the denominator.
+        momentum: momentum coefficient, 0 to below 1.
+        weight_decay: L2 penalty, added to the gradient.
+        decay_all: decay biases and norm parameters too.
+    """
     check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"decay": decay, "momentum": momentum})
     return optax.chain(
         coupled_decay(weight_decay, decay_all), optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
@@ -98,6 +145,13 @@ def rmsprop(
 def adagrad(
     *, learning_rate: LearningRate = 1e-2, eps: float = 1e-7, weight_decay: float = 0.0, decay_all: bool = False
 ) -> optax.GradientTransformation:
-    """Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularisation."""
+    """Build Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularization.
+
+    Args:
+        learning_rate: a number or a schedule.
+        eps: added to the denominator.
+        weight_decay: L2 penalty, added to the gradient.
+        decay_all: decay biases and norm parameters too.
+    """
     check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={})
     return optax.chain(coupled_decay(weight_decay, decay_all), optax.adagrad(learning_rate, eps=eps))

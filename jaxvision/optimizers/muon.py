@@ -1,4 +1,4 @@
-"""Muon: updates of matrices made orthogonal."""
+"""Muon: updates with orthogonalized matrices."""
 
 from __future__ import annotations
 
@@ -27,10 +27,19 @@ def muon(
     b2: float = 0.999,
     decay_all: bool = False,
 ) -> optax.GradientTransformation:
-    """Muon (K. Jordan et al., 2024) for matrices and convolution kernels, AdamW for the rest.
+    """Build Muon (K. Jordan et al., 2024) for matrices and kernels, and AdamW for the rest.
 
-    nesterov holds for both. Orthogonal updates are scaled to the root mean square `rms` of AdamW's, so that one
-    learning rate and one weight decay serve both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: momentum coefficient of Muon, 0 to below 1.
+        nesterov: use Nesterov momentum, in both parts.
+        num_iterations: number of Newton-Schulz iterations.
+        rms: orthogonalized updates are scaled to this root mean square, about that of AdamW, so that one learning rate
+            and one weight decay fit both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
+        weight_decay: decoupled weight decay of matrices, multiplied by the learning rate.
+        b1: decay rate of AdamW's first moment, 0 to below 1.
+        b2: decay rate of AdamW's second moment, 0 to below 1.
+        decay_all: decay biases and norm parameters too.
     """
 
     check(at_least_0={"weight_decay": weight_decay, "rms": rms}, below_1={"momentum": momentum, "b1": b1, "b2": b2})
@@ -59,12 +68,20 @@ def muon_sgd(
     sgd_momentum: float = 0.85,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Muon for convolution kernels, kept at a fixed norm; Nesterov's SGD for dense layers, biases, norms and the rest.
+    """Build Muon at a fixed norm for convolution kernels, and Nesterov SGD for the rest.
 
-    A kernel [kh, kw, in, out] is scaled to the norm sqrt(out) before each step. The rates of what has one axis
-    (bias_ratio) and of all else (dense_ratio) are so many times Muon's; both, biases and norms too, lose the share
-    learning_rate * weight_decay of themselves a step, if momentum is left out of account. Muon's values are those of
-    K. Jordan's airbench94_muon, 2024.
+    A kernel [kh, kw, in, out] is scaled to the norm sqrt(out) before each step. The defaults of Muon are those of K.
+    Jordan's airbench94_muon, 2024.
+
+    Args:
+        learning_rate: a number or a schedule, of Muon.
+        momentum: Nesterov momentum of Muon, 0 to below 1.
+        num_iterations: number of Newton-Schulz iterations.
+        dense_ratio: learning rate of other parameters with two or more axes, relative to Muon's.
+        bias_ratio: learning rate of parameters with one axis, relative to Muon's.
+        sgd_momentum: momentum of SGD, 0 to below 1.
+        weight_decay: of the parameters under SGD, including biases and norms: without momentum, a step removes the
+            fraction learning_rate * weight_decay of a parameter.
     """
     check(
         at_least_0={"dense_ratio": dense_ratio, "bias_ratio": bias_ratio, "weight_decay": weight_decay},
@@ -92,7 +109,7 @@ def muon_sgd(
 
 
 def _as_matrices(params: Tree) -> Tree:
-    """Says of each kernel [kh, kw, in, out] that it is the matrix [kh * kw * in, out]."""
+    """Return the dimension numbers that treat a kernel [kh, kw, in, out] as a matrix [kh * kw * in, out]."""
 
     def matrix(p):
         return MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None
@@ -101,7 +118,7 @@ def _as_matrices(params: Tree) -> Tree:
 
 
 def _at_fixed_norm(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Scales each parameter [..., out] to the norm sqrt(out) before it is updated."""
+    """Wrap an optimizer to rescale each parameter [..., out] to the norm sqrt(out) before its update."""
 
     def moved(update, p):
         norm = jnp.linalg.norm(p)

@@ -1,7 +1,21 @@
 """Reports: text for the terminal, PNG files and rows."""
 
-from jaxvision.reports.files import draw, draw_step, samples, save_predictions
+from jaxvision.reports.files import draw, draw_step, folder_of, samples, save, save_predictions
+from jaxvision.reports.notebook import Report, result_html, result_text
 from jaxvision.reports.start import start_lines
 from jaxvision.reports.terminal import headline, text
 
-__all__ = ["draw", "draw_step", "headline", "samples", "save_predictions", "start_lines", "text"]
+__all__ = [
+    "Report",
+    "draw",
+    "draw_step",
+    "folder_of",
+    "headline",
+    "result_html",
+    "result_text",
+    "samples",
+    "save",
+    "save_predictions",
+    "start_lines",
+    "text",
+]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
+import itertools
+import math
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +14,22 @@ from typing import Any
 
 import numpy as np
 
+# M. Okabe and K. Ito, Color Universal Design, 2008, without its yellow: all kinds of color vision tell these apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MOST_COUNTED = 20  # classes of a confusion matrix whose cells have room for their counts
+NOT_DRAWN = {"step", "epoch", "split", "seconds", "data_wait_fraction", "waiting"}  # the last: as version 0.1 named it
+
 
 def _plainly(draw: Callable[..., None]) -> Callable[..., None]:
-    """Lets names be what they are: no mathematics between dollars, no word about glyphs that the font lacks."""
+    """Return a function that draws names as they are: without mathematics, or warnings about glyphs of the font."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **options: Any) -> None:
         import matplotlib
+        from matplotlib.rcsetup import cycler
 
-        with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        style: dict[Any, Any] = {"text.parse_math": False, "axes.prop_cycle": cycler("color", PALETTE)}
+        with matplotlib.rc_context(style), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")
             draw(*args, **options)
 
@@ -33,59 +43,94 @@ def _figure(width: float, height: float):
 
 
 def shortened(name: str, *, length: int = 22) -> str:
-    """Leaves the middle of a long name out, for a caption."""
+    """Return a name without its middle if it is long, for a caption."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 @_plainly
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> None:
-    """Draws a confusion matrix [C, C] of counts: rows are true classes, colours are shares of each row."""
-    size = len(classes)
-    figure = _figure(*[min(max(4.0, 1.6 + 0.45 * size), 24.0)] * 2)
+    """Draw a confusion matrix [C, C] of counts: rows are true classes, colors are fractions of each row.
+
+    Up to MOST_COUNTED classes have their counts in the cells, more have a color bar.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    size, has_counts = len(classes), len(classes) <= MOST_COUNTED
+    names = [shortened(name) for name in classes]
+    side = min(max(2.6, 0.46 * size), 10.0)
+    fontsize = 9 if has_counts else 7.5
+    cell, longest = side / size, 0.0085 * fontsize * max(map(len, names))  # inches
+    figure = _figure(side + longest + (1.0 if has_counts else 1.6), side + (longest if longest > cell else 0.2) + 0.6)
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if size <= 50:
-        axes.set_xticks(range(size), classes, rotation=90 if size > 4 else 0)
-        axes.set_yticks(range(size), classes)
-    if size <= 30:
-        for (i, j), count in np.ndenumerate(matrix):
-            if count:
-                axes.text(
-                    j, i, str(count), ha="center", va="center", fontsize=7, color="w" if shares[i, j] > 0.5 else "k"
-                )
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places = range(0, size, math.ceil(0.15 / cell))
+    axes.set_yticks(places, [names[i] for i in places], fontsize=fontsize)
+    axes.set_xticks(places, [names[i] for i in places], fontsize=fontsize)
+    if longest > cell:
+        axes.tick_params(axis="x", rotation=90)
+    if has_counts:
+        font = min(9.0, 90 * cell / max(len(f"{matrix.max()}"), 1))
+        for i, j in np.argwhere(matrix):
+            color = "w" if shares[i, j] > 0.5 else "k"
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=font, color=color)
+    else:
+        bar = figure.colorbar(shown, ax=axes, shrink=0.6, format=PercentFormatter(1))
+        bar.set_label("fraction of the true class")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.savefig(file)
 
 
 @_plainly
-def curves(rows: Sequence[dict[str, Any]], file: Path, *, chosen_step: int) -> None:
-    """Draws each value of the rows of metrics.jsonl over epochs, a panel a value; a line marks the chosen step."""
-    skipped = {"step", "epoch", "split", "seconds", "waiting"}
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in skipped))
+def curves(
+    rows: Sequence[dict[str, Any]], file: Path, *, first: Sequence[str], chosen_step: int, chosen_name: str
+) -> None:
+    """Draw each value of the rows of metrics.jsonl over epochs, train and validation in one panel.
+
+    The values named by `first` are large, the others small, and the learning rate is last. A line marks the chosen
+    step, which the legend names.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in NOT_DRAWN))
     if not names:
         return
-    figure = _figure(4 * len(names), 3.2)
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        for split in ("train", "validation"):
+    large = [name for name in first if name in names] or names[:1]
+    small = sorted((name for name in names if name not in large), key=lambda name: name == "learning_rate")
+    lines = math.ceil(len(small) / 4)
+    columns = math.ceil(len(small) / max(lines, 1))
+    figure = _figure(9, 3.8 + 2.1 * lines)
+    grid = figure.add_gridspec(1 + lines, 12, height_ratios=[1.6] + [1] * lines)
+    span = 12 // len(large)
+    panels = [figure.add_subplot(grid[0, span * i : span * (i + 1)]) for i in range(len(large))]
+    for i in range(len(small)):
+        row, column, width = 1 + i // columns, i % columns, 12 // columns
+        panels.append(figure.add_subplot(grid[row, width * column : width * (column + 1)]))
+    chosen = next((row["epoch"] for row in rows if row["step"] == chosen_step), None)
+    handles: dict[str, Any] = {}
+    for axes, name in zip(panels, [*large, *small], strict=True):
+        for split, marker in (("train", "o"), ("validation", "s")):
             points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and name in row]
             if points:
-                axes.plot(*zip(*points, strict=True), label=split, marker="." if len(points) < 40 else None)
-        chosen = next((row["epoch"] for row in rows if row["step"] == chosen_step), None)
+                color = "0.3" if name == "learning_rate" else PALETTE[split == "validation"]
+                shown = {"marker": marker, "markersize": 3} if len(points) < 40 else {}
+                (line,) = axes.plot(*zip(*points, strict=True), color=color, label=split, **shown)
+                if name != "learning_rate":
+                    handles.setdefault(split, line)
         if chosen is not None:
-            axes.axvline(chosen, color="0.7", linestyle="--", zorder=0)
-        axes.set_title(name.replace("_", " "))
-        axes.set_xlabel("epoch")
+            marked = axes.axvline(chosen, color="0.5", linestyle="--", zorder=0)
+            handles[f"{chosen_name}, step {chosen_step}"] = marked
+        axes.set_title(name.replace("_", " "), fontsize=11 if name in large else 9)
+        axes.set_xlabel("epoch", fontsize=10 if name in large else 8)
+        axes.tick_params(labelsize=9 if name in large else 7)
         axes.grid(alpha=0.3)
-        axes.legend()
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles))
     figure.savefig(file)
 
 
 @_plainly
 def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: int = 5) -> None:
-    """Draws images [N, H, W, C], uint8 or floats in 0..1, each below its caption, in at most so many columns."""
+    """Draw images [N, H, W, C], uint8 or floats in 0..1, each below its caption, in at most so many columns."""
     columns = min(columns, len(inputs))
     rows = -(-len(inputs) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
@@ -101,14 +146,24 @@ def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: 
     figure.savefig(file)
 
 
+def png(image: np.ndarray) -> bytes:
+    """Return an image [H, W, C] as the content of a PNG file."""
+    from matplotlib.image import imsave
+
+    file = io.BytesIO()
+    imsave(file, image, format="png")
+    return file.getvalue()
+
+
 @_plainly
 def scatter(targets: np.ndarray, predictions: np.ndarray, file: Path) -> None:
-    """Draws predictions [N] over targets [N], and the line on which they would agree."""
+    """Draw predictions [N] over targets [N], and the line on which they would agree."""
     figure = _figure(4.5, 4.5)
     axes = figure.subplots()
     axes.scatter(targets, predictions, s=12, alpha=0.6, linewidths=0)
     middle = float(np.mean(targets))
     axes.axline((middle, middle), slope=1, color="0.6", linestyle="--", zorder=0)
+    axes.locator_params(axis="x", nbins=4)  # so that long numbers stay apart
     axes.set_xlabel("target")
     axes.set_ylabel("prediction")
     axes.grid(alpha=0.3)
@@ -123,30 +178,31 @@ def forecast(
     names: Sequence[str],
     file: Path,
 ) -> None:
-    """Draws a series [N], what was predicted of it one step ahead, and what simple rules would have said."""
+    """Draw a series [N], what was predicted of it one step ahead, and what simple rules would have said."""
     figure = _figure(10, 4)
     axes = figure.subplots()
     steps = np.arange(len(targets))
-    axes.plot(steps, targets, color="k", label="series")
-    for name, values in baselines.items():
-        axes.plot(steps, values, linewidth=0.8, linestyle=":", label=name)
-    axes.plot(steps, predictions, color="C3", label="prediction")
+    axes.plot(steps, targets, color="k", label="target")
+    axes.plot(steps, predictions, color=PALETTE[1], label="prediction")
+    for (name, values), color in zip(baselines.items(), itertools.cycle((PALETTE[0], *PALETTE[2:-1]))):
+        axes.plot(steps, values, color=color, linewidth=1.1, linestyle=":", label=name, zorder=1)
     _name_steps(axes, names)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=min(2 + len(baselines), 4))
     figure.savefig(file)
 
 
 def _name_steps(axes: Any, names: Sequence[str]) -> None:
-    """Writes the names of a few steps, evenly spread, below the axis, where there are any."""
+    """Write the names of as many steps as have room, evenly spread, below the axis, where there are any."""
     if len(names):
-        shown = np.unique(np.linspace(0, len(names) - 1, 8, dtype=int))
+        room = 100 // (3 + max(len(str(name)) for name in names))  # of names side by side
+        shown = np.unique(np.linspace(0, len(names) - 1, min(max(room, 2), 8), dtype=int))
         axes.set_xticks(shown.tolist(), [str(names[i]) for i in shown.tolist()])
 
 
 @_plainly
 def series(by_split: Mapping[str, np.ndarray], names: Sequence[str], file: Path) -> None:
-    """Draws a series whose parts, one after the other, are splits; `names` are those of all its steps, or none."""
+    """Draw a series whose parts, one after the other, are splits; `names` are those of all its steps, or none."""
     figure = _figure(10, 4)
     axes = figure.subplots()
     start = 0
@@ -161,7 +217,7 @@ def series(by_split: Mapping[str, np.ndarray], names: Sequence[str], file: Path)
 
 @_plainly
 def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: Path) -> None:
-    """Draws how many examples each class, or tag, has in each split."""
+    """Draw how many examples each class, or tag, has in each split."""
     figure = _figure(7, min(max(2.5, 0.22 * len(classes)), 30))
     axes = figure.subplots()
     places, left = np.arange(len(classes)), np.zeros(len(classes))
@@ -179,7 +235,7 @@ def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: 
 
 @_plainly
 def histogram(by_split: Mapping[str, np.ndarray], file: Path) -> None:
-    """Draws how the numbers of each split spread, a panel a split: the share of its examples in each bin."""
+    """Draw how the numbers of each split spread, a panel a split: the share of its examples in each bin."""
     from matplotlib.ticker import PercentFormatter
 
     everything = np.concatenate(list(by_split.values()))
@@ -204,7 +260,7 @@ def choices(
     name: str,
     file: Path,
 ) -> None:
-    """Draws the value of each setting, the best first, over each field that varies, a panel a field.
+    """Draw the value of each setting, the best first, over each field that varies, a panel a field.
 
     A line joins the best of those that share a value; a ring marks the best of all.
     """
@@ -219,7 +275,7 @@ def choices(
         if len(best) <= max(len(places) // 2, 6):  # else they are numbers drawn at random
             axes.plot(*zip(*sorted(best.items()), strict=True), color="0.7", zorder=0)
         axes.errorbar(places, values, [each or 0.0 for each in deviations], fmt="o", markersize=5, elinewidth=1)
-        axes.plot(places[0], values[0], "o", markersize=13, markerfacecolor="none", markeredgecolor="C3")
+        axes.plot(places[0], values[0], "o", markersize=13, markerfacecolor="none", markeredgecolor=PALETTE[1])
         axes.set_xlabel(field.replace("_", " "))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"{name.replace('_', ' ')} on validation")
@@ -227,7 +283,7 @@ def choices(
 
 
 def _places(axes: Any, chosen: Sequence[Any]) -> list[float]:
-    """Places values on the axis below: numbers where they are, by logarithm from a decade on, others side by side."""
+    """Place values on the axis below: numbers where they are, by logarithm from a decade on, others side by side."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in chosen):
         if min(chosen) > 0 and max(chosen) >= 10 * min(chosen):
             axes.set_xscale("log")

@@ -1,14 +1,14 @@
-"""A report -> text for the terminal: the figures in the order in which the report has them, its headline last."""
+"""A report as text for the terminal: the metrics in the order of the report, its headline last."""
 
 from __future__ import annotations
 
 from typing import Any
 
-FACTS = ("num_examples", "num_parameters", "step", "threshold")  # numbers that a report states and that judge nothing
+FACTS = ("num_examples", "num_parameters", "step", "threshold")  # numbers that are not metrics
 
 
 def text(report: dict[str, Any]) -> str:
-    """Writes the report as a table for the terminal; what people look for stands in its last line."""
+    """Return the report as text for the terminal, with the headline metric on the last line."""
     lines = _class_lines(report) if "per_class" in report else []
     confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report.get("most_confused", ())[:3]]
     if confused:
@@ -17,10 +17,12 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"{list(report['per_class'])[1]} from a probability of {report['threshold']:.4f} on")
     absent = report.get("absent_in_validation", ())
     if absent:
-        lines.append(f"threshold 0.5 for want of examples in validation, no aim promised: {', '.join(absent)}")
-    if "class_shares" in report:
-        shares = ", ".join(f"{name} {share:.2%}" for name, share in report["class_shares"].items())
-        lines.append(f"share of each class: {shares}")
+        lines.append(
+            f"threshold 0.5, because validation has no examples; the target may not be met: {', '.join(absent)}"
+        )
+    if "class_fractions" in report:
+        fractions = ", ".join(f"{name} {fraction:.2%}" for name, fraction in report["class_fractions"].items())
+        lines.append(f"class fractions: {fractions}")
     if report.get("gap"):
         name = _last(report["gap"], report)
         lines.append(f"{name} on train {report['train'][name]:.4f}, gap {report['gap'][name]:+.4f}")
@@ -33,25 +35,25 @@ def text(report: dict[str, Any]) -> str:
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:
-    """Return the figures of a report in its order: all plain numbers but the facts."""
+    """Return the metrics of a report in its order: all plain numbers except the facts."""
     numbers = {name: value for name, value in report.items() if isinstance(value, int | float)}
     return {name: value for name, value in numbers.items() if name not in FACTS and not isinstance(value, bool)}
 
 
 def headline(report: dict[str, Any]) -> str:
-    """Return the figure that people look for, with its value: what the report names, or else its last."""
+    """Return the headline metric of a report with its value, or else its last metric."""
     found = figures(report)
     return _shown(_last(found, report), found) if found else ""
 
 
 def _last(values: dict[str, float], report: dict[str, Any]) -> str:
-    """Return the name of the figure that is told last: the report's headline where it is among them."""
+    """Return the name of the metric that is printed last: the headline of the report if it has that metric."""
     named = report.get("headline")
     return named if named in values else list(values)[-1]
 
 
 def _told(part: dict[str, Any], report: dict[str, Any]) -> str:
-    """Write the figures of a report or of a part of it, the report's headline last."""
+    """Return the metrics of a report or a part of it as text, the headline last."""
     found = figures(part)
     if not found:
         return ""

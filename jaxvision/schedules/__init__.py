@@ -1,7 +1,7 @@
-"""Learning-rate schedules: factories of functions step -> rate, over optax.
+"""Learning-rate schedules: registered factories of functions step -> rate, over optax.
 
-The run hands `learning_rate` (the peak) and `num_steps`. `warmup` and the like are shares of num_steps; warm-up rises
-linearly from a share of the peak.
+The run passes `learning_rate`, the peak, and `num_steps`. `warmup` and similar options are fractions of num_steps; the
+warm-up is linear from near 0 to the peak.
 """
 
 from jaxvision.registry import schedules as _registry

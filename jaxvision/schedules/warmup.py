@@ -1,4 +1,4 @@
-"""What schedules share: a warm-up before them, and shares of the peak."""
+"""Linear warm-up before a schedule, and checks of fractions of the peak."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ Schedule = optax.Schedule
 
 
 def check_shares(**shares: float) -> None:
-    """Raises ValueError for what is no share of the peak."""
+    """Raise ValueError if a value is not a fraction of the peak, 0 to 1."""
     for name, value in shares.items():
         if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value}; wanted a share of the peak, from 0 to 1")
+            raise ValueError(f"{name}={value}; expected a fraction of the peak, 0 to 1")
 
 
 def warmed(schedule: Callable[[int], Schedule], learning_rate: float, num_steps: int, warmup: float) -> Schedule:
-    """Puts the warm-up before the schedule that is made for the steps that remain."""
+    """Prepend a linear warm-up to `schedule(n)`, built for the n remaining steps."""
     if not 0 <= warmup < 1:
-        raise ValueError(f"warmup={warmup}; wanted the share of all steps, from 0 to below 1")
+        raise ValueError(f"warmup={warmup}; expected a fraction of all steps, at least 0 and below 1")
     num_warmup = round(warmup * num_steps)
     after = schedule(max(num_steps - num_warmup, 1))
     if not num_warmup:
         return after
-    # from one part in num_warmup, so that the first step moves already
+    # starts at 1 / num_warmup of the peak, so that the first step already updates the parameters
     rise = optax.linear_schedule(learning_rate / num_warmup, learning_rate, max(num_warmup - 1, 1))
     return optax.join_schedules([rise, after], [num_warmup])

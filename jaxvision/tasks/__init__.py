@@ -1,4 +1,4 @@
-"""What is learned, one kind a file; each registers factories that return a `Task`."""
+"""Tasks, one kind per file; each file registers factories that return a `Task`."""
 
 from jaxvision.registry import tasks as _registry
 

@@ -1,4 +1,4 @@
-"""Figures of (targets, predictions) that are not means over examples; scikit-learn computes what it has."""
+"""Metrics of (targets, predictions) that are not means over examples; computed by scikit-learn if it has them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 def classification(
     targets: np.ndarray, decided: np.ndarray, probabilities: np.ndarray, *, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Judges decided classes [N] and probabilities [N, C] against targets [N].
+    """Compute classification metrics of predicted classes [N] and probabilities [N, C] against targets [N].
 
-    Gives precision, recall and F1 by class and averaged, the confusion matrix (rows are true classes), the most
-    confused pairs and the expected calibration error. A class that is never
-    predicted, or does not occur, counts as 0, as in scikit-learn with zero_division=0.
+    Returns precision, recall and F1 per class and averaged, the confusion matrix (rows are true classes), the most
+    confused pairs and the expected calibration error. A class that is never predicted or does not occur counts as 0, as
+    in scikit-learn with zero_division=0.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -41,7 +41,7 @@ def classification(
 
 
 def most_confused(matrix: np.ndarray, classes: Sequence[str], *, num_pairs: int = 10) -> list[dict[str, Any]]:
-    """Lists the pairs of classes that are mistaken most often, from a confusion matrix [C, C]."""
+    """List the most frequent confusions, pairs of true and predicted class, of a confusion matrix [C, C]."""
     mistakes = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:num_pairs]
     pairs = [(int(i // len(matrix)), int(i % len(matrix))) for i in order]
@@ -51,7 +51,9 @@ def most_confused(matrix: np.ndarray, classes: Sequence[str], *, num_pairs: int 
 
 
 def calibration_error(correct: np.ndarray, confidence: np.ndarray, *, num_bins: int = 15) -> float:
-    """Gives the expected calibration error, of equal bins (C. Guo et al., On Calibration, ICML 2017, equation 3).
+    """Compute the expected calibration error over equal-width bins.
+
+    (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.)
 
     >>> calibration_error(np.array([True, False]), np.array([0.8, 0.8]))
     0.3
@@ -62,9 +64,9 @@ def calibration_error(correct: np.ndarray, confidence: np.ndarray, *, num_bins: 
 
 
 def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Gives AUROC and average precision by probabilities [N, 2]; nothing where one class is missing.
+    """Compute AUROC and average precision from probabilities [N, 2]; an empty dict if one class does not occur.
 
-    Examples are ranked by the logarithm of the odds, which still differs where probabilities have rounded to 1.
+    Examples are ranked by the log-odds, which still differ after probabilities have rounded to 1.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -79,28 +81,35 @@ def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def recalls(targets: np.ndarray, decided: np.ndarray) -> dict[str, float]:
-    """Gives accuracy and the mean recall of the classes that occur, of targets and decided classes [N].
+    """Compute the accuracy and the mean recall of the classes that occur, from targets and predicted classes [N].
 
     >>> recalls(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
     {'accuracy': 0.75, 'macro_recall': 0.5}
     """
     correct = targets == decided
-    counts, found = np.bincount(targets), np.bincount(targets, weights=correct)
-    return {"accuracy": float(correct.mean()), "macro_recall": float((found[counts > 0] / counts[counts > 0]).mean())}
+    counts, hits = np.bincount(targets), np.bincount(targets, weights=correct)
+    return {"accuracy": float(correct.mean()), "macro_recall": float((hits[counts > 0] / counts[counts > 0]).mean())}
 
 
 def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, share: float = 0.0) -> float:
-    """Chooses the threshold from which on scores [N] count as positive, by targets [N] of 0 and 1.
+    """Compute the threshold at or above which scores [N] are positive, given targets [N] of 0 and 1.
 
-    "f1" gives the best F1; "recall" the best precision of those that reach the share as recall, "precision" the best
-    recall of those that reach it as precision, or the best precision where none does; of equals, the one that is better
-    by the other measure. It lies midway between two scores; it is 0.5 where no target is positive.
+    Args:
+        targets: 0 or 1, [N].
+        scores: scores or probabilities, [N].
+        what: "f1" maximizes F1; "recall" maximizes precision among the thresholds whose recall is at least `share`;
+            "precision" maximizes recall among those whose precision is at least `share`, or precision if there is none.
+            Ties are resolved by the other metric.
+        share: the recall or precision to reach.
+
+    Returns:
+        The midpoint between two adjacent scores; 0.5 if no target is positive.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order].astype(np.float64), np.cumsum(targets[order] > 0.5)
     if not len(hits) or not hits[-1]:
         return 0.5
-    last = np.flatnonzero(np.diff(ranked, append=-np.inf))  # of each distinct score: all above it are positive too
+    last = np.flatnonzero(np.diff(ranked, append=-np.inf))  # last index of each distinct score
     precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
     merit = {
         "f1": 2 * precision * recall / np.maximum(precision + recall, 1e-12),
@@ -116,7 +125,10 @@ def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, share:
 
 
 def average_precisions(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Gives the average precision of each tag [T] from targets and scores [N, T]; NaN for tags that do not occur."""
+    """Compute the average precision of each label [T] from targets and scores [N, T].
+
+    It is NaN for labels that do not occur.
+    """
     from sklearn.metrics import average_precision_score
 
     columns = zip(targets.T, scores.T, strict=True)
@@ -124,23 +136,23 @@ def average_precisions(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
-    """Gives the mean over the tags that occur of their average precision; 0 where none does."""
-    found = average_precisions(targets, scores)
-    return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+    """Compute the mean average precision over the labels that occur; 0 if there are none."""
+    precisions = average_precisions(targets, scores)
+    return float(np.nanmean(precisions)) if np.isfinite(precisions).any() else 0.0
 
 
 def multilabel(
     targets: np.ndarray, decided: np.ndarray, probabilities: np.ndarray, *, tags: Sequence[str]
 ) -> dict[str, Any]:
-    """Judges decided tags [N, T] and probabilities [N, T] against targets [N, T] of 0 and 1.
+    """Compute multilabel metrics of predicted labels and probabilities [N, T] against targets [N, T] of 0 and 1.
 
-    Gives precision, recall, F1, average precision and AUROC by tag, their mean over the tags that occur (macro) and
-    pooled (micro). A tag that is never predicted counts as 0; one that does not occur has no figures of its own, and
-    where it is predicted, that counts in micro.
+    Returns precision, recall, F1, average precision and AUROC per label, their mean over the labels that occur (macro)
+    and pooled over all labels (micro). A label that is never predicted counts as 0. A label that does not occur has no
+    metrics of its own; its false positives count in micro.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-    labels = [1] if targets.shape[1] == 1 else None  # one column is two classes there, of which we want the second
+    labels = [1] if targets.shape[1] == 1 else None  # one column means two classes to scikit-learn: keep the positive
 
     def scores(average: str | None) -> Any:
         options: dict[str, Any] = {"average": average, "labels": labels, "zero_division": 0}
@@ -148,26 +160,26 @@ def multilabel(
 
     names = ("precision", "recall", "f1")
     precisions, counts = average_precisions(targets, probabilities), targets.sum(axis=0)
-    by_tag, occurs = np.stack(scores(None)), counts > 0
-    means = {"macro": by_tag[:, occurs].mean(axis=1) if occurs.any() else np.zeros(3), "micro": scores("micro")}
+    by_label, occurs = np.stack(scores(None)), counts > 0
+    means = {"macro": by_label[:, occurs].mean(axis=1) if occurs.any() else np.zeros(3), "micro": scores("micro")}
     values: dict[str, Any] = {name: dict(zip(names, map(float, row), strict=True)) for name, row in means.items()}
     values["per_class"] = {}
-    for index, tag in enumerate(tags):
-        figures: dict[str, float] = {}
+    for index, label in enumerate(tags):
+        label_metrics: dict[str, float] = {}
         if occurs[index]:
-            figures |= dict(zip(names, map(float, by_tag[:, index]), strict=True))
-            figures["average_precision"] = float(precisions[index])
+            label_metrics |= dict(zip(names, map(float, by_label[:, index]), strict=True))
+            label_metrics["average_precision"] = float(precisions[index])
         if 0 < counts[index] < len(targets):
-            figures["auroc"] = float(roc_auc_score(targets[:, index], probabilities[:, index]))
-        values["per_class"][tag] = {**figures, "num_examples": int(counts[index])}
-    values["all_tags_right"] = float((targets == decided).all(axis=1).mean())
+            label_metrics["auroc"] = float(roc_auc_score(targets[:, index], probabilities[:, index]))
+        values["per_class"][label] = {**label_metrics, "num_examples": int(counts[index])}
+    values["subset_accuracy"] = float((targets == decided).all(axis=1).mean())
     return values
 
 
 def regression(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Gives the root mean squared and the mean absolute error, R², and the correlations by Pearson and Spearman.
+    """Compute RMSE, MAE, R², and the correlations of Pearson and Spearman.
 
-    What is not defined is left out: R² where all targets are alike, correlations where targets or predictions are.
+    Undefined metrics are omitted: R² if all targets are equal, correlations if all targets or all predictions are.
     """
     from scipy.stats import pearsonr, spearmanr
 

@@ -1,4 +1,4 @@
-"""One number for each input."""
+"""Regression: one number per input."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.interfaces import Monitor, Targets, Task
+from jaxvision.interfaces import Monitor, TargetStats, Task
 from jaxvision.tasks import metrics, register
 
 
-@register("regression", targets="numbers")
+@register("regression", targets="continuous")
 def regression(
-    *, targets: Targets | None = None, loss: Literal["squared", "absolute", "huber"] = "squared", delta: float = 1.0
+    *, targets: TargetStats | None = None, loss: Literal["squared", "absolute", "huber"] = "squared", delta: float = 1.0
 ) -> Task:
-    """One number for each input, float targets [B]: the model learns it in deviations from the mean of train.
+    """Predict one number per input, by a squared, absolute or Huber loss.
 
-    loss is the squared error, the absolute one, or Huber's: squared up to delta deviations of train, linear beyond (P.
-    Huber, Robust Estimation of a Location Parameter, 1964). Predictions [B] are in the targets' own units.
+    Targets are float [B]; the model learns them standardized by the training mean and standard deviation. Predictions
+    [B] are in the units of the targets. loss is "squared", "absolute", or "huber": squared up to delta training
+    standard deviations and linear beyond (P. Huber, Robust Estimation of a Location Parameter, 1964). Raises ValueError
+    if delta is not above 0.
     """
     if delta <= 0:
-        raise ValueError(f"delta={delta}; wanted a number of deviations above 0")
+        raise ValueError(f"delta={delta}; expected a number of standard deviations above 0")
     mean, std = (targets.mean, targets.std) if targets is not None else (0.0, 1.0)
     kind = loss
 
@@ -46,7 +48,7 @@ def regression(
         output_size=1,
         loss=loss_of,
         predict=predict,
-        decide=lambda predictions: predictions,
+        predict_labels=lambda predictions: predictions,
         describe=_describe,
         score=metrics.regression,
         report=lambda targets, predictions, classes: {},

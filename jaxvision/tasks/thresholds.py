@@ -1,4 +1,4 @@
-"""Thresholds of probabilities: given, or chosen on validation for the best F1, a wanted precision or recall."""
+"""Probability thresholds: given, or fitted on validation for the best F1 or a target precision or recall."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Aim = float | Literal["f1"] | tuple[Literal["precision", "recall"], float]
 
 
 def check(aim: Aim) -> None:
-    """Raises ValueError for what is neither a threshold nor an aim to choose one by."""
+    """Raise ValueError if `aim` is neither a threshold nor a valid criterion."""
     value = aim if isinstance(aim, int | float) else aim[1] if isinstance(aim, tuple) else 0.5
     if not 0 < value < 1:
         raise ValueError(
-            f"threshold={aim!r}; wanted a probability between 0 and 1, 'f1', ('precision', 0.9) or ('recall', 0.99)"
+            f"threshold={aim!r}; expected a probability between 0 and 1, 'f1', ('precision', 0.9) or ('recall', 0.99)"
         )
 
 
 def chosen(aim: Aim, targets: np.ndarray, probabilities: np.ndarray) -> tuple[float, ...]:
-    """Chooses the threshold of each column of probabilities [N, T] by targets [N, T] of 0 and 1."""
+    """Fit the threshold of each column of probabilities [N, T] to targets [N, T] of 0 and 1."""
     assert not isinstance(aim, int | float)
     what, share = (aim, 0.0) if isinstance(aim, str) else aim
     columns = zip(targets.T, probabilities.T, strict=True)
@@ -29,16 +29,14 @@ def chosen(aim: Aim, targets: np.ndarray, probabilities: np.ndarray) -> tuple[fl
 
 
 def known(aim: Aim, thresholds: tuple[float, ...] | None, num_columns: int) -> np.ndarray | None:
-    """The thresholds [T] that are given or were chosen; None where they are yet to be chosen."""
+    """Return the thresholds [T] that are given or already fitted; None if they are not fitted yet."""
     if isinstance(aim, int | float):
         return np.full(num_columns, aim)
     return None if thresholds is None else np.array(thresholds)
 
 
 def require(thresholds: np.ndarray | None) -> np.ndarray:
-    """Raises ValueError where thresholds are yet to be chosen."""
+    """Return the thresholds. Raises ValueError if they are not fitted yet."""
     if thresholds is None:
-        raise ValueError(
-            "this run's thresholds are not chosen yet: they are when its training ends, or by `jaxvision evaluate`"
-        )
+        raise ValueError("this run's thresholds are not fitted yet; finish training, or run `jaxvision evaluate`")
     return thresholds

@@ -16,7 +16,7 @@ from jaxvision.testing.trees import equal, finite
 
 
 def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), output_size: int = 10) -> None:
-    """Checks shapes, determinism, that training mode alone changes the state, gradients, the head and the features."""
+    """Check shapes, determinism, that only training changes the state, gradients, the head and the features."""
     output_size = registry.models.entry(specs.parse(spec).name).facts.get("output_size", output_size)
     model: Model = registry.models.build(spec, output_size=output_size, input_size=input_size)
     inputs = jax.random.normal(jax.random.key(1), (2, *input_size))
@@ -24,7 +24,7 @@ def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), ou
     params, state = init(jax.random.key(0), inputs)
     evaluate = jax.jit(lambda p, s, x: model.apply(p, s, x, train=False, key=None))
     outputs, same = evaluate(params, state, inputs)
-    assert outputs.shape == (2, output_size), f"outputs have shape {outputs.shape}, wanted {(2, output_size)}"
+    assert outputs.shape == (2, output_size), f"outputs have shape {outputs.shape}, expected {(2, output_size)}"
     assert equal(state, same), "evaluation changed the state"
     assert equal(params, init(jax.random.key(0), inputs)[0]), "init is not a function of its key"
     single = evaluate(params, state, inputs[:1])[0]
@@ -37,7 +37,7 @@ def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), ou
         found = (outputs**2).mean()
         for part in (model.parts or {}).values():
             made, new = part.apply(params, new, jax.random.split(jax.random.key(3)), train=True, key=jax.random.key(4))
-            assert made.shape == inputs.shape, f"a part makes {made.shape} of two keys, wanted {inputs.shape}"
+            assert made.shape == inputs.shape, f"a part makes {made.shape} of two keys, expected {inputs.shape}"
             found += (made**2).mean()
         return found, new
 
@@ -48,7 +48,7 @@ def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), ou
     assert all(bool((kernel != 0).any()) for kernel in kernels), "a kernel has no gradient"
     if model.synchronize is not None and jax.tree.leaves(state):
         with jax.enable_x64(True):  # in float32, what varies between two examples at one pixel is mostly rounding
-            _check_shares(model, *jax.tree.map(_double, (params, state, inputs)))
+            _check_parts(model, *jax.tree.map(_double, (params, state, inputs)))
     if model.head is not None:
         assert model.head in params, f"head is {model.head!r}, and params have {', '.join(params)}"
     if model.features is not None:
@@ -64,8 +64,8 @@ def _double(leaf: jax.Array) -> jax.Array:
     return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def _check_shares(model: Model, params: Any, state: Any, inputs: jax.Array) -> None:
-    """Check that devices which see a share of the batch each find the statistics of all of it."""
+def _check_parts(model: Model, params: Any, state: Any, inputs: jax.Array) -> None:
+    """Check that devices which see a part of the batch each compute the statistics of all of it."""
     assert model.synchronize is not None
 
     keys = jax.random.split(jax.random.key(3), len(inputs))  # of what the parts make
@@ -79,14 +79,14 @@ def _check_shares(model: Model, params: Any, state: Any, inputs: jax.Array) -> N
     try:
         jax.eval_shape(lambda inputs: train(model, inputs, keys, None), inputs)
         key = None
-    except Exception:  # whatever a library makes of the missing key: what a batch draws is not what its shares draw
+    except Exception:  # the model needs a key; its draws for a batch differ from those for parts of it
         key = jax.random.key(2)
-    of_share, whole = partial(train, model.synchronize("shares")), partial(train, model)
-    found = jax.jit(jax.vmap(lambda x, own: of_share(x[None], own[None], key), axis_name="shares"))(inputs, keys)
+    of_part, whole = partial(train, model.synchronize("parts")), partial(train, model)
+    found = jax.jit(jax.vmap(lambda x, own: of_part(x[None], own[None], key), axis_name="parts"))(inputs, keys)
     wanted = jax.tree.map(lambda leaf: leaf[0], found) if key is not None else jax.jit(whole)(inputs, keys, key)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         assert np.allclose(one, other[None], rtol=1e-3, atol=1e-4), (
-            "statistics are of a share: `synchronize` does nothing"
+            "statistics are those of a part of the batch: `synchronize` has no effect"
         )
 
 

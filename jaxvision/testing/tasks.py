@@ -10,16 +10,16 @@ import numpy as np
 
 from jaxvision import registry, specs
 from jaxvision.interfaces import Model, Split, Task
-from jaxvision.splits import measure_targets
+from jaxvision.splits import target_stats
 from jaxvision.testing.trees import finite
 
 
 def check_task(spec: str, *, num_classes: int = 2) -> None:
-    """Checks that values are one for each example, that scores and decisions agree with them, and the baseline."""
+    """Check that values are one for each example, that scores and decisions agree with them, and the baseline."""
     facts = registry.tasks.entry(specs.parse(spec).name).facts
-    kind = facts.get("targets", "classes")
+    kind = facts.get("targets", "multiclass")
     split = Split.of(np.zeros((6, 4, 4, 1), np.float32), TARGETS[kind], kind=kind)
-    context = {"num_classes": num_classes, "targets": measure_targets(split, num_classes)}
+    context = {"num_classes": num_classes, "targets": target_stats(split, num_classes)}
     task: Task = registry.tasks.build(spec, **context)
     named = facts.get("model", "mlp(hidden=(8,))")
     model: Model = registry.models.build(named, output_size=task.output_size, input_size=(4, 4, 1))
@@ -30,70 +30,70 @@ def check_task(spec: str, *, num_classes: int = 2) -> None:
     assert all(value.shape == (6,) for value in values.values()), "values are not one for each example"
     assert "loss" in values, "there is no loss among the values"
     predictions = np.asarray(task.predict(model, params, state, batch))
-    if task.choose is not None:
-        task = registry.tasks.build(spec, **context, thresholds=task.choose(split.targets, predictions))
-        assert task.choose is None, "thresholds that are known are chosen again"
+    if task.fit_thresholds is not None:
+        task = registry.tasks.build(spec, **context, thresholds=task.fit_thresholds(split.targets, predictions))
+        assert task.fit_thresholds is None, "the task fits thresholds again, although it has them"
     score = task.score(split.targets, predictions)
-    assert all(type(value) is float for value in score.values()), "a figure of score is no plain number"
+    assert all(type(value) is float for value in score.values()), "a figure of score is not a float"
     if task.monitor is not None:
         named = task.monitor.name
         assert named in {**values, **score}, f"monitor is {named!r}, of {', '.join({**values, **score})}"
     classes = tuple(f"class {index}" for index in range(num_classes))
     report = task.report(split.targets, predictions, classes)
-    assert isinstance(report, dict), "the report is no dict"
+    assert isinstance(report, dict), "the report is not a dict"
     known = {**values, **score, **report}
     assert task.headline is None or task.headline in known, f"headline is {task.headline!r}, of {', '.join(known)}"
-    decided = task.decide(predictions)
+    decided = task.predict_labels(predictions)
     assert len(decided) == 6, "decisions are not one for each prediction"
-    if predictions.ndim <= 2:  # not images, which say nothing
+    if predictions.ndim <= 2:  # images are not described
         described = task.describe(predictions[0], decided[0], classes=classes, top=2)
-        assert isinstance(described, dict), "a prediction is described by no dict"
+        assert isinstance(described, dict), "describe did not return a dict"
     if task.baseline is not None:
         _, prediction = task.baseline(split.targets)
         assert prediction.shape == predictions.shape[1:], "the baseline predicts another shape than the task"
         assert set(task.score(split.targets, np.broadcast_to(prediction, predictions.shape))) <= {*score, *values}
-    if facts.get("targets") == "classes":
+    if facts.get("targets") == "multiclass":
         _check_classes(task, model, params, state, batch, predictions, num_classes)
 
 
 TARGETS = {  # of six examples
-    "classes": np.array([0, 1, 1, 0, 1, 1], np.int32),
-    "tags": np.array([[0, 1], [1, 1], [1, 0], [0, 0], [1, 1], [0, 1]], np.float32),
-    "numbers": np.array([0.5, -1.0, 2.0, 3.5, 0.0, 1.0], np.float32),
+    "multiclass": np.array([0, 1, 1, 0, 1, 1], np.int32),
+    "multilabel": np.array([[0, 1], [1, 1], [1, 0], [0, 0], [1, 1], [0, 1]], np.float32),
+    "continuous": np.array([0.5, -1.0, 2.0, 3.5, 0.0, 1.0], np.float32),
 }
 
 
 def _check_classes(task: Task, model: Model, params, state, batch, predictions, num_classes: int) -> None:
-    """Checks that hard and soft targets agree, that probabilities are such, that decisions give the accuracy."""
+    """Check that hard and soft targets agree, that probabilities are such, that decisions give the accuracy."""
     values, _ = task.loss(model, params, state, batch, train=False, key=None)
     soft = {**batch, "targets": jax.nn.one_hot(batch["targets"], num_classes)}
     for name, value in task.loss(model, params, state, soft, train=False, key=None)[0].items():
         assert jnp.allclose(value, values[name], atol=1e-5), f"{name} of soft targets differs from that of hard ones"
     assert np.allclose(predictions.sum(axis=1), 1, atol=1e-5), "probabilities do not sum to 1"
-    correct = task.decide(predictions) == np.asarray(batch["targets"])
+    correct = task.predict_labels(predictions) == np.asarray(batch["targets"])
     assert np.array_equal(correct.astype(np.float32), np.asarray(values["accuracy"])), (
         "accuracy is not that of the decisions"
     )
 
 
 def check_loss(spec: str, *, num_classes: int = 3) -> None:
-    """Checks a loss for each kind of outputs that it is for, with and without targets of train.
+    """Check a loss for each activation that it supports, with and without statistics of the training targets.
 
-    It gives a finite number for each example, by that example alone, that falls as an output moves towards its target;
-    its gradients are finite where all is decided too.
+    It returns a finite number for each example, which depends only on that example and falls as an output moves towards
+    its target. Its gradients are finite, also for large logits.
     """
     only = registry.losses.entry(specs.parse(spec).name).facts.get("activation")
-    hard = TARGETS["classes"] % num_classes
-    wanted = {"softmax": np.eye(num_classes, dtype=np.float32)[hard], "sigmoid": TARGETS["tags"]}
-    targets = {"softmax": hard, "sigmoid": TARGETS["tags"]}
+    hard = TARGETS["multiclass"] % num_classes
+    wanted = {"softmax": np.eye(num_classes, dtype=np.float32)[hard], "sigmoid": TARGETS["multilabel"]}
+    targets = {"softmax": hard, "sigmoid": TARGETS["multilabel"]}
     for activation in [only] if only else wanted:
         soft = jnp.asarray(wanted[activation])
         split = Split.of(
             np.zeros((6, 4, 4, 1), np.float32),
             targets[activation],
-            kind="classes" if activation == "softmax" else "tags",
+            kind="multiclass" if activation == "softmax" else "multilabel",
         )
-        for known in (None, measure_targets(split, soft.shape[1])):
+        for known in (None, target_stats(split, soft.shape[1])):
             context = {"activation": activation, "num_classes": soft.shape[1], "targets": known}
             _check_loss(registry.losses.build(spec, **context), soft)
 
@@ -101,10 +101,12 @@ def check_loss(spec: str, *, num_classes: int = 3) -> None:
 def _check_loss(loss: Callable[[jax.Array, jax.Array], jax.Array], soft: jax.Array) -> None:
     logits = jax.random.normal(jax.random.key(0), soft.shape)
     found = loss(logits, soft)
-    assert found.shape == (len(soft),), f"losses have shape {found.shape}, wanted one for each example, {(len(soft),)}"
+    assert found.shape == (len(soft),), (
+        f"losses have shape {found.shape}, expected one for each example, {(len(soft),)}"
+    )
     assert jnp.allclose(loss(logits[:2], soft[:2]), found[:2], atol=1e-5), "a loss depends on the other examples"
     gradient = jax.grad(lambda logits: loss(logits, soft).sum())
     for outputs in (logits, 40 * (2 * soft - 1), 40 * (1 - 2 * soft), 0.9 * logits):
         assert finite((loss(outputs, soft), gradient(outputs))), "the loss or its gradient is not finite"
     right, wrong = (loss(sign * 3 * (2 * soft - 1), soft) for sign in (1, -1))
-    assert bool((right < wrong).all()), "right answers cost no less than wrong ones"
+    assert bool((right < wrong).all()), "the loss of right answers is not below that of wrong ones"

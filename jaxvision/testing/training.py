@@ -1,4 +1,4 @@
-"""Does an optimizer, a schedule or an augment keep its contract?"""
+"""Does an optimizer, a schedule or an augmentation keep its contract?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxvision.testing.trees import equal, finite
 
 
 def check_optimizer(spec: str, *, num_steps: int = 200) -> None:
-    """Checks that an optimizer brings a small regression's loss down, at its own default rate times a cosine."""
+    """Check that an optimizer brings a small regression's loss down, at its own default rate times a cosine."""
     name = specs.parse(spec).name
     peak = registry.optimizers.default(name, "learning_rate")
     assert isinstance(peak, float), "learning_rate has no default"
@@ -39,7 +39,7 @@ def check_optimizer(spec: str, *, num_steps: int = 200) -> None:
 
 
 def _in_parts(model: Model, parts: Sequence[str]) -> Model:
-    """Gives a model of several such parts, whose outputs are averaged; the model itself where there are none."""
+    """Return a model of several such parts, whose outputs are averaged, or the model itself if there are none."""
     if not parts:
         return model
 
@@ -58,36 +58,36 @@ def _in_parts(model: Model, parts: Sequence[str]) -> Model:
 
 
 def check_schedule(spec: str, *, num_steps: int = 100) -> None:
-    """Checks that the peak is reached and never passed, and that the rate stays finite and not negative."""
+    """Check that the peak is reached and never passed, and that the rate stays finite and not negative."""
     schedule = registry.schedules.build(spec, learning_rate=0.5, num_steps=num_steps)
     rates = np.array([float(schedule(i)) for i in range(num_steps)])
     assert np.isfinite(rates).all() and (rates >= 0).all(), "a rate is negative or not finite"
-    assert math.isclose(rates.max(), 0.5, rel_tol=0.02), f"the peak is {rates.max()}, wanted 0.5"
+    assert math.isclose(rates.max(), 0.5, rel_tol=0.02), f"the peak is {rates.max()}, expected 0.5"
 
 
-def check_augment(spec: str) -> None:
-    """Checks that an augment keeps shapes, type and range, is a function of key and batch, and treats examples apart.
+def check_augmentation(spec: str) -> None:
+    """Check that an augmentation keeps shapes, type and range, is a function of key and batch, and draws by example.
 
-    Targets stay those of the examples, or become shares [B, C] that sum to 1; what else a batch has stays as it is.
+    Targets stay, or become probabilities [B, C] that sum to 1. The other rows of the batch stay.
     """
     num = 32
-    augment = jax.jit(registry.augments.build(spec, num_classes=num, seed=0))
+    augment = jax.jit(registry.augmentations.build(spec, num_classes=num, seed=0))
     inputs = jax.random.uniform(jax.random.key(1), (num, 16, 20, 3))
     index = jnp.arange(num, dtype=jnp.int32)
     batch = {"inputs": inputs, "targets": index, "mask": jnp.ones(num), "index": index, "epoch": jnp.zeros_like(index)}
     one, again = (augment(jax.random.key(0), batch) for _ in range(2))
     assert one["inputs"].shape == inputs.shape and one["inputs"].dtype == inputs.dtype, "shape or type changed"
     assert bool((one["inputs"] >= 0).all() and (one["inputs"] <= 1).all()), "inputs left 0..1"
-    assert equal(one, again), "one key gives two results"
+    assert equal(one, again), "the same key returned two results"
     later = augment(jax.random.key(3), {**batch, "epoch": batch["epoch"] + 1})
     assert not equal(one["inputs"], later["inputs"]), "neither the key nor the epoch changes anything"
     same = augment(jax.random.key(0), {**batch, "inputs": jnp.broadcast_to(inputs[:1], inputs.shape)})["inputs"]
-    is_mixing = one["targets"].ndim == 2  # which shows where images differ alone
+    is_mixing = one["targets"].ndim == 2  # a mixing augmentation only shows where images differ
     assert is_mixing or not bool((same == same[:1]).all()), "all examples are changed alike"
     assert equal({**one, "inputs": 0, "targets": 0}, {**batch, "inputs": 0, "targets": 0}), "other rows changed"
     if is_mixing:
-        assert jnp.allclose(one["targets"].sum(axis=1), 1, atol=1e-5), "shares of targets do not sum to 1"
+        assert jnp.allclose(one["targets"].sum(axis=1), 1, atol=1e-5), "soft targets do not sum to 1"
     else:
         assert equal(one["targets"], index), "targets changed"
-    grey = augment(jax.random.key(0), {**batch, "inputs": inputs[..., :1]})["inputs"]
-    assert grey.shape == (num, 16, 20, 1) and finite(grey), "grey images come out in another shape, or not finite"
+    gray = augment(jax.random.key(0), {**batch, "inputs": inputs[..., :1]})["inputs"]
+    assert gray.shape == (num, 16, 20, 1) and finite(gray), "gray images have another shape, or are not finite"

@@ -1,1 +1,1 @@
-"""Weights from elsewhere: their files, and how their names map to ours."""
+"""Pretrained weights from other sources: their files, and the mapping of their names to ours."""

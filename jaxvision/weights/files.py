@@ -1,6 +1,6 @@
-"""Where others' weights are kept: .safetensors and .pth files, folders, and repositories of the Hugging Face hub.
+"""Read and write weights: .safetensors and .pth files, folders, and Hugging Face Hub repositories.
 
-Nothing that a file holds is executed: safetensors hold arrays alone, and of pickles only tensors are read.
+No code in a file is run: safetensors hold only arrays, and from pickles only tensors are read.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from jaxvision.interfaces import Interpolation, Preprocessing
 from jaxvision.storage import write_json
 
 HUB = "hf://"
-FILES = ("model.safetensors", "pytorch_model.bin")  # what a folder or repository calls its weights, the first preferred
+FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # names of the weights in a folder or repository, in order of preference
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
-INSIDE = ("state_dict", "model", "model_state_dict", "net")  # what training scripts call the model in what they save
+INSIDE = ("state_dict", "model", "model_state_dict", "net")  # keys under which training scripts save the model
 
 
 class Weights(NamedTuple):
-    """Tensors by name, where they are from, and what else is known of them.
+    """Tensors by name, with their source and metadata.
 
-    `preprocessing` is that of the images that they were trained on, `classes` what their outputs mean, `architecture`
-    and `pooling` how timm calls the network and its last pooling, `spec` the model of ours that they were trained in.
+    `preprocessing` is that of the training images, `classes` the names of the outputs, `architecture` and `pooling`
+    timm's names of the network and its final pooling, `spec` the model of this package that they were trained in.
+    Unknown ones are None.
     """
 
     tensors: Mapping[str, Any]
@@ -38,41 +42,41 @@ class Weights(NamedTuple):
 
 
 def is_source(source: str) -> bool:
-    """Says whether a text looks like a file of weights or a repository, and not like a workdir."""
+    """Return whether a string looks like a weights file or a repository, and not like a workdir."""
     if Path(source).expanduser().is_dir():
         return False
     return source.startswith(HUB) or Path(source).suffix in (".safetensors", *PICKLES)
 
 
 def read(source: str) -> Weights:
-    """Reads hf://owner/name, a file of weights, or a folder with one and its config.json.
+    """Read hf://owner/name, a weights file, or a folder with one and its config.json.
 
-    Raises FileNotFoundError where there is none, ValueError where it cannot be read or holds more than tensors.
+    Raises FileNotFoundError if it does not exist, ValueError if it cannot be read or holds anything but tensors.
     """
     if source.startswith(HUB):
         return download(source)
     path = Path(source).expanduser()
-    config = path / "config.json" if path.is_dir() else None  # beside a single file it may be another's
+    config = path / "config.json" if path.is_dir() else None  # next to a single file it may belong to another
     if path.is_dir():
-        found = next((path / name for name in FILES if (path / name).is_file()), None)
-        if found is None:
-            raise FileNotFoundError(f"the folder {source!r} is neither a workdir nor has it {' or '.join(FILES)}")
-        path = found
+        file = next((path / name for name in FILES if (path / name).is_file()), None)
+        if file is None:
+            raise FileNotFoundError(f"the folder {source!r} is not a workdir and has no {' or '.join(FILES)}")
+        path = file
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*") if is_source(p.name)] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"no file of weights {source!r}{f'; there are {sorted(near)}' if near else ''}")
+        raise FileNotFoundError(f"no weights file {source!r}{f'; the folder has {sorted(near)}' if near else ''}")
     tensors = _read_pickle(path) if path.suffix in PICKLES else _read_safetensors(path)
     return _described(Weights(tensors, source), config)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     import safetensors
-    import safetensors.flax  # which knows bfloat16, as NumPy's does not
+    import safetensors.flax  # supports bfloat16, unlike safetensors.numpy
 
     try:
         return safetensors.flax.load_file(path)
-    except (safetensors.SafetensorError, AttributeError, TypeError) as error:  # the latter two of types it knows not
-        raise ValueError(f"{str(path)!r} is no whole file of safetensors of known types: {error}") from None
+    except (safetensors.SafetensorError, AttributeError, TypeError) as error:  # the latter two for unknown types
+        raise ValueError(f"{str(path)!r} is not a valid safetensors file: {error}") from None
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
@@ -80,50 +84,52 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
-            f"{str(path)!r} is PyTorch's: pip install torch reads it, or save it as .safetensors where torch is"
+            f"{str(path)!r} is a PyTorch file; run pip install torch to read it, or save it as .safetensors"
         ) from None
     import pickle
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles by older versions
+            warnings.simplefilter("ignore")  # about pickles of older versions
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         what = str(error).partition("GLOBAL ")[2].split()[:1]
-        holds = f"holds {what[0]}, not tensors alone, and no code of a file is run" if what else "is no PyTorch file"
-        raise ValueError(f"{str(path)!r} {holds}; save its state_dict, best as .safetensors") from None
+        holds = f"holds {what[0]}; expected only tensors" if what else "is not a PyTorch file"
+        raise ValueError(f"{str(path)!r} {holds}; save its state_dict, preferably as .safetensors") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{str(path)!r} is damaged or no PyTorch file: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(
+            f"{str(path)!r} is damaged or not a PyTorch file: {' '.join(str(error).split())[:200]}"
+        ) from None
     try:
         return {
             name.removeprefix("module."): (value.float() if value.is_floating_point() else value).detach().numpy()
             for name, value in _state_dict(content, path).items()
             if isinstance(value, torch.Tensor)
         }
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:  # sparse, quantised, meta tensors
-        raise ValueError(f"{str(path)!r} holds other than plain tensors by name: {str(error)[:200]}") from None
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:  # sparse, quantized or meta tensors
+        raise ValueError(f"{str(path)!r} holds tensors that are not dense: {str(error)[:200]}") from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Any]:
-    """Finds the model's tensors in what a training script saved."""
+    """Return the model's tensors from what a training script saved."""
     inside = next((content[n] for n in INSIDE if isinstance(content, dict) and isinstance(content.get(n), dict)), None)
-    found = content if inside is None else inside
-    if not isinstance(found, dict) or not any(hasattr(value, "is_floating_point") for value in found.values()):
-        raise ValueError(f"{str(path)!r} holds no tensors by name, as a state_dict does")
-    return found
+    tensors = content if inside is None else inside
+    if not isinstance(tensors, dict) or not any(hasattr(value, "is_floating_point") for value in tensors.values()):
+        raise ValueError(f"{str(path)!r} holds no state_dict of tensors by name")
+    return tensors
 
 
 def download(source: str) -> Weights:
-    """Reads hf://owner/name, or hf://owner/name@revision, through the hub's own cache; HF_HUB_OFFLINE=1 reads it alone.
+    """Read hf://owner/name, or hf://owner/name@revision, through the hub's cache; only the cache if HF_HUB_OFFLINE=1.
 
-    Raises ValueError where there is no such repository, or none that has weights, OSError where it cannot be reached.
+    Raises ValueError if the repository does not exist or has no weights, OSError if the hub cannot be reached.
     """
     import huggingface_hub as hub
     from huggingface_hub import errors
     from huggingface_hub.utils import logging
 
     name, _, revision = source.removeprefix(HUB).partition("@")
-    logging.set_verbosity_error()  # which leaves its retries out
+    logging.set_verbosity_error()  # hides its retries
 
     def fetch(file: str) -> Path:
         return Path(hub.hf_hub_download(name, file, revision=revision or None))
@@ -132,13 +138,13 @@ def download(source: str) -> Weights:
         config = _fetched(fetch, ["config.json"])
         path = _fetched(fetch, FILES)
     except errors.HFValidationError:
-        raise ValueError(f"{source!r} is not written as {HUB}owner/name") from None
+        raise ValueError(f"{source!r} is not of the form {HUB}owner/name") from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
-        raise ValueError(f"there is no public {source!r} on the hub (a private one needs HF_TOKEN)") from None
+        raise ValueError(f"no public repository {source!r} on the hub; a private one needs HF_TOKEN") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
         raise OSError(
-            f"{source} is not in the hub's cache and the hub cannot be reached ({type(error).__name__}): download "
-            f"{FILES[0]} and config.json where there is a network, into a folder, and give --init_from=FOLDER"
+            f"{source} is not in the hub's cache and the hub cannot be reached ({type(error).__name__}); download "
+            f"{FILES[0]} and config.json into a folder on a connected machine, and use --init_from=FOLDER"
         ) from None
     if path is None:
         raise ValueError(f"{source!r} has no {' and no '.join(FILES)}")
@@ -146,7 +152,7 @@ def download(source: str) -> Weights:
 
 
 def _fetched(fetch, files) -> Path | None:
-    """Fetches the first of the files that the repository has."""
+    """Fetch the first of the files that the repository has; None if it has none of them."""
     from huggingface_hub import errors
 
     for file in files:
@@ -157,19 +163,19 @@ def _fetched(fetch, files) -> Path | None:
     return None
 
 
-def _described(found: Weights, config: Path | None) -> Weights:
-    """Adds what a config.json as timm writes it says of weights; nothing where there is none."""
+def _described(weights: Weights, config: Path | None) -> Weights:
+    """Add the metadata of a config.json in timm's format, if there is one."""
     try:
         content = {} if config is None else dict(json.loads(config.read_text()))
-        return found._replace(**_stated({**content, **(content.get("pretrained_cfg") or {})}))
+        return weights._replace(**_stated({**content, **(content.get("pretrained_cfg") or {})}))
     except FileNotFoundError:
-        return found
+        return weights
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{str(config)!r} beside the weights cannot be read: {error}") from None
+        raise ValueError(f"cannot read {str(config)!r} next to the weights: {error}") from None
 
 
 def _stated(described: dict[str, Any]) -> dict[str, Any]:
-    """Reads preprocessing, classes, architecture and pooling from what a config.json holds."""
+    """Return preprocessing, classes, architecture and pooling from the content of a config.json."""
     classes = described.get("label_names")
     stated = {"architecture": described.get("architecture"), "pooling": described.get("global_pool")}
     if isinstance(classes, list | tuple):
@@ -179,7 +185,7 @@ def _stated(described: dict[str, Any]) -> dict[str, Any]:
     channels, height, width = map(int, described["input_size"])
     mean, std = (tuple(map(float, described[name])) for name in ("mean", "std"))
     if not len(mean) == len(std) == channels or not all(math.isfinite(value) for value in mean) or not min(std) > 0:
-        raise ValueError(f"mean {mean} and std {std} are not those of {channels} channels, with deviations above 0")
+        raise ValueError(f"mean={mean}, std={std}; expected {channels} finite numbers each, std above 0")
     interpolation = described.get("interpolation", "bilinear")
     crop = described.get("crop_pct")
     preprocessing = Preprocessing(
@@ -204,16 +210,26 @@ def write(
     pooling: str | None = None,
     is_fixed_size: bool = False,
 ) -> None:
-    """Writes model.safetensors and a config.json as timm's, from which it and `read` know preprocessing and classes.
+    """Write model.safetensors and a config.json in timm's format, with preprocessing and classes.
 
-    With is_fixed_size, timm builds the network for that size of images. Raises ValueError for a folder that is not
-    empty: what is there may be the only copy.
+    Args:
+        folder: folder to write to, new or empty.
+        tensors: arrays by name.
+        architecture: timm's name of the network.
+        preprocessing: preprocessing of the training images.
+        classes: names of the outputs.
+        num_outputs: number of outputs.
+        pooling: timm's name of the final pooling.
+        is_fixed_size: whether timm should build the network for this image size.
+
+    Raises:
+        ValueError: if the folder is not empty.
     """
     import safetensors.numpy
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
-        raise ValueError(f"{str(folder)!r} {what}, and nothing is written over what is there; give a new folder")
+        raise ValueError(f"{str(folder)!r} {what}, and nothing is overwritten; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILES[0]).write_bytes(safetensors.numpy.save(dict(tensors)))
     stated = {

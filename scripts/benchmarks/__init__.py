@@ -1,1 +1,1 @@
-"""Our speed beside that of others, measured on the same work in one go; nothing else of the package imports this."""
+"""Our speed against that of other libraries on the same work; nothing else in the package imports this."""

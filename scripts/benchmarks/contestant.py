@@ -1,6 +1,6 @@
-"""One contestant in a process of its own: reads requests, a line of JSON each, and answers each with a line.
+"""A contestant in its own process: reads requests and writes responses, each a line of JSON.
 
-`python -m benchmarks.contestant peer_torch '{"work": …}'`; the machine is its own while it is asked.
+`python -m benchmarks.contestant peer_torch '{"work": …}'`; while it works, the others wait.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 
 
 def speaking() -> Callable[[Any], None]:
-    """Gives the function that answers; what libraries print is no answer from now on."""
+    """Return the function that responds, and redirect the output of libraries to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return lambda value: print(json.dumps(value), file=answers)
 
 
 def versions(libraries: Sequence[str]) -> dict[str, str]:
-    """The first answer of each contestant, when it is ready."""
+    """Return the first response of a contestant: the versions of its libraries."""
     return {name: importlib.metadata.version(name) for name in libraries}
 
 
 def _peak_memory() -> int:
-    """The most bytes that this process had. Linux' rusage would not do: it begins with what the parent had."""
+    """Return the peak bytes of this process. Linux' rusage does not work: it starts from the parent's."""
     status = Path("/proc/self/status")
     peaks = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
     return 1024 * (int(peaks[0].split()[1]) if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,4 +1,4 @@
-"""`jaxvision launch`, which stops after each epoch until it is asked for the next."""
+"""`jaxvision train` that stops after each epoch until the next is requested."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from benchmarks.contestant import speaking, versions
 
 def main() -> int:
     answer = speaking()
-    from jaxvision.cli.errors import run_command
-    from jaxvision.cli.training import launch
+    from jaxvision.cli import run
     from jaxvision.engine import logs
 
     report = logs.Log.report
 
     def reporting(self, *rows, num_images):
         report(self, *rows, num_images=num_images)
-        answer({"images": num_images, "seconds": rows[0]["seconds"], "waiting": rows[0]["waiting"]})
+        answer({"images": num_images, "seconds": rows[0]["seconds"], "waiting": rows[0]["data_wait_fraction"]})
         if not sys.stdin.readline():
             raise SystemExit(0)
 
     logs.Log.report = reporting
     answer(versions(("jax", "flax")))
     sys.stdin.readline()
-    return run_command(launch, sys.argv[1:], "launch")
+    return run("train", sys.argv[1:])
 
 
 if __name__ == "__main__":

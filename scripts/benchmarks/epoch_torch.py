@@ -1,4 +1,4 @@
-"""The same epochs as a script in PyTorch: torchvision's transforms and a DataLoader with a worker for each core."""
+"""The same epochs in PyTorch: torchvision's transforms and a DataLoader with a worker per core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxvision.machine import num_cores
 
 
 class Images(Dataset):
-    """Pixels in memory, of which each becomes a picture when it is asked for: as torchvision's CIFAR10 does it."""
+    """Pixels in memory that become a PIL image on access, as in torchvision's CIFAR10."""
 
     def __init__(self, file: str, mean: list[float], std: list[float]) -> None:
         transforms = import_torchvision().transforms

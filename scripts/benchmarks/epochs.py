@@ -1,4 +1,4 @@
-"""Input and training together, from disk: an epoch of CIFAR-10; and input alone, from a folder of photographs."""
+"""Input and training together, from disk: an epoch of CIFAR-10; and only input, from a folder of photographs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jaxvision import registry
 from jaxvision.datasets.folder import split_folders
 from jaxvision.datasets.tfds import find_prepared
 
-READ_SIZE = 64  # images of a batch that is but read
+READ_SIZE = 64  # batch size of the section that only reads
 PAUSE = 4.0  # seconds: a loader reads four batches and more ahead, at a hundred images/s and more
-USUAL = "~/tensorflow_datasets"  # where TensorFlow Datasets keeps them
+USUAL = "~/tensorflow_datasets"  # the default of TensorFlow Datasets
 
 
 class Found(NamedTuple):
-    """Images/s in each round by contestant, what else there is to say, and the versions of libraries."""
+    """Images/s in each round by contestant, notes, and the versions of libraries."""
 
     rates: dict[str, list[float]]
     notes: list[str]
@@ -39,9 +39,9 @@ def cifar(
     batch_size: int,
     num_rounds: int,
 ) -> Found:
-    """Trains the introductory network for an epoch a round, after one that is not counted: ours by the launcher.
+    """Train the introductory network for an epoch per round, after a warmup epoch: ours with `jaxvision train`.
 
-    A `folder` takes what is written. With per_class, an epoch is of so many images of each class.
+    Files are written to `folder`. With per_class, an epoch has that many images of each class.
     """
     place = Path(data_dir or USUAL).expanduser()
     if find_prepared(place, "cifar10") is None:
@@ -81,12 +81,17 @@ def _spec(per_class: int | None) -> str:
 
 def _launching(folder: Path, place: Path, per_class: int | None, batch_size: int) -> list[str]:
     flags = ["--model=cnn", f"--dataset={_spec(per_class)}", f"--data_dir={place}", f"--batch_size={batch_size}"]
-    flags += ["--augment=flip", "--epochs=1000", "--validation_fraction=0.0", f"--workdir={folder / 'run'}"]
+    flags += [
+        "--augmentations=horizontal_flip",
+        "--epochs=1000",
+        "--validation_fraction=0.0",
+        f"--workdir={folder / 'run'}",
+    ]
     return ["benchmarks.epoch_ours", *flags, "--mesh=data=1"]
 
 
 def _written(folder: Path, place: Path, per_class: int | None, batch_size: int) -> dict[str, object]:
-    """Writes the same images as arrays, and gives what the script in PyTorch is told of them."""
+    """Write the same images as arrays, and return the options of the PyTorch script."""
     dataset = registry.datasets.build(_spec(per_class), data_dir=str(place), split_seed=0)
     images, shape = dataset.train.read(np.arange(len(dataset.train))), dataset.preprocessing
     np.savez(folder / "cifar.npz", images=images, targets=dataset.train.targets)
@@ -95,8 +100,8 @@ def _written(folder: Path, place: Path, per_class: int | None, batch_size: int) 
 
 
 def require_folder(folder: str) -> Path:
-    """Gives a folder's place. Raises FileNotFoundError where there is none, and ValueError for one without classes."""
-    place, wanted = Path(folder).expanduser().resolve(), "--images=… names one that has train/<class>/ with photographs"
+    """Return the path of a folder. Raises FileNotFoundError if there is none, ValueError if it has no class folders."""
+    place, wanted = Path(folder).expanduser().resolve(), "expected --images=… with photographs in train/<class>/"
     if not place.is_dir():
         raise FileNotFoundError(f"no folder {folder!r}; {wanted}")
     if not any(each.is_dir() for each in split_folders(place)["train"].iterdir()):
@@ -105,9 +110,10 @@ def require_folder(folder: str) -> Path:
 
 
 def images(folder: str, *, num_rounds: int, seconds: float) -> Found:
-    """Reads random parts of the photographs of a folder: ours, decoding alone, and a DataLoader, without a network.
+    """Read random crops of the photographs in a folder: our pipeline, only decoding, and a DataLoader, without a
+    network.
 
-    Raises FileNotFoundError or ValueError where the folder is none of classes.
+    Raises FileNotFoundError or ValueError if the folder has no class folders.
     """
     place = require_folder(folder)
     ours = {"folder": str(place), "batch_size": READ_SIZE}

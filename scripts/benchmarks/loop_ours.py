@@ -1,4 +1,4 @@
-"""`jaxvision launch`, which takes steps only when it is asked to, as other contestants do."""
+"""`jaxvision train` that takes steps only on request, as other contestants do."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from benchmarks.contestant import speaking, versions
 
 
 class _Asked:
-    """A compiled step that waits for a request of so many steps, and answers with the seconds that they took.
+    """A compiled step that waits for a request of a number of steps, and responds with the seconds that they took.
 
-    One that takes several batches at once may take a few steps more than were asked for; the next request is shorter.
+    A step function for several batches may take a few more steps than requested; the next request is shorter.
     """
 
     def __init__(self, step, answer) -> None:
@@ -39,18 +39,17 @@ class _Asked:
 
 def main() -> int:
     answer = speaking()
-    from jaxvision.cli.errors import run_command
-    from jaxvision.cli.training import launch
+    from jaxvision.cli import run
     from jaxvision.distributed import compilation
 
     def asked(compiling):
         return lambda *args, **options: _Asked(compiling(*args, **options), answer)
 
-    # A run takes the second where its devices hold the data, and the first elsewhere.
+    # A run uses the second if its devices hold the data, otherwise the first.
     compilation.compile_step = asked(compilation.compile_step)
     compilation.compile_steps = asked(compilation.compile_steps)
     answer(versions(("jax", "flax")))
-    return run_command(launch, sys.argv[1:], "launch")
+    return run("train", sys.argv[1:])
 
 
 if __name__ == "__main__":

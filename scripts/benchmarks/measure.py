@@ -1,4 +1,4 @@
-"""All measurements in one go, section by section -> rows and notes."""
+"""All measurements, section by section, as rows and notes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from benchmarks.table import Measured, Row, line
 from benchmarks.works import SIDE, WORKS, Work
 
 SECTIONS = ("train", "answer", "start", "loop", "epoch")
-NUM_COLD = 3  # launches with empty caches, at most
-LOOP_ROUNDS, LOOP_SECONDS = 8, 0.4  # many for one of the others, and short: what is to be seen are hundredths
-TF32_TOLERANCE = 3e-2  # of losses where float32 is multiplied as TF32, as GPUs do, which keeps ten bits
+NUM_COLD = 3  # most runs with empty caches
+LOOP_ROUNDS, LOOP_SECONDS = 8, 0.4  # many short ones, to see differences of a hundredth
+TF32_TOLERANCE = 3e-2  # of losses with TF32, as on GPUs, which keeps ten bits
 
 
 class Plan(NamedTuple):
     """How much is measured.
 
-    `epoch_peers` are the variants of PyTorch that train epochs of CIFAR-10, `per_class` the images of each class in
-    such an epoch; None for all.
+    `epoch_peers` are the variants of PyTorch that train epochs of CIFAR-10, `per_class` the images per class in such an
+    epoch; None for all.
     """
 
     networks: tuple[str, ...]
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 
 
 def plan(*, quick: bool, platform: str) -> Plan:
-    """The whole plan, or one that ends within minutes: two networks, the larger in small batches, float32."""
+    """Return the whole plan, or one that takes minutes: two networks, the larger in small batches, float32."""
     sizes = {name: work.batch_size for name, work in WORKS.items()}
     if platform == "gpu":
         sizes["resnet50"] = 256
@@ -56,9 +56,9 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def compared(work: str, unit: str, found: dict[str, list[float]], *, more_is_better: bool) -> Iterator[Row]:
-    """A row for each other contestant beside ours, and one more for the best of several that are PyTorch.
+    """Return a row for each other contestant against ours, and one for the fastest variant of PyTorch.
 
-    The ratio is the median of those of the rounds, in which both worked one soon after the other.
+    The ratio is the median over the ratios of rounds, in which both worked one after the other.
     """
     others = {name: values for name, values in found.items() if name != "ours" and values}
     several = [name for name in others if name.startswith("PyTorch")]
@@ -73,7 +73,7 @@ def compared(work: str, unit: str, found: dict[str, list[float]], *, more_is_bet
 
 
 class _Session:
-    """What has been measured so far; says what is being measured, and each row as it is known."""
+    """The results so far; prints what is being measured, and each row."""
 
     def __init__(self, chosen: Plan, folder: Path, platform: str) -> None:
         self.plan, self.folder, self.platform, self.found = chosen, folder, platform, Measured([], [], {})
@@ -83,14 +83,14 @@ class _Session:
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[None]:
-        """Notes what ends a part, whose rows so far stay, and goes on with the next."""
+        """Note an error that ends a part, keep its rows, and continue with the next part."""
         try:
             yield
         except (ValueError, OSError) as error:
             self.keep((), [str(error)])
 
     def weights(self, work: Work) -> Path:
-        """Writes what all networks of a work begin with."""
+        """Write the initial weights of all networks of a work."""
         from benchmarks import ours
 
         file = self.folder / "weights.npz"
@@ -98,7 +98,7 @@ class _Session:
         return file
 
     def images(self) -> Path:
-        """Writes random images to train on."""
+        """Write random images to train on."""
         file = self.folder / "images.npz"
         starts.write_images(file)
         return file
@@ -118,9 +118,9 @@ def measure(
     data_dir: str | None = None,
     images: str | None = None,
 ) -> Measured:
-    """Measures what the sections name, saying each row as it is known. `images` is a folder of photographs, to read.
+    """Measure the sections and print each row. `images` is a folder of photographs to read.
 
-    Raises ValueError where nothing could be compared, FileNotFoundError where there is no such folder.
+    Raises ValueError if nothing could be compared, FileNotFoundError if there is no such folder.
     """
     if images is not None and "epoch" in sections:
         epochs.require_folder(images)
@@ -145,7 +145,7 @@ def measure(
 
 
 def _platform() -> str:
-    os.environ.update(ENVIRONMENT)  # this process holds the device as well
+    os.environ.update(ENVIRONMENT)  # this process uses the device too
     import jax
 
     return jax.default_backend()
@@ -181,7 +181,7 @@ def _raced(session: _Session, work: Work, names: Sequence[str], kinds: Sequence[
 def _keep_race(session: _Session, what: str, kinds: Sequence[str], raced: races.Raced) -> None:
     for do in kinds:
         session.keep(compared(f"{do} {what}", "images/s", raced.rates[do], more_is_better=True))
-    if "train" in kinds:  # what answering takes is less
+    if "train" in kinds:  # inference uses less
         memory = {name: [value / 2**20] for name, value in raced.memory.items() if raced.rates["train"][name]}
         rows = compared(f"train {what}: peak memory", "MiB", {"ours": [], **memory}, more_is_better=False)
         session.keep(rows)
@@ -195,7 +195,7 @@ def _starts(session: _Session) -> None:
         return
     session.says(f"launch, to the end of {steps} steps")
     images = session.images()
-    starts.ours(images, session.folder / "warm", num_steps=steps)  # so that the files of libraries have been read once
+    starts.ours(images, session.folder / "warm", num_steps=steps)  # to read the files of libraries once
     starts.torch(images, num_steps=steps)
     cold, warm, theirs = [], [], []
     for number in range(session.plan.num_starts):

@@ -1,4 +1,4 @@
-"""jaxvision's own steps, without the loop around them."""
+"""The steps of jaxvision, without the loop around them."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def _built(work: Work, precision: str):
     height, width, channels = work.input_size
     plain = Preprocessing((height, width), channels, (0.0,) * channels, (1.0,) * channels)
     model = registry.models.build(work.model, output_size=work.num_classes, input_size=work.input_size)
-    return precisions.computing(model, plain, precision=precision)
+    return precisions.with_precision(model, plain, precision=precision)
 
 
 def write_weights(work: Work, file: Path) -> None:
-    """Writes the network's first parameters and statistics, by our paths, for all contestants to begin with."""
+    """Write the initial parameters and statistics of the network, by our paths, for all contestants."""
     inputs = np.zeros((1, *work.input_size), np.float32)
     params, state = compilation.compile_init(_built(work, "f32").init)(jax.random.key(0), inputs)
     np.savez(file, **tensors_of(params, state))
 
 
 class Contestant:
-    """The compiled training step and evaluation of the launcher."""
+    """The compiled training step and evaluation step of `jaxvision train`."""
 
     def __init__(self, work: Sequence[Any], weights: str, *, precision: str) -> None:
         work = Work(*work)
@@ -54,7 +54,7 @@ class Contestant:
             model, task, optimizer, lambda key, batch: batch, gradient=registry.gradients.build("mean")
         )
         self._batch = meshes.put_batch(whole, mesh)
-        self._state = jax.device_put(state, meshes.split_state(state, mesh))
+        self._state = jax.device_put(state, meshes.state_shardings(state, mesh))
         self._step = compilation.compile_step(train, self._state, self._batch, mesh)
         self._answer = jax.jit(lambda params, state, x: model.apply(params, state, x, train=False, key=None)[0])
 

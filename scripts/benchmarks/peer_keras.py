@@ -49,7 +49,7 @@ def _resnet(work: Work) -> keras.Model:
 
     def conv(x, size, window, stride, name):
         if window > 1:
-            x = layers.ZeroPadding2D(window // 2)(x)  # as ours and PyTorch's pad, also where the stride is 2
+            x = layers.ZeroPadding2D(window // 2)(x)  # the padding of ours and PyTorch's, also for stride 2
         return layers.Conv2D(size, window, stride, use_bias=False, name=name)(x)
 
     def norm(x, name):
@@ -78,7 +78,7 @@ def _resnet(work: Work) -> keras.Model:
 
 
 class Contestant:
-    """Trains by `Model.fit` on a batch that lies on the device, and answers by a compiled `Model.stateless_call`.
+    """Trains with `Model.fit` on a batch on the device, and predicts with a compiled `Model.stateless_call`.
 
     Both are faster than `train_on_batch` and `predict_on_batch`, which move the state in and out at each step.
     """

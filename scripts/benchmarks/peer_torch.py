@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, as most write them; torchvision's own ResNets."""
+"""The same networks in idiomatic PyTorch; the ResNets are torchvision's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDE = 4  # of the last map of the introductory network: 32 -> 30 -> 15 -> 13 ->
 
 
 def make_cnn(*, channels: int, num_classes: int) -> nn.Module:
-    """Makes the introductory network for images of 32 by 32."""
+    """Build the introductory network for images of 32 by 32."""
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
@@ -62,7 +62,7 @@ def _resnet(work: Work, tensors: dict[str, np.ndarray]) -> nn.Module:
 
 
 def prepared_device() -> str:
-    """Names the device, on which PyTorch is at its best from now on: all cores, or TF32, in which JAX multiplies."""
+    """Return the device, with PyTorch configured for speed: all cores, or TF32, in which JAX multiplies."""
     torch.set_num_threads(num_cores())
     if not torch.cuda.is_available():
         return "cpu"
@@ -72,7 +72,7 @@ def prepared_device() -> str:
 
 
 class Contestant:
-    """Eager as written first ("plain"), in channels_last with the fused optimizer, or compiled beside that."""
+    """Eager as in tutorials ("plain"), in channels_last with the fused optimizer, or also compiled."""
 
     def __init__(self, work: Sequence[Any], weights: str, *, precision: str, variant: str) -> None:
         work = Work(*work)

@@ -1,4 +1,4 @@
-"""Contestants, each in a process of its own, take turns at the same work: images/s in each round."""
+"""Contestants in their own processes take turns at the same work: images/s in each round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.entrant import Entrant, absent, entered
 from benchmarks.works import Work
 
-CONTESTANTS = {  # name: module, and what else than the work it is told
+CONTESTANTS = {  # name: module and its options besides the work
     "ours": ("ours", {}),
     "PyTorch": ("peer_torch", {"variant": "plain"}),
     "PyTorch channels_last": ("peer_torch", {"variant": "channels_last"}),
@@ -22,14 +22,14 @@ CONTESTANTS = {  # name: module, and what else than the work it is told
     "Keras on JAX": ("peer_keras", {}),
 }
 KINDS = ("train", "answer")
-TOLERANCES = {"f32": 1e-4, "bf16": 3e-2}  # of losses and outputs of the same weights, in parts of the largest of ours
-NUM_WARMING = 3  # steps before those that count
+TOLERANCES = {"f32": 1e-4, "bf16": 3e-2}  # of losses and outputs for the same weights, relative to our largest
+NUM_WARMING = 3  # warmup steps
 
 
 class Raced(NamedTuple):
-    """What contestants reached, by name: images/s in each round, by kind of work, and bytes of memory at most.
+    """The results of contestants by name: images/s in each round by kind of work, and peak bytes of memory.
 
-    `failed` says of those that are out why, in a line.
+    `failed` has a one-line reason for each contestant that is out.
     """
 
     rates: dict[str, dict[str, list[float]]]
@@ -49,9 +49,9 @@ def race(
     seconds: float,
     tolerance: float | None = None,
 ) -> Raced:
-    """Lets contestants take turns: each round, each of them works for about so many seconds, first at one kind of work.
+    """Let contestants take turns: in each round, each works for about `seconds` at each kind of work.
 
-    Raises ValueError where they do not compute the same from the same weights.
+    Raises ValueError if they do not compute the same from the same weights.
     """
     failed = {name: absent(name) for name in names if absent(name)}
     told = {"work": list(work), "weights": str(weights), "precision": precision}
@@ -81,10 +81,10 @@ def take_turns(
     before: str = "",
     pause: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Lets contestants take so many steps as last so many seconds, in turn: images/s in each round, by name.
+    """Let contestants take turns of about `seconds`; return images/s in each round by name.
 
-    What `before` names is asked for ahead of each of them, and not counted; as are seconds of a pause, in which those
-    who read ahead fill what they have.
+    The request `before` precedes each turn and is not measured, nor is a pause, in which prefetching contestants fill
+    their buffers.
     """
     counts = {}
     for each in entrants:
@@ -104,11 +104,11 @@ def take_turns(
 
 
 def check(found: dict[str, Any], what: str, *, tolerance: float) -> None:
-    """Raises ValueError where a contestant's numbers are not ours; None stands for those of one that is out."""
+    """Raise ValueError if a contestant's numbers differ from ours; None stands for one that is out."""
     if found.get("ours") is None:
         return
     ours = np.asarray(found["ours"])
     for name, values in found.items():
         away = 0.0 if values is None else float(np.abs(np.asarray(values) - ours).max() / np.abs(ours).max())
-        if not away <= tolerance:  # so that what is no number is told as well
-            raise ValueError(f"{name} does not do the same work as ours: its {what} is {away:.1e} of ours away from it")
+        if not away <= tolerance:  # also true for NaN
+            raise ValueError(f"{name} does not do the same work as ours: its {what} differs by {away:.1e} of ours")

@@ -1,4 +1,4 @@
-"""Images from a folder to the device by our pipeline: random crops, random flips; or decoded alone."""
+"""Images from a folder to the device with our pipeline, with random crops and flips; or only decoded."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from jaxvision.engine.precision import as_float
 from jaxvision.machine import num_cores
 
 LIBRARIES = ("jax", "pillow")
-SKIPPED = 2 * pipeline.PREFETCH  # batches that were read before they were asked for, and do not count
+SKIPPED = 2 * pipeline.PREFETCH  # prefetched batches, which are not measured
 
 
 class Contestant:
-    """Training batches, cropped, flipped and normalised on the device; or its `decode` alone, by a pool of threads."""
+    """Training batches, cropped, flipped and normalized on the device; or only its `decode`, in a pool of threads."""
 
     def __init__(self, folder: str, *, batch_size: int, is_decoding: bool) -> None:
         dataset = registry.datasets.build(f"folder(path={folder!r}, image_size={SIDE}, random_crop={SHARES})")
-        shape, flip = dataset.preprocessing, registry.augments.build("flip")
+        shape, horizontal_flip = dataset.preprocessing, registry.augmentations.build("horizontal_flip")
         mean, std = jnp.asarray(shape.mean), jnp.asarray(shape.std)
 
         def prepared(key, batch):
-            return (flip(key, {**batch, "inputs": as_float(batch["inputs"])})["inputs"] - mean) / std
+            return (horizontal_flip(key, {**batch, "inputs": as_float(batch["inputs"])})["inputs"] - mean) / std
 
         self._split, self._batch_size, self._is_decoding = dataset.train, batch_size, is_decoding
         self._batches = pipeline.train_batches(dataset.train, batch_size, seed=0)
@@ -35,7 +35,7 @@ class Contestant:
         self._pool, self._rng = ThreadPoolExecutor(num_cores()), np.random.default_rng(0)
 
     def skip(self) -> None:
-        """Takes what was read ahead."""
+        """Discard what was prefetched."""
         for _ in range(0 if self._is_decoding else SKIPPED):
             jax.block_until_ready(self._prepared(self._key, next(self._batches)))
 

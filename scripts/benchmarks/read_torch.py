@@ -1,4 +1,4 @@
-"""The same images by torchvision's ImageFolder and transforms, and a DataLoader with a worker for each core."""
+"""The same images with torchvision's ImageFolder and transforms, and a DataLoader with a worker per core."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "torchvision", "pillow")
 
 
 class Contestant:
-    """Batches of random crops, flipped and normalised, on the device."""
+    """Batches of random crops, flipped and normalized, on the device."""
 
     def __init__(self, folder: str, *, batch_size: int) -> None:
         torchvision = import_torchvision()
@@ -42,7 +42,7 @@ class Contestant:
             yield from self._loader
 
     def skip(self) -> None:
-        """Takes what was read ahead: by default two batches a worker."""
+        """Discard what was prefetched, by default two batches per worker."""
         self.read(2 * self._num_workers)
 
     def read(self, num_steps: int) -> None:

@@ -1,4 +1,4 @@
-"""`jaxvision launch`, which prints the clock's time in seconds after each step."""
+"""`jaxvision train` that prints the time in seconds after each step."""
 
 import sys
 import time
@@ -8,8 +8,7 @@ from benchmarks.contestant import speaking
 
 def main() -> int:
     answer = speaking()
-    from jaxvision.cli.errors import run_command
-    from jaxvision.cli.training import launch
+    from jaxvision.cli import run
     from jaxvision.engine import logs
 
     step = logs.Log.step
@@ -19,7 +18,7 @@ def main() -> int:
         step(self, means)
 
     logs.Log.step = timed
-    return run_command(launch, sys.argv[1:], "launch")
+    return run("train", sys.argv[1:])
 
 
 if __name__ == "__main__":

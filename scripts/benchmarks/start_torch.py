@@ -1,4 +1,4 @@
-"""The same job as a script in PyTorch, which prints the clock's time in seconds after each step."""
+"""The same training as a script in PyTorch, which prints the time in seconds after each step."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""From command to first step and to the last of some, each in a new process; and the loop beside its bare step."""
+"""Startup: from command to the first and last step, in new processes; and the training loop against its bare step."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BATCH_SIZE, NUM_EXAMPLES = 128, 12_800
 
 
 class Start(NamedTuple):
-    """Seconds from command to the end of the first step and of the last."""
+    """Seconds from the command to the end of the first and of the last step."""
 
     first: float
     last: float
 
 
 def write_images(file: Path) -> None:
-    """Writes random images as arrays, for all to train on."""
+    """Write random images as arrays, for all to train on."""
     rng = np.random.default_rng(0)
     sizes = {"train": NUM_EXAMPLES, "test": BATCH_SIZE}
     arrays: dict[str, Any] = {}
@@ -40,21 +40,21 @@ def write_images(file: Path) -> None:
 
 
 def _launching(images: Path, folder: str, num_steps: int) -> list[str]:
-    """The flags that launch the introductory network on a file of images."""
+    """Return the flags that train the introductory network on a file of images."""
     flags = ["--model=cnn", f"--dataset=arrays(path={str(images)!r})", f"--steps={num_steps}"]
     flags += [f"--batch_size={BATCH_SIZE}", f"--eval_every={num_steps}", "--validation_fraction=0.0"]
     return [*flags, f"--workdir={folder}/run"]
 
 
 def ours(images: Path, caches: Path, *, num_steps: int) -> Start:
-    """Launches the introductory network on a file of images. What it keeps between runs is kept in a folder given."""
+    """Train the introductory network on a file of images, with the caches in `folder`."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["-m", "benchmarks.start_ours", *_launching(images, folder, num_steps)]
         return _timed(words, num_steps, {"JAXVISION_CACHE": str(caches), **with_scripts()})
 
 
 def torch(images: Path, *, num_steps: int) -> Start:
-    """Runs the script in PyTorch on the same images, by its path, so that it imports nothing of this package."""
+    """Run the script in PyTorch on the same images, by its path, so that it imports nothing of this package."""
     script = Path(__file__).with_name("start_torch.py")
     return _timed(["-P", str(script), str(images), str(num_steps), str(BATCH_SIZE)], num_steps, {})
 
@@ -72,7 +72,7 @@ def _timed(words: list[str], num_steps: int, environment: dict[str, str]) -> Sta
 
 
 def loop(images: Path, weights: Path, *, num_rounds: int, seconds: float) -> tuple[dict[str, list[float]], list[str]]:
-    """The launched loop with its input, log and progress, and the bare step: images/s in each round, and notes."""
+    """Measure the training loop with input, log and progress, and the bare step: images/s per round, and notes."""
     work = WORKS["cnn"]._replace(batch_size=BATCH_SIZE)
     told = json.dumps({"work": list(work), "weights": str(weights), "precision": "f32"})
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

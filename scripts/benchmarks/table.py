@@ -1,4 +1,4 @@
-"""What was measured -> lines and a table for people, JSON for machines."""
+"""The results as lines and a table for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from jaxvision.machine import num_cores
 
-MARKS = ("<!-- measured -->", "<!-- end -->")  # between which a file has its table
+MARKS = ("<!-- measured -->", "<!-- end -->")  # around the table in a file
 
 
 class Row(NamedTuple):
-    """One comparison. `ratio` is above 1 where we are ahead; spreads are (largest - smallest) / median."""
+    """One comparison. `ratio` is above 1 if we are ahead; spreads are (largest - smallest) / median."""
 
     work: str
     ours: float
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Rows, what else there is to say in lines, and the versions of libraries."""
+    """Rows, notes, and the versions of libraries."""
 
     rows: list[Row]
     notes: list[str]
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 def line(row: Row) -> str:
-    """A row for people."""
+    """Return a row as text."""
     return (
         f"{row.work:52} {row.ours:10,.1f} {row.unit:8} {row.ratio:6.2f} x {row.peer} ({row.theirs:,.1f}); "
         f"spread {row.our_spread:.0%}, {row.their_spread:.0%}"
@@ -43,7 +43,7 @@ def line(row: Row) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Names the machine: processor, cores, devices, Python."""
+    """Return a description of the machine: processor, cores, devices, Python."""
     import jax
 
     names = [text.split(":", 1)[1].strip() for text in _lines("/proc/cpuinfo") if text.startswith("model name")]
@@ -61,33 +61,33 @@ def _lines(file: str) -> list[str]:
 
 
 def check_files(*files: str | None) -> None:
-    """Raises before anything is measured: OSError for what cannot be written, ValueError for half the marks."""
+    """Raise OSError for files that cannot be written, ValueError for a missing mark, before measuring."""
     for path in map(Path, filter(None, files)):
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"no folder {str(path.parent)!r} to write {path.name!r} into")
         if path.is_dir():
-            raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it")
+            raise IsADirectoryError(f"{str(path)!r} is a folder; use a file in it")
         is_there = path.exists()
         try:
             path.open("a").close()
         except OSError as error:
-            raise OSError(f"{str(path)!r} cannot be written ({error.strerror}); name another file") from None
+            raise OSError(f"{str(path)!r} cannot be written ({error.strerror}); use another file") from None
         if not is_there:
             path.unlink()
         places = [path.read_text().find(mark) for mark in MARKS] if path.is_file() else [-1, -1]
         if max(places) >= 0 and not -1 < places[0] < places[1]:
-            raise ValueError(f"{str(path)!r} has not both marks in this order, {' and '.join(MARKS)}")
+            raise ValueError(f"{str(path)!r} needs both marks in this order: {' and '.join(MARKS)}")
 
 
 def write_json(found: Measured, file: str) -> None:
-    """Writes the rows for machines."""
+    """Write the rows as JSON."""
     Path(file).write_text(json.dumps([row._asdict() for row in found.rows], indent=1) + "\n")
 
 
 def write_markdown(found: Measured, file: str, *, command: str) -> None:
-    """Writes the table for people, with the machine, the versions and the date, between its marks in a file.
+    """Write the table between its marks in a file, with the machine, the versions and the date.
 
-    What the file holds before the first mark and after the last stays; a new file has the table alone.
+    Text before the first mark and after the last is kept; a new file has only the table.
     """
     path, text = Path(file), _markdown(found, command)
     before, after = "", ""

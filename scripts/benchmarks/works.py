@@ -1,4 +1,4 @@
-"""What is measured: networks and their batches, alike for all contestants, and what a contestant is."""
+"""The measured work: networks and batches, the same for all contestants, and the interface of a contestant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 LEARNING_RATE, EPSILON = 1e-3, 1e-8  # of Adam, which all contestants use; Keras' own epsilon is 1e-7
-SIDE, SHARES = 128, (0.08, 1.0)  # in pixels, of the images that are but read; of their area that is kept
+SIDE, SHARES = (
+    128,
+    (0.08, 1.0),
+)  # pixels of the images in the section that only reads; fractions of their area that crops keep
 
 
 class Work(NamedTuple):
@@ -29,38 +32,38 @@ WORKS = {
 class Contestant(Protocol):
     """A network with its weights and one batch on the device, in one library.
 
-    What each method asks for has been computed when it returns.
+    Methods return after their results have been computed.
     """
 
     def loss(self) -> float:
-        """The mean loss of the batch in training mode, where the parameters stand; it may take a step."""
+        """Return the mean loss of the batch in training mode at the current parameters; it may take a step."""
         ...
 
     def outputs(self) -> np.ndarray:
-        """The outputs of the batch [B, num_classes] in evaluation mode."""
+        """Return the outputs of the batch [B, num_classes] in evaluation mode."""
         ...
 
     def train(self, num_steps: int) -> None:
-        """Takes steps on the batch."""
+        """Take training steps on the batch."""
         ...
 
     def answer(self, num_steps: int) -> None:
-        """Computes the outputs of the batch in evaluation mode, so many times."""
+        """Compute the outputs of the batch in evaluation mode `num_steps` times."""
         ...
 
     def device_memory(self) -> int | None:
-        """The most bytes of the accelerator's memory that were in use; None where the processor computes."""
+        """Return the peak bytes of accelerator memory, or None on CPUs."""
         ...
 
 
 def read_weights(file: str) -> dict[str, np.ndarray]:
-    """Reads the tensors, under our paths, that all contestants begin with."""
+    """Read the tensors, under our paths, that all contestants start from."""
     with np.load(file) as tensors:
         return dict(tensors)
 
 
 def batch(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Gives random inputs [B, H, W, C] of mean 0 and deviation 1, and targets [B]: the same ones to all who ask."""
+    """Return random inputs [B, H, W, C] with mean 0 and std 1, and targets [B], the same for all."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((work.batch_size, *work.input_size), np.float32)
     return inputs, rng.integers(0, work.num_classes, work.batch_size)

@@ -1,0 +1,40 @@
+"""The command train, and its alias launch."""
+
+from __future__ import annotations
+
+from jaxvision.cli.command import command
+from jaxvision.cli.experiments import Experiment
+from jaxvision.distributed import multihost
+
+
+@command("launch", group="Other", fields=None, resumes=True, is_distributed=True)
+@command(group="Train", fields=None, resumes=True, is_distributed=True)
+def train(
+    experiment: Experiment, *, workdir: str | None = None, data_dir: str | None = None, profile: bool = False
+) -> None:
+    """Train a model, then evaluate the best checkpoint on the test split.
+
+    Args:
+        workdir: folder of the run; a run in it is resumed with its settings (default: a new one in workdirs/)
+        data_dir: folder of TensorFlow Datasets (default: ~/tensorflow_datasets)
+        profile: write a JAX profile of a few steps into the workdir
+
+    Examples:
+        jaxvision train --model=cnn --dataset=cifar10 --workdir=runs/first
+        jaxvision train --workdir=runs/first
+        jaxvision train --model=resnet18 --init_from=pretrained --freeze=backbone --dataset="folder(path='photos')"
+    """
+    from jaxvision import reports
+    from jaxvision.train import train as run_train
+
+    result = run_train(
+        experiment.config,
+        execution=experiment.execution,
+        workdir=workdir,
+        data_dir=data_dir or experiment.data_dir,
+        plugins=experiment.plugins,
+        profile=profile,
+    )
+    if result.test is not None and multihost.is_main_process():
+        print(f"\n{reports.text(result.test)}\nreport and plots in {result.workdir / 'report'}")
+        print(f"test {reports.headline(result.test)}")

@@ -1,0 +1,144 @@
+"""Error messages of runs that cannot start or continue: model, task and data do not fit, or training diverged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxvision import registry
+
+
+def other_targets(task: str, expected: str, dataset: str, kind: str) -> str:
+    """Return the message that a task needs another kind of targets than a dataset has, and the tasks that fit."""
+    fitting = [name for name in registry.tasks.names() if registry.tasks.entry(name).facts.get("targets") == kind]
+    return (
+        f"the task {task!r} needs {expected} targets, but the dataset {dataset!r} has {kind} targets: "
+        f"use --task={' or --task='.join(fitting)}"
+    )
+
+
+def wrong_values(task: str, shapes: Mapping[str, tuple[int, ...]], expected: tuple[int, ...]) -> str:
+    """Return the message that a loss did not return one number per example; `shapes` are those of the wrong values."""
+    problem = ", ".join(f"{name} of shape {shape}" for name, shape in shapes.items()) or "no value named loss"
+    return (
+        f"the loss of the task {task!r} returned {problem}; expected one number per example, of shape {expected}, with "
+        "one of them named loss"
+    )
+
+
+def no_blocks(model: str) -> str:
+    """Return the message that a model has nothing to recompute."""
+    return f"the model {model!r} does not support --remat (its Model has no `remat`): remove it"
+
+
+def not_synchronized(model: str) -> str:
+    """Return the message that a model's batch statistics would differ between devices."""
+    return (
+        f"under --parallel=pmap the model {model!r} would not synchronize batch statistics across devices: its Model "
+        "has no `synchronize`; use --parallel=jit"
+    )
+
+
+def wrong_inputs(model: str, shape: Sequence[int], error: Exception) -> str:
+    """Return the message that a model does not accept inputs that are not images."""
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"the model {model!r} does not accept inputs of shape {tuple(shape)}, which are not images: use --model=lstm "
+        f"or --model=mlp ({type(error).__name__}: {reason})"
+    )
+
+
+def wrong_outputs(model: str, shape: Any, task: str, expected: tuple[int, int], *, are_images: bool) -> str:
+    """Return the message that a model's outputs do not have the shape that the task expects."""
+    repair = "its factory must use output_size" if are_images else "use --model=lstm or --model=mlp"
+    return (
+        f"the model {model!r} returns outputs of shape {shape} for two inputs; expected {expected} for the task "
+        f"{task!r}: {repair}"
+    )
+
+
+def diverged(wrong: Sequence[str], step: int) -> str:
+    """Return the message that a loss or gradient norm is not finite."""
+    return (
+        f"{' and '.join(wrong)} at step {step}; training stopped, and earlier checkpoints are kept: try a lower "
+        "--learning_rate, --grad_clip_norm=1 or a schedule with warmup in another --workdir, or resume with "
+        "--on_nonfinite=skip if single batches cause it"
+    )
+
+
+def all_skipped(num_skipped: float, step: int) -> str:
+    """Return the message that no step since the last report had a finite loss and gradient."""
+    return (
+        f"all {num_skipped:.0f} steps up to step {step} were skipped, because the loss or gradient norm was not "
+        "finite: training has diverged; train again with a lower --learning_rate or --grad_clip_norm=1"
+    )
+
+
+def diverged_predictions(step: int, workdir: Any) -> str:
+    """Return the message that the predictions of a checkpoint are not finite."""
+    return (
+        f"the predictions of step {step} in {str(workdir)!r} are not finite, because training diverged; train again "
+        "with a lower --learning_rate"
+    )
+
+
+def other_files(path: Any) -> str:
+    """Return the message that a folder is not a workdir."""
+    return f"{str(path)!r} contains files that do not belong to a training run; use a new or empty folder as --workdir"
+
+
+def other_settings(path: Any, differences: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return the message that a run has other settings than those given: (the run's, the given) by name."""
+    listed = ", ".join(f"{name}={old!r} in the run, {new!r} now" for name, (old, new) in differences.items())
+    return (
+        f"the run in {str(path)!r} has other settings: {listed}; use the same, or start another run from its weights: "
+        f"--init_from={path} --workdir=NEW"
+    )
+
+
+def other_data(path: Any) -> str:
+    """Return the message that the data are not those that a run began with."""
+    return f"the data changed since the run in {str(path)!r} started; use the same data or another --workdir"
+
+
+def too_few_examples(effective_batch_size: int, num_examples: int) -> str:
+    """Return the message that the training split does not fill one step."""
+    return (
+        f"the effective batch size {effective_batch_size} exceeds the {num_examples} training examples: "
+        f"make --batch_size times --grad_accum_steps {num_examples} or less"
+    )
+
+
+def no_validation(task: str) -> str:
+    """Return the message that a task has nothing to fit its thresholds on."""
+    return (
+        f"the task {task!r} fits its thresholds on validation, and there is no validation split: set "
+        "--validation_fraction, or a fixed number as the task's threshold"
+    )
+
+
+def all_held_out(name: str) -> str:
+    """Return the message that training has no example of a class or label."""
+    return (
+        f"all examples of {name!r} are held out for validation: use another --split_seed, add examples or groups of "
+        "it, or remove it"
+    )
+
+
+def no_fraction(fraction: float) -> str:
+    """Return the message that a number is not a fraction of a split."""
+    return f"cannot hold out a fraction of {fraction}; expected one above 0 and below 1 (test_fraction=…)"
+
+
+def no_holdout(num_examples: int) -> str:
+    """Return the message that a split cannot be split further."""
+    return (
+        f"cannot hold out any of {num_examples} examples, as no class has two: to train without validation, use "
+        "--validation_fraction=0"
+    )
+
+
+def nothing_to_monitor(patience: int, task: str, has_validation: bool) -> str:
+    """Return the message that early stopping has no metric to watch."""
+    why = f"the task {task!r} has none: remove --patience" if has_validation else "set --validation_fraction"
+    return f"patience={patience} needs a validation metric: {why}"

@@ -1,0 +1,146 @@
+"""What an error message suggests: the nearest name, the name since version 0.1, or what other tools call it."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import typing
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxvision import upgrades
+from jaxvision.config import Config, Execution, fields_of
+from jaxvision.specs import Spec, literals, nearest
+
+if TYPE_CHECKING:
+    from jaxvision.registry import Registry
+
+COMMANDS = {  # of other tools, and of version 0.1
+    "benchmark": "python scripts/benchmark.py",
+    "convert": "jaxvision export --format=timm",
+    "eval": "jaxvision evaluate",
+    "fit": "jaxvision train",
+    "infer": "jaxvision predict",
+    "inference": "jaxvision predict",
+    "scaling": "python scripts/scaling.py",
+    "test": "jaxvision evaluate",
+    "torture": "python scripts/crash_test.py",
+    "tune": "jaxvision sweep",
+    "val": "jaxvision evaluate",
+    "validate": "jaxvision evaluate",
+}
+FLAGS = {  # of other tools, and of version 0.1
+    "advice": "--quality_check",
+    "amp": "--precision=bf16",
+    "arch": "--model",
+    "augment": "--augmentations",
+    "bs": "--batch_size",
+    "checkpoint_dir": "--workdir",
+    "clip_grad": "--grad_clip_norm",
+    "data": "--dataset",
+    "dropout": "--model='cnn(dropout=0.2)'",
+    "epoch": "--epochs",
+    "image_size": "--dataset=\"folder(path='photos', image_size=224)\"",
+    "img_size": "--dataset=\"folder(path='photos', image_size=224)\"",
+    "imgsz": "--dataset=\"folder(path='photos', image_size=224)\"",
+    "judge": "--fid_classifier",
+    "label_smoothing": "--task=\"multiclass(loss='cross_entropy(label_smoothing=0.1)')\"",
+    "loss": "--task=\"multiclass(loss='focal')\"",
+    "lr": "--learning_rate",
+    "max_epochs": "--epochs",
+    "momentum": "--optimizer='sgd(momentum=0.9)'",
+    "opt": "--optimizer",
+    "output": "--workdir",
+    "output_dir": "--workdir",
+    "pretrained": "--init_from=pretrained",
+    "project": "--workdir",
+    "resume": "--workdir, which resumes the run that is there",
+    "sched": "--schedule",
+    "wd": "--optimizer='adamw(weight_decay=0.01)'",
+    "weight_decay": "--optimizer='adamw(weight_decay=0.01)'",
+    "weights": "--init_from",
+}
+FACTORIES = {"optimizer": {"sam": "--gradient=sam"}, "task": {"focal": "--task=\"multiclass(loss='focal')\""}}
+BOUNDS = {"at least": "least", "above": "above", "below": "below", "at most": "most"}
+
+
+def for_command(name: str, known: Iterable[str]) -> str:
+    """Return what to type in place of an unknown command: "; use `jaxvision train`", or ""."""
+    return f"; use `{COMMANDS[name]}`" if name in COMMANDS else nearest(name, known)
+
+
+def for_flag(name: str, known: Iterable[str]) -> str:
+    """Return what to give in place of an unknown flag, "; use --learning_rate", or ""."""
+    if name in upgrades.FIELDS:
+        return f"; use --{upgrades.FIELDS[name]}"
+    if name in FLAGS:
+        return f"; use {FLAGS[name]}"
+    return nearest(name, known).replace("'", "").replace("mean ", "mean --").replace(" or ", " or --")
+
+
+def for_field(cls: type, name: str) -> str:
+    """Return what to write in place of a field that Config or Execution does not have."""
+    new = upgrades.FIELDS.get(name, name)
+    owner = next((kind for kind in (Config, Execution) if new in fields_of(kind)), None)
+    if owner is not None:
+        return f": use {new}, a field of {owner.__name__}"
+    return nearest(name, fields_of(cls)) or f"; its fields are {', '.join(fields_of(cls))}"
+
+
+def for_factory(registry: Registry, name: str) -> str:
+    """Return what may have been meant by an unknown name: "; did you mean 'random_crop'?", or ""."""
+    new = upgrades.FACTORIES.get(registry.field, {}).get(name)
+    other = FACTORIES.get(registry.kind, {}).get(name)
+    return f"; did you mean {new!r}?" if new else f"; use {other}" if other else nearest(name, registry.names())
+
+
+def for_argument(
+    registry: Registry, spec: Spec, argument: str, *, known: Iterable[str], nested: dict[str, Registry]
+) -> str:
+    """Return what to write in place of an argument that a factory does not have: "; write loss='focal(…)'", or ""."""
+    old = str(spec)
+    new = upgrades.upgrade({registry.field: old})[registry.field]
+    if new != old:
+        return f"; write {new}"
+    for outer, inner in nested.items():
+        if argument in inner.names():
+            return f"; write {outer}='{argument}(…)'"
+        for name in inner.names():
+            if argument not in inner.context and inner.takes(Spec(name, {}), argument):
+                return f"; write {outer}='{name}({argument}=…)'"
+    return nearest(argument, known)
+
+
+def for_type(value: Any, hint: Any) -> str:
+    """Return the type that an argument must have, and the nearest word to a wrong one: "one of 'a', 'b'; did you …"."""
+    choices = literals(hint)
+    kind = f"of type {inspect.formatannotation(hint)}"
+    if typing.get_origin(hint) is Literal:
+        kind = f"one of {', '.join(map(repr, choices))}"
+    words = value if isinstance(value, tuple) else (value,)
+    return kind + next(filter(None, (nearest(word, choices) for word in words if isinstance(word, str))), "")
+
+
+def describe(hint: Any) -> str:
+    """Return in words what a field accepts."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False", type(None): "None"}
+    return " or ".join(names[kind] for kind in typing.get_args(hint) or (hint,))
+
+
+def limits(bounds: dict[str, Any]) -> str:
+    """Return in words what a number must be, "above 0 and below 1, as in 0.999"."""
+    given = {word: bounds.get(name) for word, name in BOUNDS.items()}
+    words = [f"{word} {'2**32' if bound == 2**32 else bound}" for word, bound in given.items() if bound is not None]
+    return " and ".join(words) + (f", as in {bounds['example']}" if "example" in bounds else "")
+
+
+def disk_error(error: BaseException) -> str:
+    """Return the reason that the operating system gave, found in what the libraries above it report."""
+    text = " ".join(str(error).split())
+    if "barrier" in text or "DEADLINE_EXCEEDED" in text:
+        return "another process could not write its part, or has ended"
+    known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
+    return next((reason for reason in known if reason in text), f"{type(error).__name__}: {text[:300]}")
