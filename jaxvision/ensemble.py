@@ -70,7 +70,7 @@ def ensemble(
         "baseline": baselines(task, data, chosen),
     }
     if multihost.is_main_process():
-        folder = first.workdir / "report_ensemble" if out is None else Path(out)
+        folder = reports.folder_of(first.workdir, "ensemble") if out is None else Path(out)
         reports.save(folder, report, [], chosen, mean, task.predict_labels(mean), data.classes)
     return reports.Report(report)
 

@@ -99,7 +99,8 @@ def evaluate_on(
     if multihost.is_main_process():
         rows = logs.read_rows(trained.workdir / "metrics.jsonl")
         folder = reports.folder_of(trained.workdir, split) if out is None else Path(out)
-        reports.save(folder, report, rows, chosen, predictions, task.predict_labels(predictions), data.classes)
+        labels = task.predict_labels(predictions)
+        reports.save(folder, report, rows, chosen, predictions, labels, data.classes, monitor=task.monitor)
     return reports.Report(report)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import inspect
 import os
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvision import upgrades
@@ -70,13 +71,14 @@ def for_command(name: str, known: Iterable[str]) -> str:
     return f"; use `{COMMANDS[name]}`" if name in COMMANDS else nearest(name, known)
 
 
-def for_flag(name: str, known: Iterable[str]) -> str:
+def for_flag(name: str, known: Sequence[str]) -> str:
     """Return what to give in place of an unknown flag, "; use --learning_rate", or ""."""
     if name in upgrades.FIELDS:
         return f"; use --{upgrades.FIELDS[name]}"
     if name in FLAGS:
         return f"; use {FLAGS[name]}"
-    return nearest(name, known).replace("'", "").replace("mean ", "mean --").replace(" or ", " or --")
+    flags = [f"--{flag}" for flag in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)]
+    return f"; did you mean {' or '.join(flags)}?" if flags else ""
 
 
 def for_field(cls: type, name: str) -> str:

@@ -38,16 +38,6 @@ class Sweep(NamedTuple):
         return notebook.sweep(table(self), f"{self._title()}, in {self.workdir}")
 
 
-def best_evaluation(history: Sequence[Row], monitor: Monitor) -> tuple[float, int] | None:
-    """Return the best finite value of the monitored metric on validation, and its step.
-
-    Ties go to the last step. Returns None if no value is finite.
-    """
-    values = [(row.get(monitor.name, math.nan), row["step"]) for row in history if row["split"] == "validation"]
-    values = [(value, step) for value, step in values if math.isfinite(value)]
-    return max(values, key=lambda pair: (monitor.key(pair[0]), pair[1]), default=None)
-
-
 def rank(rows: Sequence[Row]) -> list[Row]:
     """Group the rows of trials by configuration and sort by mean, best first; configurations with failures come last.
 

@@ -18,8 +18,8 @@ from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, is_same
 from jaxvision.distributed import multihost
 from jaxvision.engine.signals import Interrupted
 from jaxvision.plugins import load_plugins
-from jaxvision.ranking import Row, Sweep, best_evaluation, rank, table
-from jaxvision.reports import plots
+from jaxvision.ranking import Row, Sweep, rank, table
+from jaxvision.reports import best_evaluation, plots
 from jaxvision.search_space import Space
 from jaxvision.train import train
 from jaxvision.training_setup import check_specs

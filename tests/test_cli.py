@@ -20,6 +20,8 @@ from jaxvision import cli, plugins, registry
 from jaxvision.cli import command as commands
 from jaxvision.cli import errors, flags
 from jaxvision.config import fields_of
+from jaxvision.interfaces import Preprocessing, TargetStats
+from jaxvision.workdir import Signature
 
 DATA = "--dataset=synthetic(num_examples=60, num_classes=3, image_size=20)"
 SETTINGS_FILES = ((jv.Config, "config.json"), (jv.Execution, "execution.json"))
@@ -559,6 +561,26 @@ def test_predict_with_several_runs_is_the_mean(two_runs, capsys):
     assert predict("--workdir=run,0", "--tta=flip", "--checkpoint=1") != one
     assert cli.run("predict", ["--workdir=run,0", "--format=csv", "--out=table.csv", "black.png"]) == 0
     assert Path("table.csv").read_text().startswith("file,class,probability")
+
+
+def test_a_run_with_nothing_but_defaults_is_resumed(monkeypatch):
+    seen = {}
+
+    def train(config, **options):
+        seen.update(config=config, **options)
+        raise SystemExit(0)
+
+    folder = Path("run")
+    folder.mkdir()
+    for kind, file in SETTINGS_FILES:
+        kind().save(folder / file)
+    preprocessing = Preprocessing((8, 8), 1, (0.0,), (1.0,))
+    Signature(("a",), preprocessing, TargetStats("multiclass", 1, (1,)), "data", None, (), {}).save(
+        folder / "signature.json"
+    )
+    monkeypatch.setattr(sys.modules["jaxvision.train"], "train", train)
+    assert cli.run("train", ["--workdir=run"]) == 0
+    assert seen["config"] == jv.Config() and seen["workdir"] == "run"
 
 
 def test_a_mistyped_workdir_is_not_a_new_run(refused, capsys):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxvision.interfaces import Split
+from jaxvision.interfaces import Monitor, Split
 from jaxvision.reports import files, plots
 
 
@@ -63,7 +63,8 @@ def test_curves_have_what_matters_first_and_name_the_checkpoint(tmp_path, figure
     report = {"step": 30, "headline": "accuracy"}
     split = Split.of(np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), kind="multiclass")
     found = list(rows(names=("gradient_norm", "accuracy", "loss")))
-    files.draw(tmp_path, report, found, split, np.array([[1.0, 0.0]]), np.array([0]), ("a", "b"))
+    monitor = Monitor("macro_recall", "max")
+    files.save(tmp_path, report, found, split, np.array([[1.0, 0.0]]), np.array([0]), ("a", "b"), monitor=monitor)
     (figure,) = figures
     assert is_whole(figure)
     titles = [axes.get_title() for axes in figure.axes]
@@ -76,10 +77,23 @@ def test_curves_have_what_matters_first_and_name_the_checkpoint(tmp_path, figure
     assert [text.get_text() for text in legend.get_texts()] == ["train", "validation", "best checkpoint, step 30"]
 
 
-def test_only_the_best_checkpoint_is_called_so():
-    found = list(rows(names=("loss",)))
-    assert files.is_best(found, 60) and files.is_best(found, 30)  # the least loss, the most recall
-    assert not files.is_best(found, 20) and not files.is_best(found[::2], 60)
+@pytest.mark.parametrize(
+    ("monitor", "is_best"),
+    [
+        (Monitor("macro_recall", "max"), True),
+        (Monitor("loss", "min"), False),
+        (Monitor("loss", "max"), False),
+        (None, False),
+    ],
+)
+def test_only_the_best_checkpoint_is_called_so(monitor, is_best, tmp_path, figures):
+    report = {"step": 30, "headline": "accuracy"}
+    split = Split.of(np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), kind="multiclass")
+    files.save(
+        tmp_path, report, list(rows()), split, np.array([[1.0, 0.0]]), np.array([0]), ("a", "b"), monitor=monitor
+    )
+    (legend,) = figures[0].legends
+    assert legend.get_texts()[-1].get_text() == f"{'best ' * is_best}checkpoint, step 30"
 
 
 def test_curves_of_other_tasks_have_their_headline(tmp_path, figures):

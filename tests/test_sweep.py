@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def _in_a_folder(monkeypatch, tmp_path):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Evaluation draws none: they take long."""
-    monkeypatch.setattr("jaxvision.reports.draw", lambda *a: None)
+    monkeypatch.setattr("jaxvision.reports.files.plots", MagicMock())
 
 
 @pytest.fixture(scope="module")

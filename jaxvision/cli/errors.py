@@ -17,7 +17,6 @@ from typing import Any
 from jaxvision import registry
 
 BAD_INPUT = 2  # exit status
-OF_PROCESSES = ("coordinator", "num_processes", "process_id", "deterministic")  # flags that no workdir has
 
 
 class UsageError(ValueError):
@@ -70,7 +69,9 @@ def _in_one_line(error: BaseException) -> str:
 def _resume_command(name: str, argv: Sequence[str], workdir: str) -> str:
     """Return the command line that resumes an interrupted command; a run has its settings in its workdir."""
     if name in ("train", "launch"):
-        kept = [word for word in argv if word.lstrip("-").partition("=")[0] in OF_PROCESSES]
+        from jaxvision.cli.flags import PROCESSES
+
+        kept = [word for word in argv if word.lstrip("-").partition("=")[0] in PROCESSES]  # which no workdir has
         return shlex.join(["jaxvision", "train", f"--workdir={workdir}", *kept])
     named = [word for word in argv if word.lstrip("-").startswith("workdir")]
     return shlex.join([*words_of(name), *argv, *([] if named else [f"--workdir={workdir}"])])

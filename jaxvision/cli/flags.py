@@ -127,12 +127,10 @@ def experiment_of(command: Command, values: flags.FlagValues) -> Experiment:
     """
     load_plugins(values.plugins)  # before the experiment, which may need them
     place = values["workdir"].value if command.resumes else None
-    if values.experiment:
-        base = load_experiment(values.experiment)
-    else:
-        base = (load_run(place) if place else None) or Experiment(Config())
     changes = given(values, SETTINGS)
-    if place and not changes and not values.experiment and base == Experiment(Config()):
+    run = load_run(place) if place and not values.experiment else None
+    base = load_experiment(values.experiment) if values.experiment else run or Experiment(Config())
+    if run is None and not values.experiment and place and not changes:
         near = nearest(os.path.basename(place), _siblings(place))
         raise UsageError(f"there is no run in {place!r} to resume{near}; give --model and --dataset to start one there")
     if os.path.exists(str(changes.get("dataset", ""))):
@@ -163,8 +161,7 @@ def _dataset_of(path: str) -> str:
 def help_text(command: Command) -> str:
     """Return the help of a command: usage, examples, and its flags by group with their defaults."""
     words = "".join(f" [{argument.name.upper()} ...]" for argument in command.arguments if argument.is_word)
-    width = min(max(shutil.get_terminal_size().columns, 60), 120)
-    lines = [textwrap.fill(command.summary, width), "", f"Usage: jaxvision {command.name}{words} [--flags]", ""]
+    lines = [textwrap.fill(command.summary, _width()), "", f"Usage: jaxvision {command.name}{words} [--flags]", ""]
     if command.examples:
         lines += ["Examples:", *(f"  {line}" for line in command.examples), ""]
     own = [entry(each.name, each.help, each.default, is_word=each.is_word) for each in command.arguments]
@@ -188,16 +185,20 @@ def help_text(command: Command) -> str:
     return "\n".join(lines)
 
 
+def _width() -> int:
+    """Return the width of the help: that of the terminal, within limits."""
+    return min(max(shutil.get_terminal_size().columns, 60), 120)
+
+
 def entry(name: str, text: str, default: Any, hint: Any = None, *, is_word: bool = False) -> str:
     """Return the lines of a flag in the help, at most as wide as the terminal."""
     if typing.get_origin(hint) is typing.Literal:
         text = f"{text}; {', '.join(map(str, typing.get_args(hint)))}"
     shown = "" if default in (None, "", ()) or is_word else f" (default: {default})"
     head = f"  {name.upper() if is_word else f'--{name}'}"
-    width = max(shutil.get_terminal_size().columns, 60)
     return textwrap.fill(
         f"{text}{shown}",
-        min(width, 120),
+        _width(),
         initial_indent=f"{head:24} " if len(head) < 24 else f"{head}\n{'':25}",
         subsequent_indent=" " * 25,
         break_on_hyphens=False,

@@ -22,19 +22,20 @@ def _run_added(argv: Argv) -> None:
     Raises UsageError for a command that does not exist.
     """
     name = argv[0] if argv else "--help"
-    load_entry_points()
-    load_plugins(plugin for word in argv if word.startswith("--plugins=") for plugin in word[10:].split(","))
-    if name in commands():
-        call(commands()[name], argv[1:])
-        return
-    if name in ("--help", "-h", "help"):
-        print(summaries(commands()))
-    elif name == "--version":
+    if name == "--version":
         import jaxvision
 
         print(f"jaxvision {jaxvision.__version__}")
+        return
+    load_entry_points()
+    given = [word.removeprefix("--plugins=") for word in argv if word.startswith("--plugins=")]
+    load_plugins(plugin for plugins in given for plugin in plugins.split(","))
+    known = commands()
+    if name in known:
+        call(known[name], argv[1:])
+    elif name in ("--help", "-h", "help"):
+        print(summaries(known))
     else:
-        known = commands()
         hint = hints.for_command(name, known)
         raise UsageError(f"unknown command {name!r}{hint}; the commands are {', '.join(known)}")
 

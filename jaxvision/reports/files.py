@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,11 @@ import numpy as np
 
 from jaxvision import storage
 from jaxvision.engine import logs
-from jaxvision.interfaces import Split
+from jaxvision.interfaces import Monitor, Split
 from jaxvision.reports import plots
 
 NUM_MISTAKES = 25
 NUM_SAMPLES = 64
-LESS_IS_BETTER = ("loss", "error", "mse", "mae", "distance")  # ends of names of values
 
 
 def save(
@@ -27,33 +27,21 @@ def save(
     predictions: np.ndarray,
     predicted_labels: np.ndarray,
     classes: Sequence[str],
+    *,
+    monitor: Monitor | None = None,
 ) -> None:
-    """Write report.json, its pictures and predictions.csv into a folder. `rows` are those of metrics.jsonl."""
+    """Write report.json, its plots and predictions.csv into a folder.
+
+    `rows` are those of metrics.jsonl; by `monitor`, the plot of the curves states whether the checkpoint is the best.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "report.json", report)
-    draw(folder, report, rows, split, predictions, predicted_labels, classes)
     save_predictions(folder / "predictions.csv", split, predictions)
-
-
-def folder_of(workdir: Path, split: str) -> Path:
-    """Return the folder of the report of a split."""
-    return workdir / ("report" if split == "test" else f"report_{split}")
-
-
-def draw(
-    folder: Path,
-    report: dict[str, Any],
-    rows: list[logs.Row],
-    split: Split,
-    predictions: np.ndarray,
-    predicted_labels: np.ndarray,
-    classes: Sequence[str],
-) -> None:
-    """Draw the curves of training, how predictions lie to targets, and what is most wrong, as PNG files."""
     if rows:
         first = dict.fromkeys(("loss", report.get("headline") or "accuracy"))
         step = report["step"]
-        name = f"{'best ' if is_best(rows, step) else ''}checkpoint"
+        best = None if monitor is None else best_evaluation(rows, monitor)
+        name = "best checkpoint" if best is not None and best[1] == step else "checkpoint"
         plots.curves(rows, folder / "curves.png", first=list(first), chosen_step=step, chosen_name=name)
     if "confusion_matrix" in report:
         plots.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
@@ -69,15 +57,19 @@ def draw(
         _draw_mistakes(folder / "mistakes.png", split, predictions, predicted_labels, classes)
 
 
-def is_best(rows: Sequence[logs.Row], step: int) -> bool:
-    """Return whether a step has the best of some value on validation: the least loss or error, the most of others."""
-    validation = [row for row in rows if row["split"] == "validation"]
-    at_step = next((row for row in validation if row["step"] == step), {})
-    for name in at_step.keys() - plots.NOT_DRAWN:
-        best = min if name.endswith(LESS_IS_BETTER) else max
-        if at_step[name] == best(row[name] for row in validation if name in row):
-            return True
-    return False
+def best_evaluation(history: Sequence[logs.Row], monitor: Monitor) -> tuple[float, int] | None:
+    """Return the best finite value of the monitored metric on validation, and its step.
+
+    Ties go to the last step. Returns None if no value is finite.
+    """
+    values = [(row.get(monitor.name, math.nan), row["step"]) for row in history if row["split"] == "validation"]
+    values = [(value, step) for value, step in values if math.isfinite(value)]
+    return max(values, key=lambda pair: (monitor.key(pair[0]), pair[1]), default=None)
+
+
+def folder_of(workdir: Path, split: str) -> Path:
+    """Return the folder of the report of a split, or of an ensemble as "ensemble"."""
+    return workdir / ("report" if split == "test" else f"report_{split}")
 
 
 def save_predictions(file: Path, split: Split, predictions: np.ndarray) -> None:

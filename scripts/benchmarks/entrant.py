@@ -84,7 +84,7 @@ class Entrant:
 
 
 def absent(name: str) -> str:
-    """Return what is not installed that a peer needs, or ""."""
+    """Return that libraries which a peer needs are missing, or "" if none is."""
     wanted = next((modules for start, modules in LIBRARIES.items() if name.startswith(start)), ())
     missing = [module for module in wanted if importlib.util.find_spec(module) is None]
     return f"{', '.join(missing)} not installed: pip install 'jaxvision[bench]'" if missing else ""

@@ -78,7 +78,7 @@ class _Session:
     def __init__(self, chosen: Plan, folder: Path, platform: str) -> None:
         self.plan, self.folder, self.platform, self.found = chosen, folder, platform, Measured([], [], {})
 
-    def says(self, what: str) -> None:
+    def say(self, what: str) -> None:
         print(f"jaxvision: measuring {what} …", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
@@ -160,7 +160,7 @@ def _races(session: _Session, kinds: Sequence[str]) -> None:
         work = WORKS[network]._replace(batch_size=session.plan.batch_sizes[network])
         for precision in session.plan.precisions:
             what = f"{network}, batch {work.batch_size}, {precision}"
-            session.says(f"{' and '.join(kinds)}: {what}")
+            session.say(f"{' and '.join(kinds)}: {what}")
             with session.noting():
                 _keep_race(session, what, kinds, _raced(session, work, names, kinds, precision))
 
@@ -193,13 +193,13 @@ def _starts(session: _Session) -> None:
     if missing:
         session.keep((), [f"PyTorch is out of start: {missing}"])
         return
-    session.says(f"launch, to the end of {steps} steps")
+    session.say(f"launch, to the end of {steps} steps")
     images = session.images()
     starts.ours(images, session.folder / "warm", num_steps=steps)  # to read the files of libraries once
     starts.torch(images, num_steps=steps)
     cold, warm, theirs = [], [], []
     for number in range(session.plan.num_starts):
-        session.says(f"launch, round {number + 1} of {session.plan.num_starts}")
+        session.say(f"launch, round {number + 1} of {session.plan.num_starts}")
         if number < NUM_COLD:
             cold.append(starts.ours(images, session.folder / f"cold{number}", num_steps=steps))
         theirs.append(starts.torch(images, num_steps=steps))
@@ -212,7 +212,7 @@ def _starts(session: _Session) -> None:
 
 
 def _loop(session: _Session) -> None:
-    session.says("the loop beside its bare step")
+    session.say("the loop beside its bare step")
     rates, notes = starts.loop(
         session.images(),
         session.weights(WORKS["cnn"]),
@@ -224,7 +224,7 @@ def _loop(session: _Session) -> None:
 
 def _epochs(session: _Session, data_dir: str | None, images: str | None) -> None:
     chosen, size = session.plan, WORKS["cnn"].batch_size
-    session.says("an epoch of CIFAR-10 from disk")
+    session.say("an epoch of CIFAR-10 from disk")
     found = epochs.cifar(
         session.folder,
         data_dir,
@@ -240,7 +240,7 @@ def _epochs(session: _Session, data_dir: str | None, images: str | None) -> None
     if images is None:
         session.keep((), ["reading images is left out: --images=FOLDER names a folder with train/<class>/ of them"])
         return
-    session.says(f"reading the images of {images}")
+    session.say(f"reading the images of {images}")
     found = epochs.images(images, num_rounds=chosen.num_rounds, seconds=chosen.seconds)
     what = f"read images: crop to {SIDE}, flip"
     session.keep(

@@ -63,5 +63,5 @@ def evaluate(
         report = run_evaluate(members[0], **options, fid_classifier=fid_classifier)
     print(json.dumps(report, indent=2) if format == "json" else reports.text(report))
     if format != "json":
-        name = "report_ensemble" if len(members) > 1 else reports.folder_of(Path(), split).name
-        print(f"report and plots in {out or Path(members[0]) / name}")
+        folder = reports.folder_of(Path(members[0]), "ensemble" if len(members) > 1 else split)
+        print(f"report and plots in {out or folder}")
