@@ -14,7 +14,7 @@ CONFIG = Config(
     dataset="table(path='data/fashion_products/styles.csv', image='images/{id}.jpg', "
     "target=('articleType', 'gender', 'season', 'usage'), min_count=20, image_size=64)",
     task="multilabel",
-    augmentations="horizontal_flip, translation(share=0.06)",
+    augmentations="horizontal_flip, translation(fraction=0.06)",
     schedule="one_cycle",
     batch_size=64,
     epochs=20,

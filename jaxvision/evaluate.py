@@ -94,7 +94,7 @@ def evaluate_on(
 
         report |= generative_metrics(predictions, chosen, data.train, fid_classifier, plugins=plugins)
     if split != "train":
-        report["train"] = _train_share(data, len(chosen), measure)
+        report["train"] = _measure_on_train(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
     if multihost.is_main_process():
         rows = logs.read_rows(trained.workdir / "metrics.jsonl")
@@ -166,8 +166,8 @@ def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, fl
     return {name: task.score(targets, predictions) for name, predictions in rules.items()}
 
 
-def _train_share(data: Dataset, num_examples: int, measure) -> dict[str, float]:
+def _measure_on_train(data: Dataset, num_examples: int, measure) -> dict[str, float]:
     """Evaluate as many evenly spaced training examples as the split has, to measure the generalization gap."""
     size = min(num_examples, len(data.train))
-    share = data.train.select(np.linspace(0, len(data.train) - 1, size, dtype=int))
-    return {"num_examples": size, **measure(share)[0]}
+    subset = data.train.select(np.linspace(0, len(data.train) - 1, size, dtype=int))
+    return {"num_examples": size, **measure(subset)[0]}

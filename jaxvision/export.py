@@ -36,13 +36,13 @@ def export(
     trained = workdir if isinstance(workdir, runs.Trained) else runs.load(workdir, plugins=plugins)
     spec, signature = trained.run.config.model, trained.run.signature
     name = specs.parse(spec).name
-    names = registry.models.entry(name).facts.get("names", {})
+    names = registry.models.entry(name).metadata.get("names", {})
     if "timm" not in names:
         raise ValueError(f"timm has no model like {name!r}; export needs a model that timm has")
     if computes_otherwise(spec, "timm"):
         raise ValueError(f"weights of {spec!r} cannot be exported: {computes_otherwise(spec, 'timm')}")
     target = Path(folder).expanduser()
-    facts = registry.models.entry(name).facts
+    metadata = registry.models.entry(name).metadata
     weight_files.write(
         target,
         weights.export(trained.params, trained.model_state, names["timm"]),
@@ -50,7 +50,7 @@ def export(
         preprocessing=signature.preprocessing,
         classes=signature.classes,
         num_outputs=trained.run.task.output_size,
-        pooling=facts.get("pooling"),
+        pooling=metadata.get("pooling"),
         is_fixed_size=weights.POSITIONS in trained.params,
     )
     return target

@@ -10,7 +10,7 @@ from jaxvision import registry
 
 def other_targets(task: str, expected: str, dataset: str, kind: str) -> str:
     """Return the message that a task needs another kind of targets than a dataset has, and the tasks that fit."""
-    fitting = [name for name in registry.tasks.names() if registry.tasks.entry(name).facts.get("targets") == kind]
+    fitting = [name for name in registry.tasks.names() if registry.tasks.entry(name).metadata.get("targets") == kind]
     return (
         f"the task {task!r} needs {expected} targets, but the dataset {dataset!r} has {kind} targets: "
         f"use --task={' or --task='.join(fitting)}"

@@ -43,7 +43,7 @@ def generative_metrics(
             f"the classifier {str(classifier)!r} takes images of {expected_size}; the generated images are {size}"
         )
     task = registry.tasks.entry(specs.parse(trained.run.config.task).name)
-    if task.facts.get("targets") != "multiclass":
+    if task.metadata.get("targets") != "multiclass":
         raise ValueError(f"the run {str(classifier)!r} does not predict classes; use a run of --task=multiclass")
     features, inputs = trained.run.model.features, runs.example_inputs(trained.run)
     if not features or "pooled" not in jax.eval_shape(features, trained.params, trained.model_state, inputs):

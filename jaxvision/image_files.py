@@ -72,17 +72,17 @@ def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, box: Box | 
     return (round(size[0] * scale) + 1, round(size[1] * scale) + 1)
 
 
-def random_part(width: int, height: int, *, share: tuple[float, float], rng: np.random.Generator) -> Box:
-    """Draw a crop of an image: a fraction of its area in the range `share`, an aspect ratio from 3/4 to 4/3.
+def random_part(width: int, height: int, *, area_range: tuple[float, float], rng: np.random.Generator) -> Box:
+    """Draw a crop of an image: a fraction of its area in the range `area_range`, an aspect ratio from 3/4 to 4/3.
 
     If ten draws do not fit into the image, return the largest central crop with such an aspect ratio (C. Szegedy et
     al., Going Deeper with Convolutions, CVPR 2015, section 6).
 
-    >>> random_part(30, 9, share=(1.0, 1.0), rng=np.random.default_rng(0))
+    >>> random_part(30, 9, area_range=(1.0, 1.0), rng=np.random.default_rng(0))
     (9.0, 0.0, 21.0, 9.0)
     """
     for _ in range(10):
-        area = width * height * rng.uniform(*share)
+        area = width * height * rng.uniform(*area_range)
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         part_width, part_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
         if part_width <= width and part_height <= height:

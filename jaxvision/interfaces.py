@@ -224,7 +224,7 @@ class Gradient(NamedTuple):
 
 class Describe(Protocol):
     def __call__(
-        self, prediction: np.ndarray, decided: Any, /, *, classes: Sequence[str], top: int
+        self, prediction: np.ndarray, predicted: Any, /, *, classes: Sequence[str], top: int
     ) -> dict[str, Any]: ...
 
 

@@ -46,14 +46,14 @@ class Predictions(NamedTuple):
 
     @property
     def labels(self) -> list[Any]:
-        """The class of each input, the list of its tags, or its number."""
+        """The class of each input, the list of its labels, or its number."""
         if self.predicted_labels.ndim == 2:
             return [[self.classes[index] for index in np.flatnonzero(row)] for row in self.predicted_labels]
         is_number = np.issubdtype(self.predicted_labels.dtype, np.floating)
         return [float(each) if is_number else self.classes[each] for each in self.predicted_labels]
 
     def rows(self, *, top: int = 3) -> list[dict[str, Any]]:
-        """Return plain rows: the file, and class and probability with runners-up (`top` in all), tags, or the value.
+        """Return plain rows: the file, and class and probability with runners-up (`top` in all), labels, or the value.
 
         Where a value follows a series, the row has, as "after", the name of its last step.
         """
@@ -65,8 +65,10 @@ class Predictions(NamedTuple):
 
     def _first(self, count: int) -> Predictions:
         """Return the first of the predictions, without errors."""
-        names, predictions, decided, classes, _, describe, after = self
-        return Predictions(names[:count], predictions[:count], decided[:count], classes, {}, describe, after[:count])
+        names, predictions, predicted_labels, classes, _, describe, after = self
+        return Predictions(
+            names[:count], predictions[:count], predicted_labels[:count], classes, {}, describe, after[:count]
+        )
 
     def __repr__(self) -> str:
         first = self._first(3) if self.predictions.ndim <= 2 else self._first(0)
@@ -165,14 +167,14 @@ def _are_named(inputs: Inputs) -> bool:
 def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> Predictions:
     """Predict the next value of each series, in original units, from its last window."""
     dataset, arguments = specs.parse(trained.run.config.dataset)
-    facts = {} if dataset == data.IN_MEMORY else registry.datasets.entry(dataset).facts
-    if "last_window" not in facts:
+    metadata = {} if dataset == data.IN_MEMORY else registry.datasets.entry(dataset).metadata
+    if "last_window" not in metadata:
         raise ValueError(f"predict supports runs on images and time series, and this run was trained on {dataset!r}")
-    names, series, after = _series(inputs, lambda path: facts["read"](path, arguments["column"]))
+    names, series, after = _series(inputs, lambda path: metadata["read"](path, arguments["column"]))
     target = arguments.get("target", registry.datasets.default(dataset, "target"))
     run = trained.run
     (window,) = run.signature.preprocessing.size
-    last = [facts["last_window"](each, window, target, name=name) for name, each in zip(names, series, strict=True)]
+    last = [metadata["last_window"](each, window, target, name=name) for name, each in zip(names, series, strict=True)]
     size = meshes.bucket(len(names), batch_size or run.execution.eval_batch_size, run.mesh)
     chunks = [slice(start, start + size) for start in range(0, len(names), size)]
     found = _predict(trained, names, ((chunk, [each for each, _ in last[chunk]]) for chunk in chunks), size)
@@ -251,8 +253,8 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
     )
     empty = np.zeros((0, len(run.signature.classes))[: 1 + bool(run.signature.classes)], np.float32)
     predictions = empty if outputs is None else outputs
-    decided = run.task.predict_labels(predictions)
-    return Predictions(read, predictions, decided, run.signature.classes, errors, run.task.describe)
+    predicted_labels = run.task.predict_labels(predictions)
+    return Predictions(read, predictions, predicted_labels, run.signature.classes, errors, run.task.describe)
 
 
 def _batched(inputs: np.ndarray) -> np.ndarray:

@@ -34,21 +34,21 @@ class Start(NamedTuple):
 
     params: Tree
     state: Tree
-    place: str = ""
+    origin: str = ""
     notes: tuple[str, ...] = ()
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """One sentence with all of it; "" if the parameters are new."""
         details = "; ".join(self.notes)
-        return f"starts from {self.place}{': ' if details else ''}{details}" if self.place else ""
+        return f"starts from {self.origin}{': ' if details else ''}{details}" if self.origin else ""
 
 
 def peers(name: str) -> dict[str, str]:
     """Return the names of a model in other libraries, by library, as its registration states."""
-    facts = registry.models.entry(name).facts
-    timm = {"timm": facts["weights"].rpartition("/")[2].partition(".")[0]} if "weights" in facts else {}
-    torchvision = {"torchvision": facts["torchvision"]} if "torchvision" in facts else {}
+    metadata = registry.models.entry(name).metadata
+    timm = {"timm": metadata["weights"].rpartition("/")[2].partition(".")[0]} if "weights" in metadata else {}
+    torchvision = {"torchvision": metadata["torchvision"]} if "torchvision" in metadata else {}
     return {**torchvision, **timm}
 
 
@@ -61,9 +61,9 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     """
     if source == PRETRAINED:
         name = specs.parse(model).name
-        hub = registry.models.entry(name).facts.get("weights")
+        hub = registry.models.entry(name).metadata.get("weights")
         if hub is None:
-            known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).facts]
+            known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).metadata]
             raise ValueError(
                 f"the model {name!r} has no registered pretrained weights; these models have: {', '.join(known)}"
             )
@@ -71,8 +71,8 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
     if not weight_files.is_source(source) and (Path(source).expanduser() / "signature.json").is_file():
         trained = runs.load(source, plugins=plugins)
         signature, tensors = trained.run.signature, weights.tensors_of(trained.params, trained.model_state)
-        place, spec = f"step {trained.step} of {source}", trained.run.config.model
-        return Weights(tensors, place, signature.preprocessing, signature.classes, spec=spec)
+        origin, spec = f"step {trained.step} of {source}", trained.run.config.model
+        return Weights(tensors, origin, signature.preprocessing, signature.classes, spec=spec)
     if not weight_files.is_source(source) and not Path(source).expanduser().exists():
         near = specs.nearest(source, [PRETRAINED])
         raise FileNotFoundError(
@@ -93,16 +93,16 @@ def open_for_run(
     return loaded, preprocessing_of(config.model, loaded)
 
 
-def preprocessing_of(model: str, found: Weights) -> Preprocessing | None:
+def preprocessing_of(model: str, loaded: Weights) -> Preprocessing | None:
     """Return the preprocessing that the weights state, or else torchvision's for ImageNet evaluation.
 
     None, for the preprocessing of the data, if the weights state nothing and the model is not known from ImageNet.
     """
-    facts = registry.models.entry(specs.parse(model).name).facts
-    if found.preprocessing is not None or not peers(specs.parse(model).name):
-        return found.preprocessing
-    height, width, channels = facts.get("input_size", (224, 224, 3))
-    mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
+    metadata = registry.models.entry(specs.parse(model).name).metadata
+    if loaded.preprocessing is not None or not peers(specs.parse(model).name):
+        return loaded.preprocessing
+    height, width, channels = metadata.get("input_size", (224, 224, 3))
+    mean, std = metadata.get("mean", IMAGENET_MEAN), metadata.get("std", IMAGENET_STD)
     return Preprocessing((height, width), channels, mean, std, crop=0.875)
 
 
@@ -126,7 +126,7 @@ def begin(
     spec: str,
     params: Tree,
     state: Tree,
-    found: Weights,
+    loaded: Weights,
     *,
     size: tuple[int, ...],
     classes: tuple[str, ...] | None = None,
@@ -139,7 +139,7 @@ def begin(
         spec: The spec of the model.
         params: Initial parameters.
         state: Initial state.
-        found: The weights.
+        loaded: The weights.
         size: (height, width) of the inputs.
         classes: The classes of the run.
         replace_head: Keep the initial head if the weights have one of another width or for other classes.
@@ -147,62 +147,62 @@ def begin(
     Raises:
         ValueError: The weights do not fit; the message lists parameters by name and shape.
     """
-    facts = registry.models.entry(specs.parse(spec).name).facts
-    names, unused = facts.get("names", {}), facts.get("unused", ())
-    sizes = {"size": size, "their_size": found.preprocessing.size if found.preprocessing else None}
-    fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused)
+    metadata = registry.models.entry(specs.parse(spec).name).metadata
+    names, unused = metadata.get("names", {}), metadata.get("unused", ())
+    sizes = {"size": size, "their_size": loaded.preprocessing.size if loaded.preprocessing else None}
+    fitted = weights.fit(loaded.tensors, params, state, names, **sizes, unused=unused)
     if fitted.broken:
         raise ValueError(
-            f"the weights of {found.place} are invalid (not finite, or a negative variance) in "
+            f"the weights of {loaded.origin} are invalid (not finite, or a negative variance) in "
             f"{', '.join(fitted.broken[:NUM_LISTED])}"
         )
     heads = {path for path in weights.tensors_of(params, state) if path.split("/")[0] == model.head}
     misfits = heads & {*fitted.missing, *fitted.misshapen}
-    are_others = bool(classes and found.classes and tuple(classes) != found.classes)
-    said = []
+    are_others = bool(classes and loaded.classes and tuple(classes) != loaded.classes)
+    notes = []
     if replace_head and (misfits or are_others):
         why = _told(fitted, sorted(misfits)[-1]) if misfits else "different classes"
-        said.append(f"the head is new ({why})")
-        fitted = weights.fit(found.tensors, params, state, names, **sizes, unused=unused, skip=heads)
-    _check(spec, found, fitted, heads)
-    said += [f"adapted {text}" for text in fitted.adapted]
-    said += _doubts(spec, found, fitted.source)
-    said += (
+        notes.append(f"the head is new ({why})")
+        fitted = weights.fit(loaded.tensors, params, state, names, **sizes, unused=unused, skip=heads)
+    _check(spec, loaded, fitted, heads)
+    notes += [f"adapted {text}" for text in fitted.adapted]
+    notes += _doubts(spec, loaded, fitted.source)
+    notes += (
         [f"ignored {len(fitted.unused)} of {', '.join(unused)}, which this model does not have"]
         if fitted.unused
         else []
     )
     count = f"{len(fitted.used)} tensors under the names of {fitted.source}"
-    return Start(fitted.params, fitted.state, f"{found.place} ({count})", tuple(said))
+    return Start(fitted.params, fitted.state, f"{loaded.origin} ({count})", tuple(notes))
 
 
-def begin_run(run: runs.Run, params: Tree, state: Tree, found: Weights) -> Start:
+def begin_run(run: runs.Run, params: Tree, state: Tree, loaded: Weights) -> Start:
     """Replace a run's new parameters and state by weights; the head stays new if the classes differ."""
     size, classes = run.signature.preprocessing.size, run.signature.classes
-    start = begin(run.model, run.config.model, params, state, found, size=size, classes=classes, replace_head=True)
-    if found.preprocessing is not None:
+    start = begin(run.model, run.config.model, params, state, loaded, size=size, classes=classes, replace_head=True)
+    if loaded.preprocessing is not None:
         return start
-    usual = preprocessing_of(run.config.model, found) is not None
+    usual = preprocessing_of(run.config.model, loaded) is not None
     whose = "torchvision's for ImageNet" if usual else "that of the data"
     return start._replace(notes=(*start.notes, f"their preprocessing is unknown, so {whose} is used"))
 
 
-def _doubts(spec: str, found: Weights, source: str) -> list[str]:
+def _doubts(spec: str, loaded: Weights, source: str) -> list[str]:
     """Return known differences between the network that the weights were trained in and the model."""
     name = specs.parse(spec).name
-    facts, doubts = registry.models.entry(name).facts, []
-    if found.spec is not None:
-        ours, theirs = (specs.parse(each) for each in (spec, found.spec))
+    metadata, doubts = registry.models.entry(name).metadata, []
+    if loaded.spec is not None:
+        ours, theirs = (specs.parse(each) for each in (spec, loaded.spec))
         if ours.name != theirs.name or _given(ours) != _given(theirs):
-            doubts.append(f"they were trained in {found.spec}, which differs from this model")
-    elif source in facts.get("names", {}):
+            doubts.append(f"they were trained in {loaded.spec}, which differs from this model")
+    elif source in metadata.get("names", {}):
         otherwise = computes_otherwise(spec, source)
         doubts += [f"{otherwise}, which differs from this model (--model='…' selects it)"] if otherwise else []
-    peer, pooling = peers(name).get("timm"), facts.get("pooling", "avg")
-    if peer and found.architecture not in (None, peer):
-        doubts.append(f"they are for timm's {found.architecture}, and this model is its {peer}: outputs may differ")
-    if found.pooling not in (None, "", pooling):
-        doubts.append(f"they were trained with pooling {found.pooling!r}, and this model uses {pooling!r}")
+    peer, pooling = peers(name).get("timm"), metadata.get("pooling", "avg")
+    if peer and loaded.architecture not in (None, peer):
+        doubts.append(f"they are for timm's {loaded.architecture}, and this model is its {peer}: outputs may differ")
+    if loaded.pooling not in (None, "", pooling):
+        doubts.append(f"they were trained with pooling {loaded.pooling!r}, and this model uses {pooling!r}")
     return doubts
 
 
@@ -221,7 +221,7 @@ def computes_otherwise(spec: str, source: str) -> str:
     Dropout and drop path only act in training and are ignored.
     """
     name, arguments = specs.parse(spec)
-    theirs = registry.models.entry(name).facts.get("options", {}).get(source, {})
+    theirs = registry.models.entry(name).metadata.get("options", {}).get(source, {})
     names = (arguments.keys() | theirs.keys()) - AT_RANDOM
     defaults = {argument: registry.models.default(name, argument) for argument in names}
     differing = {
@@ -240,7 +240,7 @@ def _told(fitted: weights.Fitted, path: str) -> str:
     return f"{path} is {list(there)} in the weights, {list(here)} in the model"
 
 
-def _check(spec: str, found: Weights, fitted: weights.Fitted, heads: set[str]) -> None:
+def _check(spec: str, loaded: Weights, fitted: weights.Fitted, heads: set[str]) -> None:
     """Raise ValueError if weights do not fit a model."""
     wrong = [*fitted.misshapen, *fitted.missing]
     if not wrong and not fitted.unexpected:
@@ -248,18 +248,18 @@ def _check(spec: str, found: Weights, fitted: weights.Fitted, heads: set[str]) -
     mismatches = [_told(fitted, path) for path in wrong]
     mismatches += [f"{name} {list(shape)} is unexpected" for name, shape in sorted(fitted.unexpected.items())]
     more = f", and {len(mismatches) - NUM_LISTED} more" if len(mismatches) > NUM_LISTED else ""
-    other_spec = f"; they are for --model={found.spec!r}" if found.spec and found.spec != spec else ""
+    other_spec = f"; they are for --model={loaded.spec!r}" if loaded.spec and loaded.spec != spec else ""
     repair = "; replace_head=True initializes a new head" if not fitted.unexpected and heads.issuperset(wrong) else ""
     raise ValueError(
-        f"the weights of {found.place} do not fit the model {spec!r} ({len(fitted.used)} tensors do): "
-        f"{'; '.join(mismatches[:NUM_LISTED])}{more}{repair}{other_spec or _likely(found)}"
+        f"the weights of {loaded.origin} do not fit the model {spec!r} ({len(fitted.used)} tensors do): "
+        f"{'; '.join(mismatches[:NUM_LISTED])}{more}{repair}{other_spec or _likely(loaded)}"
     )
 
 
-def _likely(found: Weights) -> str:
+def _likely(loaded: Weights) -> str:
     """Return a hint with the registered models that have as many parameters as the weights."""
-    total = sum(int(np.prod(t.shape)) for name, t in found.tensors.items() if not weights.is_statistic(name))
-    names = [n for n in registry.models.names() if registry.models.entry(n).facts.get("num_parameters") == total]
+    total = sum(int(np.prod(t.shape)) for name, t in loaded.tensors.items() if not weights.is_statistic(name))
+    names = [n for n in registry.models.names() if registry.models.entry(n).metadata.get("num_parameters") == total]
     return f"; {' and '.join(names)} has the same number of parameters" if names else ""
 
 
@@ -303,7 +303,7 @@ def create_model(
     load_plugins(plugins)
     runtime.use_compilation_cache()
     built: Model = registry.models.build(model, output_size=output_size)
-    default_size = registry.models.entry(specs.parse(model).name).facts.get("input_size", (224, 224, 3))[:2]
+    default_size = registry.models.entry(specs.parse(model).name).metadata.get("input_size", (224, 224, 3))[:2]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size or default_size
     loaded = open_weights(model, init_from, plugins=plugins) if init_from else None
     params, state = compilation.compile_init(built.init)(
@@ -313,5 +313,5 @@ def create_model(
         return built, params, state
     start = begin(built, model, params, state, loaded, size=size, replace_head=replace_head)
     if start.notes:
-        warnings.warn(start.said.replace("starts", f"{model} starts", 1), stacklevel=2)
+        warnings.warn(start.summary.replace("starts", f"{model} starts", 1), stacklevel=2)
     return built, *jax.tree.map(jax.numpy.asarray, (start.params, start.state))

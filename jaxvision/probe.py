@@ -58,7 +58,7 @@ def on_features(setup: TrainingSetup, params: Tree, model_state: Tree) -> Traini
     _check_alike(run, alone, params, model_state, setup.data.train, train)
     data = setup.data._replace(train=train, validation=features(setup.data.validation))
     probed = setup._replace(run=run._replace(model=alone), data=data, source=train)
-    return training_setup.compiled(probed, jax.ShapeDtypeStruct(example.shape, example.dtype))
+    return training_setup.compile_setup(probed, jax.ShapeDtypeStruct(example.shape, example.dtype))
 
 
 def head_alone(model: Model, params: Tree, *, dtype: Any = None) -> Model:
@@ -121,9 +121,9 @@ def _check_alike(run: runs.Run, alone: Model, params: Tree, state: Tree, images:
         def step(params, state, batch):
             return {"count": batch["mask"].sum()}, model.apply(params, state, batch["inputs"], train=False, key=None)[0]
 
-        compiled = compilation.compile_eval(step, run.mesh)
+        compile_setup = compilation.compile_eval(step, run.mesh)
         options = {"batch_size": len(few), "mesh": run.mesh}
-        return inference.infer_split(compiled, params, state, split.select(few), **options)[1]
+        return inference.infer_split(compile_setup, params, state, split.select(few), **options)[1]
 
     whole, head = outputs(run.model, images), outputs(alone, features)
     tolerance = 0.05 if run.config.precision == "bf16" else 1e-3

@@ -16,13 +16,13 @@ from jaxvision.specs import Spec, parse
 
 
 class Entry(NamedTuple):
-    """A registered factory and the facts that lists show without building anything."""
+    """A registered factory and the metadata that lists show without building anything."""
 
     factory: Callable[..., Any]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
-    def place(self) -> str:
+    def source(self) -> str:
         factory = inspect.unwrap(self.factory)
         code = getattr(factory, "__code__", None) or factory.__init__.__code__  # of a function, or of a class
         return f"{code.co_filename}:{code.co_firstlineno}"
@@ -62,22 +62,22 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._is_loaded = False
 
-    def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register the decorated factory; `facts` (num_parameters, input_size) are shown in lists."""
+    def register(self, name: str, **metadata: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the decorated factory; `metadata` (num_parameters, input_size) are shown in lists."""
         if not name.isidentifier():
             raise ValueError(f"invalid {self.kind} name {name!r}: use only letters, digits and _")
 
         def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
-            entry = Entry(factory, facts)
+            entry = Entry(factory, metadata)
             if not factory.__module__.startswith(self.home):
                 self._load_home()  # first, so that a conflict is reported for the plugin
             taken = self._entries.get(name)
             again = (
                 taken and taken.factory.__module__ == factory.__module__ == "__main__"
             )  # a notebook cell that is run again
-            if taken and not again and taken.place != entry.place:
+            if taken and not again and taken.source != entry.source:
                 raise ValueError(
-                    f"the {self.kind} {name!r} of {entry.place} is already registered by {taken.place}; rename one"
+                    f"the {self.kind} {name!r} of {entry.source} is already registered by {taken.source}; rename one"
                 )
             self._entries[name] = entry
             return factory
@@ -146,7 +146,7 @@ class Registry:
         else:
             is_kept, expected = callable(value), "a function"
         if not is_kept:
-            module = self.entry(name).place
+            module = self.entry(name).source
             raise TypeError(
                 f"the {self.kind} {name!r} of {module} returned {type(value).__name__}; expected {expected}"
             )

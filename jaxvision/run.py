@@ -105,7 +105,7 @@ def assemble(
 def build_task(config: Config, signature: Signature, *, thresholds: tuple[float, ...] | None = None) -> Task:
     """Build the config's task. Raises ValueError if it needs another type of targets than the data have."""
     registry.tasks.check(config.task)
-    expected, kind = registry.tasks.entry(specs.parse(config.task).name).facts.get("targets"), signature.targets.kind
+    expected, kind = registry.tasks.entry(specs.parse(config.task).name).metadata.get("targets"), signature.targets.kind
     if expected is not None and expected != kind:
         raise ValueError(failures.other_targets(config.task, expected, config.dataset, kind))
     task: Task = registry.tasks.build(
@@ -115,10 +115,10 @@ def build_task(config: Config, signature: Signature, *, thresholds: tuple[float,
         raise TypeError(
             f"the task {config.task!r} has monitor={task.monitor!r}; expected jaxvision.Monitor(name, mode)"
         )
-    return task._replace(loss=_checked(task.loss, config.task))
+    return task._replace(loss=_check_loss(task.loss, config.task))
 
 
-def _checked(loss: Loss, spec: str) -> Loss:
+def _check_loss(loss: Loss, spec: str) -> Loss:
     """Wrap a task's loss so that it raises TypeError if it does not return one number per example, by name."""
 
     def checked(model, params, state, batch, *, train, key):

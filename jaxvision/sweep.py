@@ -122,7 +122,7 @@ def _run(trial: Trial, path: Path, **options: Any) -> Row:
     """Train or resume a trial; return its row, with the value of its best checkpoint or its error."""
     row = {"trial": trial.name, "setting": trial.setting, "seed": trial.config.seed, "fold": trial.config.fold}
     try:
-        result = train(trial.config, workdir=path / trial.name, choosing=True, **options)
+        result = train(trial.config, workdir=path / trial.name, is_trial=True, **options)
     except (ValueError, FloatingPointError, jax.errors.JaxRuntimeError) as error:
         row["error"] = " ".join(str(error).split())
         _say(f"failed: {row['error']}")

@@ -75,7 +75,7 @@ def _dispatches(setup: TrainingSetup, first: int) -> Iterator[range]:
         yield numbers
 
 
-def _validated(session: _Session, state: TrainState) -> Sums:
+def _validate(session: _Session, state: TrainState) -> Sums:
     """Compute the values and scores of the state on validation. Raises EvaluationInterrupted if a signal arrives."""
     setup = session.setup
     run, split = setup.run, setup.data.validation
@@ -97,7 +97,7 @@ def _validated(session: _Session, state: TrainState) -> Sums:
     return values
 
 
-def _evaluated(session: _Session, state: TrainState, sums: Sums) -> bool:
+def _evaluate_and_log(session: _Session, state: TrainState, sums: Sums) -> bool:
     """Evaluate the state just saved, log its metrics and add them to its checkpoint; return False if interrupted.
 
     Raises FloatingPointError if all reported steps were skipped.
@@ -109,7 +109,7 @@ def _evaluated(session: _Session, state: TrainState, sums: Sums) -> bool:
     values: Sums = {}
     if setup.data.validation is not None:
         try:
-            values = _validated(session, state)
+            values = _validate(session, state)
         except EvaluationInterrupted:
             return False
         rows.append({**position, "split": "validation", **values})
@@ -158,7 +158,7 @@ def _loop(session: _Session, state: TrainState, sums: Sums, clock: timing.StepTi
         if signal or _should_save(steps[-1], setup):
             sums, votes, pending = clock.added(_add(session, sums, steps, means)), vote, None
             session.checkpoints.save(state, sums=sums)  # before the evaluation, so that a crash in it loses nothing
-            evaluated = _is_evaluated(steps[-1], setup) and not signal and _evaluated(session, state, sums)
+            evaluated = _is_evaluated(steps[-1], setup) and not signal and _evaluate_and_log(session, state, sums)
             sums = {} if evaluated else sums
             clock.skip()
             signal = session.signal(votes)
@@ -167,9 +167,9 @@ def _loop(session: _Session, state: TrainState, sums: Sums, clock: timing.StepTi
     return setup.num_steps, 0
 
 
-def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any, *, profile: bool) -> None:
+def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, previous: Any, *, profile: bool) -> None:
     """Train from the latest checkpoint to the end."""
-    initial_state, begins_with = setup.make_state()
+    initial_state, weights_note = setup.make_state()
     state, sums = checkpoints.restore(initial_state, setup.run.mesh)
     start, config, batch_size = int(state.step), setup.run.config, setup.run.config.effective_batch_size
     is_unreported = bool(sums) and _is_evaluated(start, setup)
@@ -180,7 +180,7 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any
         if (start >= setup.num_steps or _should_stop_early(session, start)) and not is_unreported:
             log.say(f"{path}: training is already finished, at step {start}")
             return
-        for line in reports.start_lines(setup, path, start=start, before=before, begins_with=begins_with):
+        for line in reports.start_lines(setup, path, start=start, previous=previous, weights_note=weights_note):
             log.say(line)
         if config.cache_features:
             from jaxvision import probe
@@ -188,7 +188,7 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, before: Any
             setup = probe.on_features(setup, state.params, state.model_state)
         session = _Session(setup, checkpoints, log, stack.enter_context(catch_signals()))
         if is_unreported:  # a signal arrived before or during the evaluation of this step
-            if not _evaluated(session, state, sums):
+            if not _evaluate_and_log(session, state, sums):
                 raise Interrupted(session.received[0], path, start, setup.num_steps)
             if start >= setup.num_steps or _should_stop_early(session, start):
                 return
@@ -223,7 +223,7 @@ def train(
     dataset: Dataset | dict[str, tuple[Any, Any]] | tuple[Any, Any] | None = None,
     plugins: Sequence[str] = (),
     profile: bool = False,
-    choosing: bool = False,
+    is_trial: bool = False,
 ) -> Result:
     """Train a model, or resume the run in a workdir, then evaluate the best checkpoint on the test split.
 
@@ -236,7 +236,7 @@ def train(
         data_dir: The folder of TensorFlow Datasets. Defaults to ~/tensorflow_datasets.
         plugins: Modules or .py files that register further models, datasets and so on.
         profile: Write a profile of a few steps into the workdir, for TensorBoard or Perfetto.
-        choosing: Skip the test split: the run is a trial that is ranked by its validation metrics.
+        is_trial: Skip the test split: the run is a trial that is ranked by its validation metrics.
 
     Returns:
         A Result with the logged metrics, the test report and the workdir.
@@ -250,21 +250,21 @@ def train(
     runtime.use_double(config.precision == "f64")
     config = config if dataset is None else config.replace(dataset=datas.IN_MEMORY)
     multihost.run_on_all_hosts(lambda: check_specs(config, execution, is_dataset_named=dataset is None))
-    place = storage.to_path(multihost.broadcast_from_main(str(workdir or workdirs.new_workdir(config))))
-    before = workdirs.settings_in(place)
-    found, preprocessing = None, None
+    folder = storage.to_path(multihost.broadcast_from_main(str(workdir or workdirs.new_workdir(config))))
+    previous = workdirs.settings_in(folder)
+    weights, preprocessing = None, None
     if config.init_from is not None:
         from jaxvision import pretrained
 
-        opened = partial(pretrained.open_for_run, config, place, plugins=plugins)
-        found, preprocessing = multihost.run_on_all_hosts(opened)
+        opened = partial(pretrained.open_for_run, config, folder, plugins=plugins)
+        weights, preprocessing = multihost.run_on_all_hosts(opened)
     data = multihost.main_process_first(
         lambda: datas.open_dataset(config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
     )
 
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)
-        setup = prepare(run, data, found)
+        setup = prepare(run, data, weights)
         if config.cache_features:
             from jaxvision import probe
 
@@ -273,16 +273,16 @@ def train(
 
     setup = multihost.run_on_all_hosts(prepared)
     monitor = setup.run.task.monitor
-    if choosing and (data.validation is None or monitor is None):
+    if is_trial and (data.validation is None or monitor is None):
         why = "give --validation_fraction" if data.validation is None else "compare such runs by eye"
         raise ValueError(f"the task {config.task!r} has no validation metric to rank trials by: {why}")
     multihost.assert_equal(
         {**dataclasses.asdict(config), **dataclasses.asdict(execution), "data": setup.run.signature.data}
     )
-    with workdirs.claim(place, config, execution, setup.run.signature) as path:
+    with workdirs.claim(folder, config, execution, setup.run.signature) as path:
         checkpoints = Checkpoints(path / "checkpoints", monitor=monitor, max_to_keep=execution.max_to_keep)
         with contextlib.closing(checkpoints):
-            _fit(setup, path, checkpoints, before, profile=profile)
-        is_tested = data.test is not None and not choosing
+            _fit(setup, path, checkpoints, previous, profile=profile)
+        is_tested = data.test is not None and not is_trial
         test = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_tested else None
     return Result(logs.read_rows(path / "metrics.jsonl"), test, path)

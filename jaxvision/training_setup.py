@@ -43,7 +43,7 @@ class TrainingSetup(NamedTuple):
     frozen: frozenset[str]
     state: TrainState
     make_state: Callable[[], tuple[TrainState, str]]
-    train_step: Any = None  # this and the following are set by `compiled`
+    train_step: Any = None  # this and the following are set by `compile_setup`
     train_steps: Callable[..., Any] | None = None
     eval_step: Any = None
 
@@ -80,8 +80,8 @@ def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool)
         registry.datasets.check(config.dataset)
 
 
-def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
-    """Build the training setup of a run, initialized from the weights `found`. Raises ValueError on a mismatch."""
+def prepare(run: runs.Run, data: Dataset, weights: Any = None) -> TrainingSetup:
+    """Build the training setup of a run, initialized from weights if given. Raises ValueError on a mismatch."""
     config, mesh = run.config, run.mesh
     _check(run, data)
     num_steps = runs.count_steps(config, len(data.train))
@@ -103,8 +103,8 @@ def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
         return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None, start=start)
 
     state = jax.eval_shape(make_state, shapes)
-    made = jax.jit(make_state, out_shardings=meshes.state_shardings(state, mesh))
-    params, model_state, begins_with = _start(run, data.train, found)
+    jitted_make_state = jax.jit(make_state, out_shardings=meshes.state_shardings(state, mesh))
+    params, model_state, weights_note = _init_or_load(run, data.train, weights)
     setup = TrainingSetup(
         run=run,
         data=data,
@@ -114,9 +114,9 @@ def prepare(run: runs.Run, data: Dataset, found: Any = None) -> TrainingSetup:
         optimizer=optimizer,
         frozen=frozen,
         state=state,
-        make_state=lambda: (made((params, model_state)), begins_with),
+        make_state=lambda: (jitted_make_state((params, model_state)), weights_note),
     )
-    return compiled(setup, inputs_shape)
+    return compile_setup(setup, inputs_shape)
 
 
 def _check(run: runs.Run, data: Dataset) -> None:
@@ -133,7 +133,7 @@ def _check(run: runs.Run, data: Dataset) -> None:
         raise ValueError(failures.nothing_to_monitor(config.patience, config.task, data.validation is not None))
 
 
-def _start(run: runs.Run, images: Split, found: Any) -> tuple[Tree, Tree, str]:
+def _init_or_load(run: runs.Run, images: Split, weights: Any) -> tuple[Tree, Tree, str]:
     """Initialize parameters and state, and replace them with pretrained weights if there are any.
 
     Initialization is a program of its own on one device: initializing sharded arrays would change their last bits.
@@ -141,17 +141,17 @@ def _start(run: runs.Run, images: Split, found: Any) -> tuple[Tree, Tree, str]:
     like = runs.example_inputs(run)
     key, _ = jax.random.split(jax.random.key(run.config.seed))
     params, state = compilation.compile_init(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
-    if run.model.adapt is not None and found is None:
+    if run.model.adapt is not None and weights is None:
         count = min(NUM_ADAPTED, MOST_ADAPTED // int(np.prod(like.shape[1:])) + 1, len(images))
         few = images.read(np.linspace(0, len(images) - 1, count, dtype=int))
         params, state = jax.jit(run.model.adapt)(params, state, few)
-    begins_with = ""
-    if found is not None:
+    weights_note = ""
+    if weights is not None:
         from jaxvision import pretrained
 
-        start = pretrained.begin_run(run, params, state, found)
-        params, state, begins_with = start.params, start.state, start.said
-    return jax.device_get(params), jax.device_get(state), begins_with
+        start = pretrained.begin_run(run, params, state, weights)
+        params, state, weights_note = start.params, start.state, start.summary
+    return jax.device_get(params), jax.device_get(state), weights_note
 
 
 def make_gradient(setup: TrainingSetup) -> Gradient:
@@ -171,7 +171,7 @@ def make_gradient(setup: TrainingSetup) -> Gradient:
     return meshes.all_gather_params(gradient, run.mesh)
 
 
-def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetup:
+def compile_setup(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetup:
     """Compile the steps of a setup for its mesh and inputs. Raises early, at no cost, for what cannot be trained."""
     run, config, model = setup.run, setup.run.config, setup.run.model
     axis_name = runs.device_axis(run.execution)
@@ -203,7 +203,7 @@ def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetu
         return setup._replace(train_step=one, eval_step=eval_step)
     one = compilation.compile_step(train_step, setup.state, batch, run.mesh)
     # Cached features replace the images, which then need not be on the devices.
-    resident = _held(run, setup.source) if not config.cache_features or run.model.features is None else None
+    resident = _put_on_devices(run, setup.source) if not config.cache_features or run.model.features is None else None
     if resident is None:
         return setup._replace(train_step=one, eval_step=eval_step)
     positions = dataclasses.replace(setup.source, read=lambda chosen: chosen.astype(np.int32))
@@ -211,7 +211,7 @@ def compiled(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> TrainingSetu
     return setup._replace(source=positions, train_step=one, train_steps=several, eval_step=eval_step)
 
 
-def _held(run: runs.Run, images: Split) -> jax.Array | None:
+def _put_on_devices(run: runs.Run, images: Split) -> jax.Array | None:
     """Put all inputs of a split on the devices if they fit; return None otherwise."""
     if images.decode is not None or not compilation.fits_in_device_memory(
         len(images) * images.read(np.arange(1)).nbytes, run.mesh

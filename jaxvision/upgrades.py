@@ -29,7 +29,11 @@ FACTORIES = {  # by the field whose specs name them
     "dataset": {"series": "time_series"},
     "optimizer": {"by_part": "partition"},
 }
-ARGUMENTS = {"dataset": {"imbalance": "imbalance_ratio"}}  # likewise
+ARGUMENTS = {  # by field, or by name of the factory
+    "dataset": {"imbalance": "imbalance_ratio"},
+    "translate": {"share": "fraction"},
+    "translation": {"share": "fraction"},
+}
 LOSS_OPTIONS = {  # of a task in version 0.1; now arguments of its loss, but for focal, which was the exponent
     "multiclass": ("label_smoothing", "class_weights", "beta", "focal", "logit_adjustment"),
     "binary": ("label_smoothing", "class_weights", "beta", "focal"),
@@ -68,7 +72,8 @@ def _upgrade_space(space: dict[str, Any]) -> dict[str, Any]:
 
 def _renamed(field: str, spec: specs.Spec) -> specs.Spec:
     """Return a spec of a field under today's names."""
-    arguments = {ARGUMENTS.get(field, {}).get(name, name): value for name, value in spec.arguments.items()}
+    new_names = ARGUMENTS.get(field, {}) | ARGUMENTS.get(spec.name, {})
+    arguments = {new_names.get(name, name): value for name, value in spec.arguments.items()}
     if field == "dataset" and arguments.get("kind") in KINDS:
         arguments["kind"] = KINDS[arguments["kind"]]
     return specs.Spec(FACTORIES[field].get(spec.name, spec.name), arguments)

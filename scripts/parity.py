@@ -121,17 +121,17 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     Raises AssertionError if the numbers or names of parameters differ.
     """
     began = time.perf_counter()
-    facts, peer = registry.models.entry(name).facts, peers(name)[source]
-    size = size or (facts["input_size"][0], facts["input_size"][1])
+    metadata, peer = registry.models.entry(name).metadata, peers(name)[source]
+    size = size or (metadata["input_size"][0], metadata["input_size"][1])
     theirs = original(source, peer, size=size)
     randomise(theirs, size=size)
     inputs = np.random.default_rng(0).normal(size=(BATCH_SIZE, *size, 3))
     with jax.enable_x64(True):
         # if libraries differ, for example in an epsilon, the registration states the arguments for each
-        spec = specs.Spec(name, facts.get("options", {}).get(source, {}))
+        spec = specs.Spec(name, metadata.get("options", {}).get(source, {}))
         model = registry.models.build(spec, output_size=1000)
-        shapes, unused = double_shapes(model, inputs), facts.get("unused", ())
-        fitted = weights.fit(tensors_of(theirs), *shapes, facts["names"], unused=unused)
+        shapes, unused = double_shapes(model, inputs), metadata.get("unused", ())
+        fitted = weights.fit(tensors_of(theirs), *shapes, metadata["names"], unused=unused)
         wrong = {**fitted.missing, **fitted.unexpected, **fitted.misshapen}
         assert not wrong, f"{name} and {source}'s {peer} differ in {wrong}"
         counts = num_parameters(fitted.params), sum(p.numel() for n, p in theirs.named_parameters() if n in fitted.used)
@@ -140,7 +140,7 @@ def compare(name: str, source: str, *, size: tuple[int, int] | None = None, grad
     assert size is not None
     wanted, wanted_pull = _apply_torch(theirs, inputs, gradient)
     assert wanted.std(axis=0).mean() > 1e-6 * wanted.std(), f"{source}'s {peer} gives the same logits for all inputs"
-    back = _way_back(fitted, facts["names"]["timm"], peer, size, inputs, ours) if source == "timm" else None
+    back = _way_back(fitted, metadata["names"]["timm"], peer, size, inputs, ours) if source == "timm" else None
     pull = None if wanted_pull is None else _difference(pulled, wanted_pull)
     seconds = time.perf_counter() - began
     return Row(name, source, size, counts[0], _difference(ours, wanted), pull, back, seconds)
@@ -248,7 +248,9 @@ def _smallest() -> set[str]:
     families: dict[str, list[str]] = {}
     for name in _all():
         families.setdefault(registry.models.entry(name).factory.__module__, []).append(name)
-    return {min(names, key=lambda n: registry.models.entry(n).facts["num_parameters"]) for names in families.values()}
+    return {
+        min(names, key=lambda n: registry.models.entry(n).metadata["num_parameters"]) for names in families.values()
+    }
 
 
 def main(argv: Sequence[str]) -> None:

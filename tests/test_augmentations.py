@@ -24,7 +24,7 @@ TARGETS = np.arange(NUM, dtype=np.int32)
 NEW = [  # the arguments that make small images show what an augment does
     *(
         "alternating_flip",
-        "translation(share=0.3)",
+        "translation(fraction=0.3)",
         "random_resized_crop",
         "rotation(degrees=40.0)",
         "color_jitter",
@@ -109,7 +109,7 @@ BAD = [
     *(
         "horizontal_flip(probability=2.0)",
         "random_crop(padding=-1)",
-        "translation(share=1.5)",
+        "translation(fraction=1.5)",
         "translation(fill=2.0)",
         "rotation(degrees=-1.0)",
     ),
@@ -186,7 +186,7 @@ def test_reflection_of_small_images_is_refused():
 
 
 def test_translate_shifts_by_whole_pixels_up_to_the_share_of_each_side():
-    result = augmented("translation(share=0.3, fill=0.25)")  # 2 of 6 and 2 of 7 pixels
+    result = augmented("translation(fraction=0.3, fill=0.25)")  # 2 of 6 and 2 of 7 pixels
     found = set()
     for image, original in zip(result, IMAGES, strict=True):
         shifts = [
@@ -513,14 +513,14 @@ def test_cutmix_keeps_the_proportions_and_draws_areas_from_beta():
 
 
 def test_targets_that_are_floats_are_averaged_as_they_are():
-    partners, shares = np.random.default_rng(0).permutation(NUM), np.linspace(0, 1, NUM, dtype=np.float32)
-    mixed = functools.partial(mix._mixed, partners=jnp.array(partners), shares=jnp.array(shares), num_classes=NUM)
+    partners, weights = np.random.default_rng(0).permutation(NUM), np.linspace(0, 1, NUM, dtype=np.float32)
+    mixed = functools.partial(mix._mix, partners=jnp.array(partners), weights=jnp.array(weights), num_classes=NUM)
     np.testing.assert_allclose(mixed(jnp.array(TARGETS)), mixed(jnp.eye(NUM)), atol=1e-6)
     numbers = np.linspace(-3, 9, NUM, dtype=np.float32)
-    wanted = shares * numbers + (1 - shares) * numbers[partners]
+    wanted = weights * numbers + (1 - weights) * numbers[partners]
     np.testing.assert_allclose(mixed(jnp.array(numbers)), wanted, atol=1e-5)
     several = np.stack([numbers, 1 - numbers], axis=1)
-    wanted = shares[:, None] * several + (1 - shares[:, None]) * several[partners]
+    wanted = weights[:, None] * several + (1 - weights[:, None]) * several[partners]
     np.testing.assert_allclose(mixed(jnp.array(several)), wanted, atol=1e-5)
 
 

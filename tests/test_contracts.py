@@ -4,15 +4,15 @@ import pytest
 
 from jaxvision import registry, testing
 
-FACTS = {name: registry.models.entry(name).facts for name in registry.models.names()}
+FACTS = {name: registry.models.entry(name).metadata for name in registry.models.names()}
 LARGE = 1_000_000  # parameters; minutes to compile
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if facts.get("num_parameters", 0) > LARGE else name
-        for name, facts in FACTS.items()
+        pytest.param(name, marks=pytest.mark.slow) if metadata.get("num_parameters", 0) > LARGE else name
+        for name, metadata in FACTS.items()
     ],
 )
 def test_model(name):

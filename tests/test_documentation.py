@@ -50,7 +50,7 @@ def check_command(name, arguments):
     command, values = commands()[name], flags.FlagValues()
     define(command, values)
     words = parse_flags(name, values, arguments)
-    assert not words or any(each.is_word for each in command.arguments), f"{name} takes no words: {words}"
+    assert not words or any(each.is_positional for each in command.arguments), f"{name} takes no words: {words}"
     check_specs(values)
 
 

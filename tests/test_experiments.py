@@ -72,9 +72,9 @@ def shortened(config, photos, table):
     elif name in ("digits", "synthetic"):
         dataset = config.dataset
     else:
-        facts = registry.datasets.entry(name).facts
-        size, _, channels = facts["input_size"]
-        dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={facts['num_classes']})"
+        metadata = registry.datasets.entry(name).metadata
+        size, _, channels = metadata["input_size"]
+        dataset = f"synthetic(image_size={size}, channels={channels}, num_classes={metadata['num_classes']})"
     model = "cnn(batch_norm=True)" if config.model.startswith("resnet") else config.model
     model = "airbench94(channels=(4, 4, 4))" if model == "airbench94" else model
     return config.replace(dataset=dataset, model=model, steps=2, eval_every=2, batch_size=8)

@@ -185,10 +185,10 @@ def test_thresholds_are_chosen_by_what_is_wanted():
     targets = np.array([0, 0, 1, 0, 1, 1, 0, 1])
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
 
-    def judged(what, share=0.0):
-        decided = scores >= metrics.best_threshold(targets, scores, what=what, share=share)
-        hits = (decided & (targets == 1)).sum()
-        return hits / decided.sum(), hits / targets.sum()
+    def judged(what, target=0.0):
+        predicted = scores >= metrics.best_threshold(targets, scores, what=what, target=target)
+        hits = (predicted & (targets == 1)).sum()
+        return hits / predicted.sum(), hits / targets.sum()
 
     assert judged("recall", 0.99)[1] == 1 and judged("recall", 0.99)[0] == 4 / 6  # from 0.3 on
     assert judged("precision", 0.75) == (3 / 4, 3 / 4)  # from 0.5 on
@@ -197,7 +197,7 @@ def test_thresholds_are_chosen_by_what_is_wanted():
     assert 2 * precision * recall / (precision + recall) == pytest.approx(0.8)
     split = np.array([0.1, 0.2, 0.8, 0.9])  # which are told apart wholly, whatever the share that is enough
     for what in ("precision", "recall", "f1"):
-        assert 0.2 < metrics.best_threshold(np.array([0, 0, 1, 1]), split, what=what, share=0.5) < 0.8
+        assert 0.2 < metrics.best_threshold(np.array([0, 0, 1, 1]), split, what=what, target=0.5) < 0.8
     assert metrics.best_threshold(np.zeros(3), np.array([0.1, 0.5, 0.9]), what="f1") == 0.5
     assert metrics.best_threshold(targets, np.full(8, 0.3), what="f1") == pytest.approx(0.15)
 
@@ -226,7 +226,7 @@ def test_figures_of_tags_are_those_of_scikit_learn():
     score = build("multilabel(threshold=0.5)", targets).score(targets, scores)
     own = [average_precision_score(targets[:, i], scores[:, i]) for i in range(2)]
     assert score["mean_average_precision"] == pytest.approx(np.mean(own))
-    report = metrics.multilabel(targets, scores >= 0.5, scores, tags=("a", "b", "c"))
+    report = metrics.multilabel(targets, scores >= 0.5, scores, classes=("a", "b", "c"))
     assert report["per_class"]["b"]["auroc"] == pytest.approx(roc_auc_score(targets[:, 1], scores[:, 1]))
     assert report["per_class"]["c"] == {"num_examples": 0}
     recalls = [((scores[:, i] >= 0.5) & (targets[:, i] > 0)).sum() / targets[:, i].sum() for i in range(2)]
@@ -319,6 +319,6 @@ def test_the_most_frequent_class_is_predicted_whatever_the_threshold():
 
 def test_a_single_tag_is_judged():
     targets, probabilities = np.array([[1], [0], [1], [0.0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
-    values = metrics.multilabel(targets, probabilities >= 0.5, probabilities, tags=["red"])
+    values = metrics.multilabel(targets, probabilities >= 0.5, probabilities, classes=["red"])
     assert values["per_class"]["red"]["precision"] == values["micro"]["precision"] == pytest.approx(2 / 3)
     assert values["per_class"]["red"]["recall"] == values["macro"]["recall"] == 1

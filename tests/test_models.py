@@ -47,16 +47,16 @@ def test_number_of_parameters(spec, input_size, output_size, expected):
 
 def with_facts():
     for name in registry.models.names():
-        size = registry.models.entry(name).facts.get("num_parameters")
+        size = registry.models.entry(name).metadata.get("num_parameters")
         if size:
             yield pytest.param(name, marks=pytest.mark.slow) if size > 12_000_000 else name
 
 
 @pytest.mark.parametrize("name", list(with_facts()))
 def test_registered_facts_are_true(name):
-    facts = registry.models.entry(name).facts
-    output_size = facts.get("output_size", 10 if facts["input_size"][0] < 64 else 1000)
-    assert count(name, facts["input_size"], output_size) == facts["num_parameters"]
+    metadata = registry.models.entry(name).metadata
+    output_size = metadata.get("output_size", 10 if metadata["input_size"][0] < 64 else 1000)
+    assert count(name, metadata["input_size"], output_size) == metadata["num_parameters"]
 
 
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
@@ -239,7 +239,9 @@ def test_dropout_acts_in_training_alone():
 
 def smallest_of_families():
     """The variant of each family with the fewest parameters: its factories hand their options on in one place."""
-    names = sorted(registry.models.names(), key=lambda name: registry.models.entry(name).facts.get("num_parameters", 0))
+    names = sorted(
+        registry.models.names(), key=lambda name: registry.models.entry(name).metadata.get("num_parameters", 0)
+    )
     return {registry.models.entry(name).factory.__module__: name for name in reversed(names)}.values()
 
 
@@ -251,9 +253,9 @@ def optional(*options):
 
 def traced(spec, train, *, remat=False):
     """What a model is to JAX, as text."""
-    facts = registry.models.entry(spec.partition("(")[0]).facts
-    size = (facts.get("least_size", 32),) * 2 + (3,)
-    model = registry.models.build(spec, output_size=facts.get("output_size", 10), input_size=size)
+    metadata = registry.models.entry(spec.partition("(")[0]).metadata
+    size = (metadata.get("least_size", 32),) * 2 + (3,)
+    model = registry.models.build(spec, output_size=metadata.get("output_size", 10), input_size=size)
     model = model.remat() if remat else model
     key, inputs = jax.random.key(0), jax.ShapeDtypeStruct((2, *size), np.float32)
     params, state = jax.eval_shape(model.init, key, inputs)

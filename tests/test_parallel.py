@@ -128,7 +128,7 @@ def test_the_state_is_split_along_the_largest_axis_that_the_devices_divide():
     mesh = meshes.make_mesh("fsdp=4")
     shapes = {"a": (3, 3, 8, 64), "b": (400, 6), "c": (5, 7), "d": ()}
     tree = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
-    specs = {name: tuple(sharding.spec) for name, sharding in meshes.split(tree, mesh).items()}
+    specs = {name: tuple(sharding.spec) for name, sharding in meshes.shardings(tree, mesh).items()}
     assert specs == {"a": (None, None, None, "fsdp"), "b": ("fsdp",), "c": (), "d": ()}
 
 

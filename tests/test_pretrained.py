@@ -29,7 +29,7 @@ from jaxvision.weights import files, mapping
 DATASET = "synthetic(num_examples=60, num_classes=3, image_size=16)"
 SMALL = "cnn(channels=(4, 8), dense=(8,), padding='SAME', batch_norm=True)"
 CONFIG = jv.Config(model=SMALL, dataset=DATASET, batch_size=12, steps=2)
-NAMES = registry.models.entry("resnet18").facts["names"]["timm"]
+NAMES = registry.models.entry("resnet18").metadata["names"]["timm"]
 
 
 @pytest.fixture(scope="module")
@@ -487,7 +487,7 @@ def test_a_file_of_its_own_says_nothing_of_preprocessing(folder, tmp_path):
     dataset = (np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 3)
     found = pretrained.open_weights(config.model, config.init_from)
     data = open_dataset(config, dataset=dataset)
-    *_, said = training_setup._start(runs.build(config, data), data.train, found)
+    *_, said = training_setup._init_or_load(runs.build(config, data), data.train, found)
     assert "their preprocessing is unknown, so torchvision's for ImageNet is used" in said
 
 

@@ -111,7 +111,7 @@ def test_plugins_load_from_a_file_and_a_broken_one_warns(tmp_path):
     assert "taken_plugin.py:4" in told[1] and "cnn.py" in told[1] and "rename one" in told[1]
     assert "missing.py" in told[2] and "no_such_module" in told[3]
     assert registry.models.signature("from_a_file") == "from_a_file(size=3)"
-    assert "taken" not in registry.models.entry("cnn").place
+    assert "taken" not in registry.models.entry("cnn").source
 
 
 def test_wildcards():

@@ -42,7 +42,7 @@ def test_parts_that_ours_leave_out_are_not_unexpected():
 
 
 def test_older_files_are_known_by_their_names():
-    names = registry.models.entry("densenet121").facts["names"]
+    names = registry.models.entry("densenet121").metadata["names"]
     path = "stage2_block3/norm1/mean"
     assert mapping.their_name(path, names["timm"]) == "features.denseblock2.denselayer3.norm1.running_mean"
     assert mapping.their_name(path, names["files"]) == "features.denseblock2.denselayer3.norm.1.running_mean"

@@ -91,20 +91,20 @@ def random_crop(*, padding: int = 4, mode: Literal["constant", "edge", "reflect"
 
 
 @register("translation")
-def translation(*, share: float = 0.1, fill: float = 0.0) -> Augment:
-    """Translate each image by whole pixels, up to a fraction `share` of its height and width.
+def translation(*, fraction: float = 0.1, fill: float = 0.0) -> Augment:
+    """Translate each image by whole pixels, up to a fraction `fraction` of its height and width.
 
     Pixels from outside the image are `fill`, a gray level in 0..1, black by default. `random_crop` also translates, by
     up to a number of pixels.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"translation: share={share}; expected a fraction of the height and width, 0 to 1")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"translation: fraction={fraction}; expected a fraction of the height and width, 0 to 1")
     check_fill("translation", fill)
 
     def augment(key, batch):
         inputs = batch["inputs"]
         num, size = inputs.shape[0], inputs.shape[1:3]
-        most = [round(share * pixels) for pixels in size]
+        most = [round(fraction * pixels) for pixels in size]
         padding = ((0, 0), *((pixels, pixels) for pixels in most), (0, 0))
         padded = jnp.pad(inputs, padding, constant_values=fill)
         corners = jax.random.randint(key, (num, 2), 0, 2 * jnp.array([most]) + 1)

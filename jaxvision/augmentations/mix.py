@@ -19,18 +19,18 @@ def _check(name: str, alpha: float, probability: float) -> None:
     check_probability(name, probability)
 
 
-def _drawn(key: Array, num: int, alpha: float, probability: float) -> tuple[Array, Array]:
+def _draw(key: Array, num: int, alpha: float, probability: float) -> tuple[Array, Array]:
     """Draw for each example the batch index of its partner and the weight of the example itself in the mix."""
-    partner_key, share_key, happens_key = jax.random.split(key, 3)
-    shares = jax.random.beta(share_key, alpha, alpha, (num,), jnp.float32)
-    return jax.random.permutation(partner_key, num), jnp.where(happens(happens_key, num, probability), shares, 1)
+    partner_key, weight_key, happens_key = jax.random.split(key, 3)
+    weights = jax.random.beta(weight_key, alpha, alpha, (num,), jnp.float32)
+    return jax.random.permutation(partner_key, num), jnp.where(happens(happens_key, num, probability), weights, 1)
 
 
-def _mixed(targets: Array, partners: Array, shares: Array, num_classes: int) -> Array:
+def _mix(targets: Array, partners: Array, weights: Array, num_classes: int) -> Array:
     if not jnp.issubdtype(targets.dtype, jnp.floating):
         targets = jax.nn.one_hot(targets, num_classes, dtype=jnp.float32)
-    shares = shares.reshape(-1, *[1] * (targets.ndim - 1))
-    return shares * targets + (1 - shares) * targets[partners]
+    weights = weights.reshape(-1, *[1] * (targets.ndim - 1))
+    return weights * targets + (1 - weights) * targets[partners]
 
 
 @register("mixup")
@@ -45,9 +45,9 @@ def mixup(*, alpha: float = 0.2, probability: float = 1.0, num_classes: int) -> 
 
     def augment(key, batch):
         inputs = batch["inputs"]
-        partners, shares = _drawn(key, len(inputs), alpha, probability)
-        mixed = each(shares) * inputs + each(1 - shares) * inputs[partners]
-        targets = _mixed(batch["targets"], partners, shares, num_classes)
+        partners, weights = _draw(key, len(inputs), alpha, probability)
+        mixed = each(weights) * inputs + each(1 - weights) * inputs[partners]
+        targets = _mix(batch["targets"], partners, weights, num_classes)
         return {**batch, "inputs": jnp.clip(mixed, 0, 1), "targets": targets}
 
     return augment
@@ -67,11 +67,11 @@ def cutmix(*, alpha: float = 1.0, probability: float = 1.0, num_classes: int) ->
         inputs = batch["inputs"]
         num, size = inputs.shape[0], inputs.shape[1:3]
         draw_key, center_key = jax.random.split(key)
-        partners, shares = _drawn(draw_key, num, alpha, probability)
-        height, width = (jnp.floor(pixels * jnp.sqrt(1 - shares)).astype(jnp.int32) for pixels in size)
+        partners, weights = _draw(draw_key, num, alpha, probability)
+        height, width = (jnp.floor(pixels * jnp.sqrt(1 - weights)).astype(jnp.int32) for pixels in size)
         is_laid = Rectangles.about(pixel(center_key, num, size), height, width).cover(size)
         shown = 1 - is_laid.mean(axis=(1, 2, 3), dtype=jnp.float32)
-        targets = _mixed(batch["targets"], partners, shown, num_classes)
+        targets = _mix(batch["targets"], partners, shown, num_classes)
         return {**batch, "inputs": jnp.where(is_laid, inputs[partners], inputs), "targets": targets}
 
     return augment

@@ -89,11 +89,11 @@ def rectangles(
     """
     area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
     height, width = size
-    share = uniform(area_key, num * TRIES, *scale)
+    area = uniform(area_key, num * TRIES, *scale)
     shape = jnp.exp(uniform(ratio_key, num * TRIES, math.log(ratio[0]), math.log(ratio[1])))
     base = size if is_relative else [math.sqrt(height * width)] * 2
-    heights = jnp.round(base[0] * jnp.sqrt(share / shape)).astype(jnp.int32).reshape(num, TRIES)
-    widths = jnp.round(base[1] * jnp.sqrt(share * shape)).astype(jnp.int32).reshape(num, TRIES)
+    heights = jnp.round(base[0] * jnp.sqrt(area / shape)).astype(jnp.int32).reshape(num, TRIES)
+    widths = jnp.round(base[1] * jnp.sqrt(area * shape)).astype(jnp.int32).reshape(num, TRIES)
     fit = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
     first = jnp.argmax(fit, axis=1, keepdims=True)
     fits, tall, wide = (jnp.take_along_axis(x, first, axis=1)[:, 0] for x in (fit, heights, widths))

@@ -26,7 +26,7 @@ class Argument(NamedTuple):
     kind: Any
     default: Any
     help: str
-    is_word: bool  # without --
+    is_positional: bool  # without --
 
 
 class Command(NamedTuple):

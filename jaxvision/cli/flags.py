@@ -80,7 +80,7 @@ def define_flag(values: flags.FlagValues, name: str, hint: Any, default: Any, he
 def define(command: Command, values: flags.FlagValues) -> None:
     """Define the flags of a command: its arguments, the settings that it takes, and --plugins."""
     for argument in command.arguments:
-        if not argument.is_word:
+        if not argument.is_positional:
             define_flag(values, argument.name, argument.kind, argument.default, argument.help)
     flags.DEFINE_list("plugins", [], PLUGINS, flag_values=values)
     for name, (kind, default, help) in PROCESSES.items() if command.is_distributed else ():
@@ -160,11 +160,11 @@ def _dataset_of(path: str) -> str:
 
 def help_text(command: Command) -> str:
     """Return the help of a command: usage, examples, and its flags by group with their defaults."""
-    words = "".join(f" [{argument.name.upper()} ...]" for argument in command.arguments if argument.is_word)
+    words = "".join(f" [{argument.name.upper()} ...]" for argument in command.arguments if argument.is_positional)
     lines = [textwrap.fill(command.summary, _width()), "", f"Usage: jaxvision {command.name}{words} [--flags]", ""]
     if command.examples:
         lines += ["Examples:", *(f"  {line}" for line in command.examples), ""]
-    own = [entry(each.name, each.help, each.default, is_word=each.is_word) for each in command.arguments]
+    own = [entry(each.name, each.help, each.default, is_positional=each.is_positional) for each in command.arguments]
     own += [entry("plugins", PLUGINS, ())]
     own += [entry("experiment", EXPERIMENT, None)] if command.takes_settings else []
     lines += [f"Flags of {command.name}:", *own]
@@ -190,12 +190,12 @@ def _width() -> int:
     return min(max(shutil.get_terminal_size().columns, 60), 120)
 
 
-def entry(name: str, text: str, default: Any, hint: Any = None, *, is_word: bool = False) -> str:
+def entry(name: str, text: str, default: Any, hint: Any = None, *, is_positional: bool = False) -> str:
     """Return the lines of a flag in the help, at most as wide as the terminal."""
     if typing.get_origin(hint) is typing.Literal:
-        text = f"{text}; {', '.join(map(str, typing.get_args(hint)))}"
-    shown = "" if default in (None, "", ()) or is_word else f" (default: {default})"
-    head = f"  {name.upper() if is_word else f'--{name}'}"
+        text = f"{text} [{'|'.join(map(str, typing.get_args(hint)))}]"
+    shown = "" if default in (None, "", ()) or is_positional else f" (default: {default})"
+    head = f"  {name.upper() if is_positional else f'--{name}'}"
     return textwrap.fill(
         f"{text}{shown}",
         _width(),
@@ -226,10 +226,12 @@ def call(command: Command, argv: Argv) -> None:
         return
     define(command, values)
     words = parse_flags(command.name, values, argv)
-    variadic = next((argument for argument in command.arguments if argument.is_word), None)
+    variadic = next((argument for argument in command.arguments if argument.is_positional), None)
     if words and variadic is None:
         raise UsageError(f"{' '.join(words_of(command.name))} accepts only flags, as in --model=cnn, not {words[0]!r}")
-    arguments = {argument.name: values[argument.name].value for argument in command.arguments if not argument.is_word}
+    arguments = {
+        argument.name: values[argument.name].value for argument in command.arguments if not argument.is_positional
+    }
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     if command.is_distributed:
         _join(values)

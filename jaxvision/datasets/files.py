@@ -56,7 +56,7 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> 
     return arrays["images"], arrays["errors"]
 
 
-def _checked(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> np.ndarray:
+def _errors_of(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> np.ndarray:
     """Return the error message per file, or "", so that bad files are found before training."""
 
     def make(folder: Path) -> None:
@@ -85,7 +85,9 @@ def _make_decode(
     def decode(index: int, rng: np.random.Generator | None) -> np.ndarray:
         if rng is None or random_crop is None:
             return read_image(files[index], preprocessing)
-        return read_image(files[index], preprocessing, part=functools.partial(random_part, share=random_crop, rng=rng))
+        return read_image(
+            files[index], preprocessing, part=functools.partial(random_part, area_range=random_crop, rng=rng)
+        )
 
     return decode
 
@@ -116,7 +118,7 @@ def read_files(
         random_crop: range of the crop's fraction of the area; training then decodes at each use and crops at random.
     """
     if stream:
-        messages, read = _checked(files, preprocessing, name), functools.partial(_read_anew, files, preprocessing)
+        messages, read = _errors_of(files, preprocessing, name), functools.partial(_read_anew, files, preprocessing)
     else:
         images, messages = _decoded(files, preprocessing, name)
         read = images.__getitem__

@@ -72,7 +72,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split(tree: Tree, mesh: Mesh) -> Tree:
+def shardings(tree: Tree, mesh: Mesh) -> Tree:
     """Return the sharding of each parameter in a tree: along its largest axis that "fsdp" divides, or replicated."""
     count = mesh.shape["fsdp"]
 
@@ -89,7 +89,7 @@ def split(tree: Tree, mesh: Mesh) -> Tree:
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Return the sharding of each array in a training state."""
     whole = jax.tree.map(lambda _: replicated(mesh), state)
-    return whole._replace(**{name: split(getattr(state, name), mesh) for name in ("params", "opt_state", "ema")})
+    return whole._replace(**{name: shardings(getattr(state, name), mesh) for name in ("params", "opt_state", "ema")})
 
 
 def abstract(tree: Tree, shardings: Tree) -> Tree:
@@ -120,6 +120,6 @@ def all_gather_params(gradient: Gradient, mesh: Mesh) -> Gradient:
         params = jax.lax.with_sharding_constraint(params, whole)
         sums, *rest = gradient.microbatch(loss, params, model_state, batch, key)
         sums = jax.lax.with_sharding_constraint(sums, whole)  # otherwise XLA shards the backward pass too
-        return jax.lax.with_sharding_constraint(sums, split(sums, mesh)), *rest
+        return jax.lax.with_sharding_constraint(sums, shardings(sums, mesh)), *rest
 
     return gradient if mesh.shape["fsdp"] == 1 else gradient._replace(microbatch=microbatch)

@@ -13,7 +13,7 @@ from jaxvision.engine.precision import as_float
 from jaxvision.interfaces import Array, Augment, Batch, Gradient, Model, Task, TrainState, Tree
 
 Values = dict[str, Array]
-Microbatch = Callable[[Tree, Batch, Array], tuple[Tree, Values, Tree]]  # gradients, sums of values, model state
+MicrobatchSums = Callable[[Tree, Batch, Array], tuple[Tree, Values, Tree]]  # gradients, sums of values, model state
 FINISH = 0x66696E69  # folded into the step's key for the samples of `finish`
 
 
@@ -63,7 +63,7 @@ def _microbatches(batch: Batch, count: int) -> Batch:
 
 
 def _accumulate(
-    microbatch: Microbatch, model_state: Tree, batch: Batch, key: Array, count: int
+    microbatch: MicrobatchSums, model_state: Tree, batch: Batch, key: Array, count: int
 ) -> tuple[Tree, Values, Tree]:
     """Sum gradients and values over the microbatches of a batch, in order, passing on the model state."""
     if count == 1:

@@ -90,8 +90,8 @@ def _register(name, tag, num_parameters, summary, depths, growth=32) -> None:
     The paper uses dropout=0.2 on images without augmentation (section 4.2). --remat saves memory as in G. Pleiss et
     al., Memory-Efficient Implementation of DenseNets, 2017.
     """
-    facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "least_size": LEAST, "names": NAMES}
-    register(name, **facts, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
+    metadata = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "least_size": LEAST, "names": NAMES}
+    register(name, **metadata, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
 
 
 _register("densenet121", "ra_in1k", 7_978_856, "DenseNet-121 (table 1)", (6, 12, 24, 16))

@@ -81,11 +81,11 @@ def _register(
     factory.__doc__ = (
         f"Build EfficientNet-{variant.upper()} (tables 1, 2); the paper uses dropout={paper_dropout}, drop_path=0.2."
     )
-    facts: dict[str, Any] = {"weights": f"timm/{name}.{weights}"} if weights else {}
+    extra: dict[str, Any] = {"weights": f"timm/{name}.{weights}"} if weights else {}
     if variant in ("b5", "b6", "b7"):
-        facts["options"] = {"torchvision": {"norm_epsilon": 1e-3}, "timm": {"norm_epsilon": 1e-5}}
+        extra["options"] = {"torchvision": {"norm_epsilon": 1e-3}, "timm": {"norm_epsilon": 1e-5}}
     register(
-        name, num_parameters=num_parameters, input_size=(size, size, 3), names=_names(stages), torchvision=name, **facts
+        name, num_parameters=num_parameters, input_size=(size, size, 3), names=_names(stages), torchvision=name, **extra
     )(factory)
 
 

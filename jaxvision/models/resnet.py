@@ -117,8 +117,8 @@ def _register(name, tag, num_parameters, summary, block, depths, inner=None) -> 
     factory.__doc__ = (
         f"Build {summary}.\n\nstem='cifar' is a 3x3 convolution without pooling, for images of about 32 pixels."
     )
-    facts = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "names": NAMES}
-    register(name, **facts, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
+    metadata = {"num_parameters": num_parameters, "input_size": (224, 224, 3), "names": NAMES}
+    register(name, **metadata, torchvision=name, weights=f"timm/{name}.{tag}")(factory)
 
 
 DEPTH50, DEPTH101 = (3, 4, 6, 3), (3, 4, 23, 3)

@@ -139,7 +139,7 @@ STEINER = "ViT", "A. Steiner et al., How to Train Your ViT?, TMLR 2022; dropout=
 DEIT = "DeiT", "H. Touvron et al., table 1; trained with drop_path=0.1"
 
 
-def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], **facts: str) -> None:
+def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], **metadata: str) -> None:
     """Register a variant by timm's name for it, such as vit_base_patch16, and the tag of timm's weights."""
     _, shape, patch = name.split("_")
     (width, depth, num_heads), patch_size = SHAPES[shape], int(patch.removeprefix("patch"))
@@ -151,7 +151,7 @@ def _register(name: str, tag: str, num_parameters: int, paper: tuple[str, str], 
         names=NAMES,
         weights=f"timm/{name}_224.{tag}",
         pooling="token",
-        **facts,
+        **metadata,
     )
     def factory(*, output_size: int, dropout: float = 0.0, drop_path: float = 0.0) -> Model:
         require_probability(dropout=dropout, drop_path=drop_path)

@@ -124,7 +124,7 @@ def _wrong_classes(targets, predictions, predicted_labels, classes):
 
 
 def _wrong_labels(targets, predictions, predicted_labels, classes):
-    """Return the number of wrong tags plus the confidence in them, and a function of captions."""
+    """Return the number of wrong labels plus the confidence in them, and a function of captions."""
     wrong = predicted_labels != (targets >= 0.5)
 
     def caption(i: int) -> str:

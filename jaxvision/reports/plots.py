@@ -235,7 +235,7 @@ def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: 
 
 @_plainly
 def histogram(by_split: Mapping[str, np.ndarray], file: Path) -> None:
-    """Draw how the numbers of each split spread, a panel a split: the share of its examples in each bin."""
+    """Draw how the numbers of each split spread, a panel a split: the fraction of its examples in each bin."""
     from matplotlib.ticker import PercentFormatter
 
     everything = np.concatenate(list(by_split.values()))
@@ -248,7 +248,7 @@ def histogram(by_split: Mapping[str, np.ndarray], file: Path) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("target")
-    figure.supylabel("share of the split", fontsize=10)
+    figure.supylabel("fraction of the split", fontsize=10)
     figure.savefig(file)
 
 

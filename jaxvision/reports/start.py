@@ -14,9 +14,14 @@ from jaxvision.training_setup import TrainingSetup, make_optimizer
 
 
 def start_lines(
-    setup: TrainingSetup, path: Path, *, start: int, before: tuple[Config, Execution] | None, begins_with: str
+    setup: TrainingSetup,
+    path: Path,
+    *,
+    start: int,
+    previous: tuple[Config, Execution] | None,
+    weights_note: str,
 ) -> Iterator[str]:
-    """Yield the lines. `start` is the step from which a run goes on, `before` its settings then, None for a new run."""
+    """Yield the lines. `start` is the first step; `previous` are those it had, None for a new run."""
     config, mesh = setup.run.config, setup.run.mesh
     yield f"{path}: {f'resumes at step {start}' if start else 'begins'}, of {setup.num_steps}"
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits_of(setup.data).items())
@@ -32,22 +37,22 @@ def start_lines(
         crop = "squashed" if shape.crop is None else f"crop {shape.crop:g}"
         size = f"{shape.size[0]}x{shape.size[1]} pixels, {crop}, {shape.interpolation}"
         yield f"images as {size}, mean {_short(shape.mean)}, deviation {_short(shape.std)}"
-    if before is not None and start:
-        yield from _changes(setup, before, start)
-    if begins_with:
-        yield begins_with
+    if previous is not None and start:
+        yield from _changes(setup, previous, start)
+    if weights_note:
+        yield weights_note
 
 
 def _short(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
-def _changes(setup: TrainingSetup, before: tuple[Config, Execution], start: int) -> Iterator[str]:
+def _changes(setup: TrainingSetup, previous: tuple[Config, Execution], start: int) -> Iterator[str]:
     """Yield what changed in the config of a run that goes on, and what that makes of the learning rate."""
-    changes = before[0].differences(setup.run.config) | before[1].differences(setup.run.execution)
+    changes = previous[0].differences(setup.run.config) | previous[1].differences(setup.run.execution)
     if changes:
         yield "changed: " + ", ".join(f"{name} {old!r} to {new!r}" for name, (old, new) in changes.items())
-    _, schedule = make_optimizer(before[0], runs.count_steps(before[0], len(setup.data.train)))
+    _, schedule = make_optimizer(previous[0], runs.count_steps(previous[0], len(setup.data.train)))
     old, new = float(schedule(start)), float(setup.schedule(start))
     if old != new:
         yield f"the schedule depends on that: the learning rate of step {start + 1} was {old:.3g} and is {new:.3g}"

@@ -22,11 +22,11 @@ MONITORS: dict[Best, Monitor] = {
 }
 
 
-def _describe(prediction, decided, *, classes, top):
+def _describe(prediction, predicted, *, classes, top):
     """Return the predicted class with its probability, and the runners-up."""
-    others = [int(i) for i in np.argsort(-prediction, kind="stable") if i != decided][: top - 1]
+    others = [int(i) for i in np.argsort(-prediction, kind="stable") if i != predicted][: top - 1]
     runners_up = [{"class": classes[i], "probability": float(prediction[i])} for i in others]
-    return {"class": classes[decided], "probability": float(prediction[decided]), "runners_up": runners_up}
+    return {"class": classes[predicted], "probability": float(prediction[predicted]), "runners_up": runners_up}
 
 
 def _baseline(targets: np.ndarray, num_classes: int) -> tuple[str, np.ndarray]:

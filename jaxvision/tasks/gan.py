@@ -85,5 +85,5 @@ def _predict(model, params, state, batch):
     return images
 
 
-def _describe(prediction, decided, *, classes, top):
+def _describe(prediction, predicted, *, classes, top):
     raise ValueError("the task 'gan' does not predict targets; use `jaxvision evaluate` to draw generated images")

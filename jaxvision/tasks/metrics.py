@@ -9,7 +9,7 @@ import numpy as np
 
 
 def classification(
-    targets: np.ndarray, decided: np.ndarray, probabilities: np.ndarray, *, classes: Sequence[str]
+    targets: np.ndarray, predicted_labels: np.ndarray, probabilities: np.ndarray, *, classes: Sequence[str]
 ) -> dict[str, Any]:
     """Compute classification metrics of predicted classes [N] and probabilities [N, C] against targets [N].
 
@@ -20,11 +20,11 @@ def classification(
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     indices = np.arange(len(classes))
-    matrix = confusion_matrix(targets, decided, labels=indices)
+    matrix = confusion_matrix(targets, predicted_labels, labels=indices)
 
     def scores(average: str | None) -> tuple[Any, Any, Any]:
         options: dict[str, Any] = {"labels": indices, "average": average, "zero_division": 0}
-        return precision_recall_fscore_support(targets, decided, **options)[:3]  # pyright: ignore[reportReturnType]
+        return precision_recall_fscore_support(targets, predicted_labels, **options)[:3]  # pyright: ignore[reportReturnType]
 
     def named(values: Sequence[Any]) -> dict[str, float]:
         return dict(zip(("precision", "recall", "f1"), map(float, values), strict=True))
@@ -35,7 +35,7 @@ def classification(
     values["confusion_matrix"] = matrix.tolist()
     values["most_confused"] = most_confused(matrix, classes)
     values["expected_calibration_error"] = calibration_error(
-        targets == decided, probabilities[np.arange(len(decided)), decided]
+        targets == predicted_labels, probabilities[np.arange(len(predicted_labels)), predicted_labels]
     )
     return values
 
@@ -80,27 +80,27 @@ def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def recalls(targets: np.ndarray, decided: np.ndarray) -> dict[str, float]:
+def recalls(targets: np.ndarray, predicted_labels: np.ndarray) -> dict[str, float]:
     """Compute the accuracy and the mean recall of the classes that occur, from targets and predicted classes [N].
 
     >>> recalls(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
     {'accuracy': 0.75, 'macro_recall': 0.5}
     """
-    correct = targets == decided
+    correct = targets == predicted_labels
     counts, hits = np.bincount(targets), np.bincount(targets, weights=correct)
     return {"accuracy": float(correct.mean()), "macro_recall": float((hits[counts > 0] / counts[counts > 0]).mean())}
 
 
-def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, share: float = 0.0) -> float:
+def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, target: float = 0.0) -> float:
     """Compute the threshold at or above which scores [N] are positive, given targets [N] of 0 and 1.
 
     Args:
         targets: 0 or 1, [N].
         scores: scores or probabilities, [N].
-        what: "f1" maximizes F1; "recall" maximizes precision among the thresholds whose recall is at least `share`;
-            "precision" maximizes recall among those whose precision is at least `share`, or precision if there is none.
-            Ties are resolved by the other metric.
-        share: the recall or precision to reach.
+        what: "f1" maximizes F1; "recall" maximizes precision among the thresholds whose recall is at least `target`;
+            "precision" maximizes recall among those whose precision is at least `target`, or precision itself if
+            none reaches it. Ties are resolved by the other metric.
+        target: the recall or precision to reach.
 
     Returns:
         The midpoint between two adjacent scores; 0.5 if no target is positive.
@@ -116,7 +116,7 @@ def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, share:
         "precision": recall,
         "recall": precision,
     }
-    reached = {"f1": recall > 0, "precision": precision >= share, "recall": recall >= share}[what]
+    reached = {"f1": recall > 0, "precision": precision >= target, "recall": recall >= target}[what]
     worth = np.where(reached, merit[what], -1.0) if reached.any() else precision
     other = recall if what == "recall" or not reached.any() else precision
     best = int(np.lexsort((other, worth))[-1])
@@ -142,7 +142,7 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
 
 
 def multilabel(
-    targets: np.ndarray, decided: np.ndarray, probabilities: np.ndarray, *, tags: Sequence[str]
+    targets: np.ndarray, predicted_labels: np.ndarray, probabilities: np.ndarray, *, classes: Sequence[str]
 ) -> dict[str, Any]:
     """Compute multilabel metrics of predicted labels and probabilities [N, T] against targets [N, T] of 0 and 1.
 
@@ -156,7 +156,7 @@ def multilabel(
 
     def scores(average: str | None) -> Any:
         options: dict[str, Any] = {"average": average, "labels": labels, "zero_division": 0}
-        return precision_recall_fscore_support(targets, decided, **options)[:3]  # pyright: ignore[reportReturnType]
+        return precision_recall_fscore_support(targets, predicted_labels, **options)[:3]  # pyright: ignore[reportReturnType]
 
     names = ("precision", "recall", "f1")
     precisions, counts = average_precisions(targets, probabilities), targets.sum(axis=0)
@@ -164,7 +164,7 @@ def multilabel(
     means = {"macro": by_label[:, occurs].mean(axis=1) if occurs.any() else np.zeros(3), "micro": scores("micro")}
     values: dict[str, Any] = {name: dict(zip(names, map(float, row), strict=True)) for name, row in means.items()}
     values["per_class"] = {}
-    for index, label in enumerate(tags):
+    for index, label in enumerate(classes):
         label_metrics: dict[str, float] = {}
         if occurs[index]:
             label_metrics |= dict(zip(names, map(float, by_label[:, index]), strict=True))
@@ -172,7 +172,7 @@ def multilabel(
         if 0 < counts[index] < len(targets):
             label_metrics["auroc"] = float(roc_auc_score(targets[:, index], probabilities[:, index]))
         values["per_class"][label] = {**label_metrics, "num_examples": int(counts[index])}
-    values["subset_accuracy"] = float((targets == decided).all(axis=1).mean())
+    values["subset_accuracy"] = float((targets == predicted_labels).all(axis=1).mean())
     return values
 
 

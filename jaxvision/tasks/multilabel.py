@@ -46,7 +46,7 @@ def multilabel(
         return predictions >= limits.require(known).astype(predictions.dtype)
 
     def report(targets, predictions, classes):
-        values = metrics.multilabel(targets, predict_labels(predictions), predictions, tags=classes)
+        values = metrics.multilabel(targets, predict_labels(predictions), predictions, classes=classes)
         for label, limit in zip(classes, limits.require(known).tolist(), strict=True):
             values["per_class"][label]["threshold"] = limit
         return values
@@ -90,11 +90,11 @@ def _predict(model, params, state, batch):
     return jax.nn.sigmoid(logits)
 
 
-def _describe(prediction, decided, *, classes, top):
+def _describe(prediction, predicted, *, classes, top):
     """Return the predicted labels, and the most probable of the others."""
     order = np.argsort(-prediction, kind="stable")
-    labels = [{"label": classes[i], "probability": float(prediction[i])} for i in order if decided[i]]
-    others = [{"label": classes[i], "probability": float(prediction[i])} for i in order if not decided[i]]
+    labels = [{"label": classes[i], "probability": float(prediction[i])} for i in order if predicted[i]]
+    others = [{"label": classes[i], "probability": float(prediction[i])} for i in order if not predicted[i]]
     return {"labels": labels, "below_threshold": others[:top]}
 
 

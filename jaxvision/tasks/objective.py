@@ -15,10 +15,12 @@ def training_loss(spec: str, *, activation: str, num_classes: int, targets: Targ
     """Build the loss that a spec names. Raises ValueError if it is for another activation than the task's."""
     entries = {name: registry.losses.entry(name) for name in registry.losses.names()}
     name = specs.parse(spec).name
-    required = registry.losses.entry(name).facts.get("activation", activation)
+    required = registry.losses.entry(name).metadata.get("activation", activation)
     if required != activation:
         fitting = [
-            loss_name for loss_name, entry in entries.items() if entry.facts.get("activation", activation) == activation
+            loss_name
+            for loss_name, entry in entries.items()
+            if entry.metadata.get("activation", activation) == activation
         ]
         raise ValueError(
             f"the loss {name!r} is for {required} outputs, but this task has {activation} outputs; "

@@ -58,5 +58,5 @@ def regression(
     )
 
 
-def _describe(prediction, decided, *, classes, top):
+def _describe(prediction, predicted, *, classes, top):
     return {"value": float(prediction)}

@@ -23,9 +23,9 @@ def check(aim: Aim) -> None:
 def chosen(aim: Aim, targets: np.ndarray, probabilities: np.ndarray) -> tuple[float, ...]:
     """Fit the threshold of each column of probabilities [N, T] to targets [N, T] of 0 and 1."""
     assert not isinstance(aim, int | float)
-    what, share = (aim, 0.0) if isinstance(aim, str) else aim
+    what, target = (aim, 0.0) if isinstance(aim, str) else aim
     columns = zip(targets.T, probabilities.T, strict=True)
-    return tuple(metrics.best_threshold(column, scores, what=what, share=share) for column, scores in columns)
+    return tuple(metrics.best_threshold(column, scores, what=what, target=target) for column, scores in columns)
 
 
 def known(aim: Aim, thresholds: tuple[float, ...] | None, num_columns: int) -> np.ndarray | None:

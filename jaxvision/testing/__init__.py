@@ -4,7 +4,7 @@ Each check takes a spec, builds what it names, and raises AssertionError with th
 
     check_model         shapes, determinism, state, gradients, head and features of a model
     check_dataset       splits, shapes, types and repeatability of a dataset
-    check_task          values, predictions, figures, monitor, headline and baseline of a task
+    check_task          values, predictions, metrics, monitor, headline and baseline of a task
     check_loss          one finite number for each example, which falls towards the target, and its gradient
     check_gradient      sums, padding, microbatches, devices and frozen parameters of a gradient rule
     check_optimizer     whether an optimizer brings the loss of a small problem down

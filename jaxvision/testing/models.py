@@ -17,7 +17,7 @@ from jaxvision.testing.trees import equal, finite
 
 def check_model(spec: str, *, input_size: tuple[int, int, int] = (32, 32, 3), output_size: int = 10) -> None:
     """Check shapes, determinism, that only training changes the state, gradients, the head and the features."""
-    output_size = registry.models.entry(specs.parse(spec).name).facts.get("output_size", output_size)
+    output_size = registry.models.entry(specs.parse(spec).name).metadata.get("output_size", output_size)
     model: Model = registry.models.build(spec, output_size=output_size, input_size=input_size)
     inputs = jax.random.normal(jax.random.key(1), (2, *input_size))
     init = compilation.compile_init(model.init)

@@ -16,12 +16,12 @@ from jaxvision.testing.trees import finite
 
 def check_task(spec: str, *, num_classes: int = 2) -> None:
     """Check that values are one for each example, that scores and decisions agree with them, and the baseline."""
-    facts = registry.tasks.entry(specs.parse(spec).name).facts
-    kind = facts.get("targets", "multiclass")
+    metadata = registry.tasks.entry(specs.parse(spec).name).metadata
+    kind = metadata.get("targets", "multiclass")
     split = Split.of(np.zeros((6, 4, 4, 1), np.float32), TARGETS[kind], kind=kind)
     context = {"num_classes": num_classes, "targets": target_stats(split, num_classes)}
     task: Task = registry.tasks.build(spec, **context)
-    named = facts.get("model", "mlp(hidden=(8,))")
+    named = metadata.get("model", "mlp(hidden=(8,))")
     model: Model = registry.models.build(named, output_size=task.output_size, input_size=(4, 4, 1))
     inputs = jax.random.uniform(jax.random.key(1), (6, 4, 4, 1))
     params, state = model.init(jax.random.key(0), inputs)
@@ -34,7 +34,7 @@ def check_task(spec: str, *, num_classes: int = 2) -> None:
         task = registry.tasks.build(spec, **context, thresholds=task.fit_thresholds(split.targets, predictions))
         assert task.fit_thresholds is None, "the task fits thresholds again, although it has them"
     score = task.score(split.targets, predictions)
-    assert all(type(value) is float for value in score.values()), "a figure of score is not a float"
+    assert all(type(value) is float for value in score.values()), "a metric of score is not a float"
     if task.monitor is not None:
         named = task.monitor.name
         assert named in {**values, **score}, f"monitor is {named!r}, of {', '.join({**values, **score})}"
@@ -43,16 +43,16 @@ def check_task(spec: str, *, num_classes: int = 2) -> None:
     assert isinstance(report, dict), "the report is not a dict"
     known = {**values, **score, **report}
     assert task.headline is None or task.headline in known, f"headline is {task.headline!r}, of {', '.join(known)}"
-    decided = task.predict_labels(predictions)
-    assert len(decided) == 6, "decisions are not one for each prediction"
+    predicted_labels = task.predict_labels(predictions)
+    assert len(predicted_labels) == 6, "decisions are not one for each prediction"
     if predictions.ndim <= 2:  # images are not described
-        described = task.describe(predictions[0], decided[0], classes=classes, top=2)
+        described = task.describe(predictions[0], predicted_labels[0], classes=classes, top=2)
         assert isinstance(described, dict), "describe did not return a dict"
     if task.baseline is not None:
         _, prediction = task.baseline(split.targets)
         assert prediction.shape == predictions.shape[1:], "the baseline predicts another shape than the task"
         assert set(task.score(split.targets, np.broadcast_to(prediction, predictions.shape))) <= {*score, *values}
-    if facts.get("targets") == "multiclass":
+    if metadata.get("targets") == "multiclass":
         _check_classes(task, model, params, state, batch, predictions, num_classes)
 
 
@@ -82,7 +82,7 @@ def check_loss(spec: str, *, num_classes: int = 3) -> None:
     It returns a finite number for each example, which depends only on that example and falls as an output moves towards
     its target. Its gradients are finite, also for large logits.
     """
-    only = registry.losses.entry(specs.parse(spec).name).facts.get("activation")
+    only = registry.losses.entry(specs.parse(spec).name).metadata.get("activation")
     hard = TARGETS["multiclass"] % num_classes
     wanted = {"softmax": np.eye(num_classes, dtype=np.float32)[hard], "sigmoid": TARGETS["multilabel"]}
     targets = {"softmax": hard, "sigmoid": TARGETS["multilabel"]}

@@ -23,7 +23,7 @@ def check_optimizer(spec: str, *, num_steps: int = 200) -> None:
     schedule = registry.schedules.build("cosine", learning_rate=peak, num_steps=num_steps)
     optimizer = registry.optimizers.build(spec, learning_rate=schedule)
     model: Model = registry.models.build("mlp(hidden=(16,))", output_size=2)
-    model = _in_parts(model, registry.optimizers.entry(name).facts.get("parts", ()))
+    model = _in_parts(model, registry.optimizers.entry(name).metadata.get("parts", ()))
     task: Task = registry.tasks.build("multiclass", num_classes=2)
     inputs = jax.random.normal(jax.random.key(1), (64, 4, 4, 1))
     batch = {"inputs": inputs, "targets": (inputs.sum(axis=(1, 2, 3)) > 0).astype(jnp.int32), "mask": jnp.ones(64)}

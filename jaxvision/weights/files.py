@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     """
 
     tensors: Mapping[str, Any]
-    place: str
+    origin: str
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
     architecture: str | None = None
@@ -148,7 +148,7 @@ def download(source: str) -> Weights:
         ) from None
     if path is None:
         raise ValueError(f"{source!r} has no {' and no '.join(FILES)}")
-    return _described(read(str(path))._replace(place=source), config)
+    return _described(read(str(path))._replace(origin=source), config)
 
 
 def _fetched(fetch, files) -> Path | None:

@@ -54,7 +54,7 @@ def _resnet(work: Work, tensors: dict[str, np.ndarray]) -> nn.Module:
     network = getattr(import_torchvision().models, name)(num_classes=work.num_classes)
     if "cifar" in work.model:
         network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
-    rules = registry.models.entry(name).facts["names"]["torchvision"]
+    rules = registry.models.entry(name).metadata["names"]["torchvision"]
     loaded = {their_name(path, rules): torch.tensor(to_theirs(t)) for path, t in tensors.items()}
     missing, unexpected = network.load_state_dict(loaded, strict=False)
     assert not unexpected and all(each.endswith("num_batches_tracked") for each in missing), (missing, unexpected)

@@ -37,14 +37,14 @@ def list_registered(*kind_and_pattern: str) -> None:
         if not kind:
             print(f"{plural}:")
         for name in names:
-            print(f"  {registry.signature(name)}\n      {registry.entry(name).summary}{_facts(registry, name)}")
+            print(f"  {registry.signature(name)}\n      {registry.entry(name).summary}{_metadata(registry, name)}")
 
 
-def _facts(registry: Registry, name: str) -> str:
-    """Return the facts of an entry in brackets, or nothing if there are none."""
-    facts = {k: v for k, v in registry.entry(name).facts.items() if k in FACTS}
+def _metadata(registry: Registry, name: str) -> str:
+    """Return the metadata of an entry in brackets, or nothing if there are none."""
+    metadata = {k: v for k, v in registry.entry(name).metadata.items() if k in FACTS}
     rate = registry.default(name, "learning_rate")
     if rate is not None:
-        facts["learning_rate"] = rate
-    shown = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items())
+        metadata["learning_rate"] = rate
+    shown = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in metadata.items())
     return f" [{shown}]" if shown else ""
