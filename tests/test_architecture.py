@@ -17,7 +17,7 @@ PLUGINS = "models datasets tasks losses gradients augmentations optimizers sched
 RUN = "workdir data run pretrained training_setup threshold_file"
 COMMANDS = (
     "train evaluate predict preview export ensemble dataset_report sweep ranking trials generative_metrics probe "
-    "thresholds near_duplicates"
+    "thresholds near_duplicates evaluation_data"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own
