@@ -80,13 +80,13 @@ def describe_checkpoint(requested: str, rows: Sequence[logs.Row], monitor: Monit
 
     >>> rows = [{"split": "validation", "step": 5, "accuracy": 0.5}]
     >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"))
-    'the highest accuracy on validation'
+    'highest accuracy on validation'
     """
     if requested == "best" and monitor is not None and best_evaluation(rows, monitor) is not None:
-        return f"the {'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
+        return f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
     if requested == "best":
-        return "being the last, because nothing was measured on validation"
-    return "being the last" if requested == "last" else "the step that was asked for"
+        return "last, because nothing was measured on validation"
+    return "last" if requested == "last" else "requested step"
 
 
 def save_predictions(file: Path, split: Split, predictions: np.ndarray) -> None:

@@ -32,7 +32,7 @@ def text(report: dict[str, Any]) -> str:
     for name, part in report.get("baseline", {}).items():
         lines.append(f"{name}, for comparison: {_told(part, report)}")
     if "checkpoint" in report:
-        lines.append(f"step {report['step']:,}, chosen by {report['checkpoint']}; tta {report['tta']}")
+        lines.append(f"checkpoint of step {report['step']:,} ({report['checkpoint']}), tta {report['tta']}")
     if "data_differences" in report:
         lines += [f"not the data of training: {'; '.join(report['data_differences'])}", SEEN]
     lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report, report)}")
