@@ -44,14 +44,7 @@ def ensemble(
         for each in workdirs
     ]
     (first, data), chosen = members[0], split_of(members[0][1], split)
-    for place, (trained, other) in zip(workdirs, members, strict=True):
-        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
-        if tasks[0] != tasks[1]:
-            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
-        if other.classes != data.classes:
-            theirs, ours = map(failures.shortened, (other.classes, data.classes))
-            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
-        _check_same(members[0], (trained, other), split, place)
+    _check_members(workdirs, members, split)
     predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if predictions[0].ndim == 4:
         raise ValueError("an ensemble needs runs with predictions, not generators of images")
@@ -69,8 +62,7 @@ def ensemble(
             for place, task_of, each in zip(workdirs, own, predictions, strict=True)
         },
         "checkpoints": {
-            str(place): {"step": trained.step, "checkpoint": trained.checkpoint, "tta": trained.run.execution.tta}
-            for place, (trained, _) in zip(workdirs, members, strict=True)
+            str(place): _checkpoint(trained) for place, (trained, _) in zip(workdirs, members, strict=True)
         },
         **task.score(*judged),
         **task.report(*judged, data.classes),
@@ -80,6 +72,23 @@ def ensemble(
         folder = reports.folder_of(first.workdir, report) if out is None else Path(out)
         reports.save(folder, report, [], chosen, mean, task.predict_labels(mean), data.classes)
     return reports.Report(report)
+
+
+def _checkpoint(trained: runs.Trained) -> dict[str, Any]:
+    return {"step": trained.step, "checkpoint": trained.checkpoint, "tta": trained.run.execution.tta}
+
+
+def _check_members(workdirs: Sequence[str | Path], members: Sequence[tuple[runs.Trained, Dataset]], split: str) -> None:
+    """Raise ValueError if the runs of an ensemble differ in task, classes or the examples of a split."""
+    first, data = members[0]
+    for place, (trained, other) in zip(workdirs, members, strict=True):
+        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
+        if tasks[0] != tasks[1]:
+            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
+        if other.classes != data.classes:
+            theirs, ours = map(failures.shortened, (other.classes, data.classes))
+            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
+        _check_same(members[0], (trained, other), split, place)
 
 
 def _check_same(one: tuple[runs.Trained, Dataset], other: tuple[runs.Trained, Dataset], split: str, place) -> None:
