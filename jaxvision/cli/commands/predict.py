@@ -82,7 +82,8 @@ def predict(
 def _report_unreadable(errors: list[str], *, is_skipped: bool) -> None:
     """Print which images could not be read, after the rows of the others; raise UsageError unless they are skipped."""
     if errors and is_skipped:
-        print(f"jaxvision: skipped {len(errors)} unreadable images, the first: {errors[0]}", file=sys.stderr)
+        counted = f"{len(errors)} unreadable images, the first" if len(errors) > 1 else "1 unreadable image"
+        print(f"jaxvision: skipped {counted}: {errors[0]}", file=sys.stderr)
     elif errors:
         more = f" (and {len(errors) - 1} more; --on_bad_image=skip skips them)" if len(errors) > 1 else ""
         raise UsageError(f"{errors[0]}{more}")
