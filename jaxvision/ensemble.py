@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import reports, specs
+from jaxvision import data as datas
+from jaxvision import failures, reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import multihost
 from jaxvision.evaluate import baselines, make_measure, opened, split_of
 from jaxvision.interfaces import Dataset, Task
 from jaxvision.thresholds import with_thresholds
 
+Member = tuple[runs.Trained, Dataset]
 NUM_COMPARED = 256  # inputs, if they have no names
 
 
 def ensemble(
     workdirs: Sequence[str | Path],
     *,
-    split: str = "test",
+    split: str | None = None,
     checkpoint: str | int = "best",
     tta: str | None = None,
     out: str | Path | None = None,
@@ -40,15 +42,10 @@ def ensemble(
         opened(each, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
         for each in workdirs
     ]
-    (first, data), chosen = members[0], split_of(members[0][1], split)
-    for place, (trained, other) in zip(workdirs, members, strict=True):
-        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
-        if tasks[0] != tasks[1]:
-            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
-        if other.classes != data.classes:
-            theirs, ours = map(_shown, (other.classes, data.classes))
-            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
-        _check_same(members[0], (trained, other), split, place)
+    first, data = members[0]
+    split = split or datas.reported(data)
+    chosen = split_of(data, split)
+    _check_members(workdirs, members, split)
     predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if predictions[0].ndim == 4:
         raise ValueError("an ensemble needs runs with predictions, not generators of images")
@@ -68,11 +65,25 @@ def ensemble(
         **task.score(*judged),
         **task.report(*judged, data.classes),
         "baseline": baselines(task, data, chosen),
+        **({"note": failures.no_test()} if data.test is None else {}),
     }
     if multihost.is_main_process():
         folder = reports.folder_of(first.workdir, "ensemble") if out is None else Path(out)
         reports.save(folder, report, [], chosen, mean, task.predict_labels(mean), data.classes)
     return reports.Report(report)
+
+
+def _check_members(workdirs: Sequence[str | Path], members: Sequence[Member], split: str) -> None:
+    """Raise ValueError if the runs differ in task, classes or examples."""
+    first, data = members[0]
+    for place, (trained, other) in zip(workdirs, members, strict=True):
+        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
+        if tasks[0] != tasks[1]:
+            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
+        if other.classes != data.classes:
+            theirs, ours = map(_shown, (other.classes, data.classes))
+            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
+        _check_same(members[0], (trained, other), split, place)
 
 
 def _shown(classes: Sequence[str]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision import walk
 from jaxvision.images import Box, fit
 from jaxvision.interfaces import Preprocessing
 from jaxvision.machine import num_cores
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# of Pillow: formats of still images whose decoders run within the process, on the content alone
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 SCALED = ("JPEG", "MPO")  # formats whose decoder can scale down
 
 
@@ -93,30 +97,67 @@ def random_part(width: int, height: int, *, area_range: tuple[float, float], rng
     return left, top, width - left, height - top
 
 
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of files, in lowercase, whose format is in FORMATS and that the installed Pillow decodes."""
+    from PIL import Image, features
+
+    registered = Image.registered_extensions()
+    readable = [name for name in FORMATS if name != "JPEG2000" or features.check("jpg_2000")]
+    readable.insert(1, "MPO")  # files of several JPEGs, which the JPEG decoder reads
+    return tuple(suffix for name in readable for suffix, owner in registered.items() if owner == name)
+
+
 def is_image(path: Path) -> bool:
-    """Return whether a path is a file with an image extension that is not hidden."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    """Return whether a path is a file with the suffix of an image that is not hidden."""
+    return path.suffix.lower() in suffixes() and not walk.is_skipped(path.name) and path.is_file()
+
+
+def images_in(folder: str | Path, tally: walk.Tally | None = None) -> Iterator[str]:
+    """Yield the image files below a folder in the order of their paths, as `walk.files_below` finds them."""
+    return walk.files_below(folder, suffixes(), walk.Tally() if tally is None else tally)
 
 
 def find_images(paths: Iterable[str]) -> list[str]:
     """Expand files, folders (recursively) and glob patterns to image files, sorted within each argument.
 
-    Raises FileNotFoundError if an argument matches nothing.
+    Warns of files in folders that are not images. Raises FileNotFoundError if an argument matches nothing, or for a
+    link that leads nowhere.
     """
     files: list[str] = []
+    tally = walk.Tally()
     for path in paths:
         path = os.path.expanduser(path)
         if os.path.isdir(path):
-            matches = sorted(str(p) for p in Path(path).rglob("*") if is_image(p))
+            matches = list(images_in(path, tally))
+        elif os.path.isfile(path):
+            matches = [path]
+        elif os.path.islink(path):
+            raise FileNotFoundError(walk.dangling(path))
         else:
-            matches = (
-                [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
-            )
+            matches = _matching(path)
         if not matches:
-            what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
-            raise FileNotFoundError(f"no {what} {path!r}; expected files ending in {' '.join(EXTENSIONS)}")
+            raise FileNotFoundError(no_images(path, tally))
         files += matches
+    if tally.left_out:
+        warnings.warn(tally.problem(), stacklevel=2)
     return files
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the files that a pattern matches, each once, without those in hidden folders that it does not name."""
+    literal, files = pattern.split(os.sep), {}
+    for file in sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True))):
+        if not any(walk.is_skipped(part) and part not in (*literal, "..") for part in file.split(os.sep)):
+            files.setdefault((os.path.realpath(os.path.dirname(file)), os.path.basename(file)), file)
+    return list(files.values())
+
+
+def no_images(path: str, tally: walk.Tally) -> str:
+    """Return the message that there are no images at a path, with the files that are there instead."""
+    what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
+    there = f" ({tally.problem()})" if tally.left_out else ""
+    return f"no {what} {path!r}{there}; expected files ending in {' '.join(suffixes())}"
 
 
 def read_images(

@@ -29,11 +29,19 @@ from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, pr
 
 
 class Result(NamedTuple):
-    """The rows of metrics.jsonl, the report on the test split (None without one), and the workdir."""
+    """The rows of metrics.jsonl, the report, and the workdir.
+
+    `report` is that on the test split, or on validation if there is no test split; None if there is neither.
+    """
 
     history: list[logs.Row]
-    test: reports.Report | None
+    report: reports.Report | None
     workdir: Path
+
+    @property
+    def test(self) -> reports.Report | None:
+        """The report on the test split; None without one."""
+        return self.report if self.report and self.report["split"] == "test" else None
 
     def __repr__(self) -> str:
         return reports.result_text(self)
@@ -283,6 +291,6 @@ def train(
         checkpoints = Checkpoints(path / "checkpoints", monitor=monitor, max_to_keep=execution.max_to_keep)
         with contextlib.closing(checkpoints):
             _fit(setup, path, checkpoints, previous, profile=profile)
-        is_tested = data.test is not None and not is_trial
-        test = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_tested else None
-    return Result(logs.read_rows(path / "metrics.jsonl"), test, path)
+        is_reported = datas.reported(data) in datas.splits_of(data) and not is_trial
+        report = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_reported else None
+    return Result(logs.read_rows(path / "metrics.jsonl"), report, path)

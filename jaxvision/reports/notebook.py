@@ -48,8 +48,8 @@ def report(found: Mapping[str, Any]) -> str:
 def result_text(found: tuple[Sequence[Row], Report | None, Path]) -> str:
     """Return what training returned as one line."""
     history, test, workdir = found
-    shown = terminal.headline(test) if test else "none"
-    return f"Result(workdir={str(workdir)!r}, test={shown}, history of {len(history)} rows)"
+    shown = f"{test['split']}={terminal.headline(test)}" if test else "test=none"
+    return f"Result(workdir={str(workdir)!r}, {shown}, history of {len(history)} rows)"
 
 
 def result_html(found: tuple[Sequence[Row], Report | None, Path]) -> str:

@@ -30,8 +30,14 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"{name} alone: {_told(part, report)}")
     for name, part in report.get("baseline", {}).items():
         lines.append(f"{name}, for comparison: {_told(part, report)}")
-    lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report, report)}")
+    lines += [report["note"]] if "note" in report else []
+    lines.append(f"{split_name(report['split'])} of {report['num_examples']:,}: {_told(report, report)}")
     return "\n".join(lines)
+
+
+def split_name(split: str) -> str:
+    """Return what a report calls a split: validation has chosen the checkpoint, so its metrics are optimistic."""
+    return "validation, used for choosing," if split == "validation" else split
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:

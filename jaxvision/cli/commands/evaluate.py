@@ -16,7 +16,7 @@ from jaxvision.evaluate import evaluate as run_evaluate
 def evaluate(
     *workdirs: str,
     workdir: tuple[str, ...] = (),
-    split: str = option(run_evaluate, "split"),
+    split: str | None = option(run_evaluate, "split"),
     checkpoint: str = option(run_evaluate, "checkpoint"),
     tta: Literal["none", "flip", "flip_shift"] | None = option(run_evaluate, "tta"),
     out: str | None = option(run_evaluate, "out"),
@@ -30,7 +30,7 @@ def evaluate(
     Args:
         workdirs: folders of trained runs; several form an ensemble, evaluated on its mean prediction
         workdir: the same as a repeatable flag
-        split: train, validation or test
+        split: train, validation or test (default: test, or validation if there is no test split)
         checkpoint: best, last, or the step of a checkpoint
         tta: test-time augmentation: none, flip, flip_shift (default: that of training)
         out: folder of the report (default: report in the workdir)
@@ -63,5 +63,5 @@ def evaluate(
         report = run_evaluate(members[0], **options, fid_classifier=fid_classifier)
     print(json.dumps(report, indent=2) if format == "json" else reports.text(report))
     if format != "json":
-        folder = reports.folder_of(Path(members[0]), "ensemble" if len(members) > 1 else split)
+        folder = reports.folder_of(Path(members[0]), "ensemble" if len(members) > 1 else report["split"])
         print(f"report and plots in {out or folder}")

@@ -35,6 +35,7 @@ def train(
         plugins=experiment.plugins,
         profile=profile,
     )
-    if result.test is not None and multihost.is_main_process():
-        print(f"\n{reports.text(result.test)}\nreport and plots in {result.workdir / 'report'}")
-        print(f"test {reports.headline(result.test)}")
+    if result.report is not None and multihost.is_main_process():
+        split = result.report["split"]
+        print(f"\n{reports.text(result.report)}\nreport and plots in {reports.folder_of(result.workdir, split)}")
+        print(f"{reports.split_name(split)} {reports.headline(result.report)}")
