@@ -89,7 +89,8 @@ def table(rows: Sequence[Row], *, pictures: Sequence[str] = ()) -> str:
 def _title(found: Mapping[str, Any]) -> str:
     """Return the headline of a report with its value, and what it is about."""
     headline = terminal.headline(dict(found))
-    place = f"{found['split']} of {found['num_examples']:,}" if {"split", "num_examples"} <= found.keys() else ""
+    is_placed = {"split", "num_examples"} <= found.keys()
+    place = f"{terminal.split_name(found['split'])} of {found['num_examples']:,}" if is_placed else ""
     return " on ".join(part for part in (headline, place) if part) or "empty"
 
 
