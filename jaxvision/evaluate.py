@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import failures, reports, specs
+from jaxvision import failures, folds, reports, specs
 from jaxvision import run as runs
-from jaxvision import workdir as workdirs
 from jaxvision.distributed import compilation, multihost
 from jaxvision.engine import inference, logs
 from jaxvision.engine.step import make_eval_step
@@ -39,7 +39,8 @@ def evaluate(
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         out: The folder for the report. If None, `report` in the workdir, or `report_<split>` for other splits.
         data_dir: The folder of TensorFlow Datasets. If None, that of training.
-        dataset: The data, as for `train`, if training had them in memory.
+        dataset: The data, as for `train`, if training had them in memory; or a dataset spec, which may name other data
+            than those of training. Then the report states the difference, nothing is fitted, and split may be "all".
         fid_classifier: The workdir of a classifier, whose features give FID and class coverage of generated images.
         plugins: Modules or .py files that register more, besides those of training.
 
@@ -47,27 +48,31 @@ def evaluate(
         The content of report.json.
 
     Raises:
-        ValueError: The data are not those of the run, or it has no such split or checkpoint.
+        ValueError: The data are not those of the run and no spec names them, other data do not fit the run, or it has
+            no such split or checkpoint.
         FileNotFoundError: There is no such workdir.
     """
-    trained, data = opened(workdir, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
-    return evaluate_on(trained, data, split=split, out=out, fid_classifier=fid_classifier, plugins=plugins)
+    from jaxvision.evaluation_data import open_run
+
+    opened = open_run(workdir, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
+    return evaluate_on(*opened, split=split, out=out, fid_classifier=fid_classifier, plugins=plugins)
 
 
 def evaluate_on(
     trained: runs.Trained,
     data: Dataset,
+    differences: Sequence[str] = (),
     *,
     split: str | None = None,
     out: str | Path | None = None,
     fid_classifier: str | Path | None = None,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
-    """Evaluate a loaded run on a split of the data that it was trained on, as `evaluate` does."""
+    """Evaluate a loaded run on a split of the data of its training, or of others with `differences`, as `evaluate`."""
     split = split or datas.reported(data)
-    chosen, config = split_of(data, split), trained.run.config
+    chosen, config = split_of(data, split, has_all=bool(differences)), trained.run.config
     measure, absent = make_measure(trained), {}
-    if trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel":
+    if not differences and (trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel"):
         from jaxvision.thresholds import absent_in_validation, with_thresholds
 
         trained = with_thresholds(trained, data, measure)
@@ -76,17 +81,20 @@ def evaluate_on(
     task = trained.run.task
     values, predictions = measure(chosen)
     judged = chosen.in_original_units(predictions)
+    rows = logs.read_rows(trained.workdir / "metrics.jsonl")
     report = {
         "split": split,
         "headline": task.headline,
         "num_examples": len(chosen),
         "num_parameters": runs.num_parameters(trained.params),
         "step": trained.step,
+        "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor),
+        "tta": trained.run.execution.tta,
         **values,
         **task.score(*judged),
         **task.report(*judged, data.classes),
-        "baseline": baselines(task, data, chosen),
-        **absent,
+        "baseline": {} if differences else baselines(task, data, chosen),
+        **({"data_differences": [*differences]} if differences else absent),
         **({"note": failures.no_test()} if data.test is None else {}),
     }
     if fid_classifier is not None:
@@ -95,43 +103,21 @@ def evaluate_on(
         from jaxvision.generative_metrics import generative_metrics
 
         report |= generative_metrics(predictions, chosen, data.train, fid_classifier, plugins=plugins)
-    if split != "train":
+    if split != "train" and not differences:
         report["train"] = _measure_on_train(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
     if multihost.is_main_process():
-        rows = logs.read_rows(trained.workdir / "metrics.jsonl")
-        folder = reports.folder_of(trained.workdir, split) if out is None else Path(out)
+        folder = reports.folder_of(trained.workdir, report) if out is None else Path(out)
         labels = task.predict_labels(predictions)
         reports.save(folder, report, rows, chosen, predictions, labels, data.classes, monitor=task.monitor)
     return reports.Report(report)
 
 
-def opened(
-    workdir: str | Path,
-    *,
-    checkpoint: str | int = "best",
-    tta: str | None = None,
-    data_dir: str | None = None,
-    dataset: Any = None,
-    plugins: Sequence[str] = (),
-) -> tuple[runs.Trained, Dataset]:
-    """Load a trained run and open its data. Raises ValueError if these are not what it was trained on."""
-    path = workdirs.open_workdir(workdir)
-    trained = runs.load(path, checkpoint=checkpoint, tta=tta, plugins=plugins)
-    config, signature = trained.run.config, trained.run.signature
-    preprocessing = signature.preprocessing if config.init_from else None
-    place = data_dir or signature.data_dir
-    data = datas.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing)
-    if datas.fingerprint(data) != signature.data:
-        raise ValueError(
-            f"these are not the data that the run in {str(path)!r} was trained on, so the splits could mix"
-        )
-    return trained, data
-
-
-def split_of(data: Dataset, name: str) -> Split:
-    """Return a split by name. Raises ValueError if the dataset does not have it."""
+def split_of(data: Dataset, name: str, *, has_all: bool = False) -> Split:
+    """Return a split by name, with `has_all` also that of "all" examples. Raises ValueError if there is none."""
     splits = datas.splits_of(data)
+    if has_all:
+        splits["all"] = functools.reduce(folds.concatenate, splits.values())
     if name not in splits:
         raise ValueError(f"no split {name!r}{specs.nearest(name, splits)}; expected one of {', '.join(splits)}")
     return splits[name]
@@ -172,4 +158,4 @@ def _measure_on_train(data: Dataset, num_examples: int, measure) -> dict[str, fl
     """Evaluate as many evenly spaced training examples as the split has, to measure the generalization gap."""
     size = min(num_examples, len(data.train))
     subset = data.train.select(np.linspace(0, len(data.train) - 1, size, dtype=int))
-    return {"num_examples": size, **measure(subset)[0]}
+    return {"num_examples": size, "num_in_split": len(data.train), **measure(subset)[0]}

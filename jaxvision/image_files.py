@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ from jaxvision.machine import num_cores
 
 # of Pillow: formats of still images whose decoders run within the process, on the content alone
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
+OTHERS = {  # suffixes of pictures that are not read, and how to make images of them
+    **dict.fromkeys((".heic", ".heif", ".hif"), "convert them to JPEG"),
+    **dict.fromkeys((".avif", ".jxl", ".jp2", ".psd", ".ai", ".eps", ".svg", ".ico"), "convert them to JPEG or PNG"),
+    **dict.fromkeys((".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"), "develop them to JPEG"),
+    **dict.fromkeys((".pdf", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"), "extract images from them"),
+}
 SCALED = ("JPEG", "MPO")  # formats whose decoder can scale down
 
 
@@ -57,6 +63,9 @@ def read_image(
         if isinstance(error, OSError) and error.errno:  # an error of the system, not of the file's content
             raise OSError(f"cannot open the image {os.fspath(file)!r}: {error.strerror}") from None
         why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
+        suffix = Path(file).suffix.lower()
+        repair = OTHERS.get(suffix) if suffix not in suffixes() else None
+        why = f"a {Path(file).suffix} file is not read; {repair.replace('them', 'it')}" if repair else why
         raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
 
 
@@ -118,16 +127,37 @@ def images_in(folder: str | Path, tally: walk.Tally | None = None) -> Iterator[s
     return walk.files_below(folder, suffixes(), walk.Tally() if tally is None else tally)
 
 
+class SkippedFiles(UserWarning):
+    """Warning that files of a folder look like pictures and are not read; `counts` has their number by suffix."""
+
+    def __init__(self, folder: str | Path, counts: Mapping[str, int]):
+        super().__init__(f"{os.fspath(folder)}: skipped {describe_skipped(counts)}")
+        self.counts = dict(counts)
+
+
+def skipped_by(tally: walk.Tally) -> dict[str, int]:
+    """Return by suffix the number of files that look like pictures and were not read, most frequent first."""
+    return {suffix: count for suffix, count in tally.left_out.most_common() if suffix in OTHERS}
+
+
+def describe_skipped(counts: Mapping[str, int]) -> str:
+    """Return in words which files were skipped, and how to make images of them.
+
+    >>> describe_skipped({".heic": 2, ".mov": 1})
+    '2 .heic (convert them to JPEG), 1 .mov (extract images from them)'
+    """
+    return walk.listed(counts, OTHERS)
+
+
 def find_images(paths: Iterable[str]) -> list[str]:
     """Expand files, folders (recursively) and glob patterns to image files, sorted within each argument.
 
-    Warns of files in folders that are not images. Raises FileNotFoundError if an argument matches nothing, or for a
-    link that leads nowhere.
+    Warns about files in folders that look like pictures and are not read. Raises FileNotFoundError if an argument
+    matches nothing, or for a link that leads nowhere.
     """
     files: list[str] = []
-    tally = walk.Tally()
     for path in paths:
-        path = os.path.expanduser(path)
+        path, tally = os.path.expanduser(path), walk.Tally()
         if os.path.isdir(path):
             matches = list(images_in(path, tally))
         elif os.path.isfile(path):
@@ -136,11 +166,15 @@ def find_images(paths: Iterable[str]) -> list[str]:
             raise FileNotFoundError(walk.dangling(path))
         else:
             matches = _matching(path)
+        if not matches and os.path.isdir(path):
+            raise FileNotFoundError(f"the folder {path!r} has {no_images(tally)}")
         if not matches:
-            raise FileNotFoundError(no_images(path, tally))
+            raise FileNotFoundError(
+                f"no file, folder or pattern {path!r}; expected files ending in {' '.join(suffixes())}"
+            )
+        if skipped_by(tally):
+            warnings.warn(SkippedFiles(path, skipped_by(tally)), stacklevel=2)
         files += matches
-    if tally.left_out:
-        warnings.warn(tally.problem(), stacklevel=2)
     return files
 
 
@@ -153,11 +187,10 @@ def _matching(pattern: str) -> list[str]:
     return list(files.values())
 
 
-def no_images(path: str, tally: walk.Tally) -> str:
-    """Return the message that there are no images at a path, with the files that are there instead."""
-    what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
-    there = f" ({tally.problem()})" if tally.left_out else ""
-    return f"no {what} {path!r}{there}; expected files ending in {' '.join(suffixes())}"
+def no_images(tally: walk.Tally) -> str:
+    """Return in words that a folder has no images, what is expected, and which other files there are."""
+    others = f", and it has {walk.listed(tally.left_out, OTHERS)}" if tally.left_out else ""
+    return f"no images; expected files ending in {' '.join(suffixes())}{others}"
 
 
 def read_images(

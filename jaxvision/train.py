@@ -29,19 +29,12 @@ from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, pr
 
 
 class Result(NamedTuple):
-    """The rows of metrics.jsonl, the report, and the workdir.
-
-    `report` is that on the test split, or on validation if there is no test split; None if there is neither.
-    """
+    """The rows of metrics.jsonl, the report on the test split, the workdir, and for want of test that on validation."""
 
     history: list[logs.Row]
-    report: reports.Report | None
+    test: reports.Report | None
     workdir: Path
-
-    @property
-    def test(self) -> reports.Report | None:
-        """The report on the test split; None without one."""
-        return self.report if self.report and self.report["split"] == "test" else None
+    validation: reports.Report | None = None
 
     def __repr__(self) -> str:
         return reports.result_text(self)
@@ -293,4 +286,5 @@ def train(
             _fit(setup, path, checkpoints, previous, profile=profile)
         is_reported = datas.reported(data) in datas.splits_of(data) and not is_trial
         report = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_reported else None
-    return Result(logs.read_rows(path / "metrics.jsonl"), report, path)
+    on_test, on_validation = (None, report) if data.test is None else (report, None)
+    return Result(logs.read_rows(path / "metrics.jsonl"), on_test, path, on_validation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,8 @@ SYSTEM = {  # in lowercase: what operating systems and network drives leave behi
     *("@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"),
     *("__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 }
-NUM_NAMED = 5  # kinds or names in one message
+NUM_NAMED = 5  # kinds in one message
+NO_REPAIRS: dict[str, str] = {}
 
 
 @dataclass
@@ -33,30 +34,30 @@ class Tally:
         self.left_out[kind] += 1
         self.first.setdefault(kind, path)
 
-    def described(self) -> list[str]:
-        """Return what was met as lines of text."""
-        lines = [f"files: {_listed(self.read)}"] if self.read else []
+    def described(self, repairs: Mapping[str, str]) -> list[str]:
+        """Return what was met as lines of text. `repairs` states for suffixes how to make images of such files."""
+        lines = [f"files: {listed(self.read)}"] if self.read else []
         if self.left_out:
-            lines.append(self.problem())
+            first = self.first[next(kind for kind, _ in self.left_out.most_common())]
+            lines.append(f"left out: {listed(self.left_out, repairs)}, the first {first!r}")
         if self.skipped:
-            lines.append(f"skipped, hidden or of the system: {_listed(self.skipped)}")
+            lines.append(f"skipped, hidden or of the system: {listed(self.skipped)}")
         if self.repeated:
             more = f" (and {len(self.repeated) - 1} more)" if len(self.repeated) > 1 else ""
             lines.append(f"read once: {self.repeated[0]!r} leads to a folder that was read before{more}")
         return lines
 
-    def problem(self) -> str:
-        """Return which files were left out, and how to have them read; "" if there are none."""
-        if not self.left_out:
-            return ""
-        first = self.first[next(kind for kind, _ in self.left_out.most_common())]
-        return f"left out: {_listed(self.left_out)}, the first {first!r}; images among them: convert to JPEG or PNG"
 
+def listed(counts: Mapping[str, int], repairs: Mapping[str, str] = NO_REPAIRS) -> str:
+    """Return counts in words, most frequent first, with the repair of a kind if there is one.
 
-def _listed(counts: Counter[str]) -> str:
-    """Return counts in words: "12 .jpg, 4 .jfif"."""
-    shown = [f"{count:,} {name}" for name, count in counts.most_common(NUM_NAMED)]
-    return ", ".join(shown) + (f" and {len(counts) - len(shown):,} more kinds" if len(counts) > len(shown) else "")
+    >>> listed({".txt": 1, ".heic": 4}, {".heic": "convert them to JPEG"})
+    '4 .heic (convert them to JPEG), 1 .txt'
+    """
+    ordered = Counter(counts).most_common()
+    shown = [f"{count:,} {name}" + (f" ({repairs[name]})" if name in repairs else "") for name, count in ordered]
+    more = f" and {len(shown) - NUM_NAMED:,} more kinds" if len(shown) > NUM_NAMED else ""
+    return ", ".join(shown[:NUM_NAMED]) + more
 
 
 def is_skipped(name: str) -> bool:

@@ -11,13 +11,13 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
     "interfaces config specs registry plugins splits folds storage trees machine images image_files walk arrays "
-    "quality_check search_space materialize upgrades hints failures spec_equality"
+    "quality_check search_space materialize upgrades hints failures spec_equality interruption"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"
 COMMANDS = (
     "train evaluate predict preview export ensemble dataset_report sweep ranking trials generative_metrics probe "
-    "thresholds near_duplicates"
+    "thresholds near_duplicates evaluation_data"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

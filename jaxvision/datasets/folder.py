@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.roles import assign_roles, same_but_for_unicode
 from jaxvision.datasets.subsets import few
-from jaxvision.image_files import images_in, suffixes
+from jaxvision.image_files import OTHERS, SkippedFiles, images_in, no_images, skipped_by, suffixes
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 from jaxvision.specs import nearest
 from jaxvision.splits import holdout
@@ -39,7 +40,8 @@ def list_classes(path: Path, chosen: Sequence[str] | None) -> list[str]:
         if other is not None:
             raise ValueError(f"folder {str(path)!r} has {_other_form(name, other)}")
     if not classes:
-        loose = next(images_in(path), None) is not None
+        names = [entry.name for entry in entries(path, Tally()) if not entry.is_dir()]
+        loose = any(os.path.splitext(name)[1].lower() in (*suffixes(), *OTHERS) for name in names)
         what = "images but no class folders" if loose else "no class folders"
         raise ValueError(f"folder {str(path)!r} has {what}; expected one folder of images per class")
     if len(classes) == 1:
@@ -68,8 +70,7 @@ def list_files(path: Path, classes: Sequence[str], tally: Tally) -> tuple[list[P
             files += images
             targets += [index] * len(images)
     if not files:
-        there = f" ({tally.problem()})" if tally.left_out else ""
-        raise ValueError(f"folder {str(path)!r} has no images{there}; expected files ending in {' '.join(suffixes())}")
+        raise ValueError(f"folder {str(path)!r} has {no_images(tally)}")
     return files, np.array(targets, np.int32)
 
 
@@ -207,5 +208,7 @@ def folder(
         splits["train"], splits["test"] = holdout(splits["train"], fraction, seed=split_seed)
         notes[0] += f"; test is {fraction:.0%} of train, held out"
     train = few(splits["train"], per_class, seed=split_seed)
-    lines = tuple(note for note in (*notes, *tally.described()) if note)
+    if skipped_by(tally):
+        warnings.warn(SkippedFiles(path, skipped_by(tally)), stacklevel=2)
+    lines = tuple(note for note in (*notes, *tally.described(OTHERS)) if note)
     return Dataset(train, splits.get("validation"), splits.get("test"), tuple(names), shape, lines)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxvision.image_files import images_in, suffixes
+from jaxvision.image_files import images_in, no_images
 from jaxvision.specs import nearest
 from jaxvision.walk import Tally, folders_in
 
@@ -142,11 +142,7 @@ def _check_classes(folder: Path, role: str) -> None:
         return
     tally = Tally()
     if next(images_in(folder, tally), None) is None:
-        there = f" ({tally.problem()})" if tally.left_out else ""
-        raise ValueError(
-            f"folder {str(folder)!r} has no images{there}; expected files ending in {' '.join(suffixes())}, or "
-            f"{role}='' to do without it"
-        )
+        raise ValueError(f"folder {str(folder)!r} has {no_images(tally)}; write {role}='' to do without it")
     raise ValueError(
         f"folder {str(folder)!r} has {_num_images(folder)} but no class folders, so they have no labels: make one "
         f"folder per class, or write {role}='' to do without it and predict them with jaxvision predict"

@@ -45,16 +45,18 @@ def report(found: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def result_text(found: tuple[Sequence[Row], Report | None, Path]) -> str:
+def result_text(found: tuple[Sequence[Row], Report | None, Path, Report | None]) -> str:
     """Return what training returned as one line."""
-    history, test, workdir = found
-    shown = f"{test['split']}={terminal.headline(test)}" if test else "test=none"
+    history, test, workdir, validation = found
+    shown = f"test={terminal.headline(test) if test else 'none'}"
+    shown += f", validation={terminal.headline(validation)}" if validation else ""
     return f"Result(workdir={str(workdir)!r}, {shown}, history of {len(history)} rows)"
 
 
-def result_html(found: tuple[Sequence[Row], Report | None, Path]) -> str:
-    """Return what training returned as HTML: the report on the test split, and the last rows of metrics.jsonl."""
-    history, test, workdir = found
+def result_html(found: tuple[Sequence[Row], Report | None, Path, Report | None]) -> str:
+    """Return what training returned as HTML: the report, and the last rows of metrics.jsonl."""
+    history, test, workdir, validation = found
+    test = test or validation
     title = f"<p>workdir <code>{html.escape(str(workdir))}</code>, history of {len(history)} rows</p>"
     return f"{report(test) if test else ''}{title}{table(history[-MOST_ROWS:])}"
 

@@ -166,8 +166,8 @@ def test_training_without_a_test_split(tmp_path, capsys):
     result = jv.train(config, workdir=tmp_path / "run")
     printed = capsys.readouterr().out
     assert "validation (used for choosing) is 'val'" in printed and "no test split: " in printed
-    assert result.test is None and result.report["split"] == "validation"
-    text = reports.text(result.report)
+    assert result.test is None and result.validation["split"] == "validation"
+    text = reports.text(result.validation)
     assert "validation, used for choosing, of 4: " in text and "add a folder test" in text
     assert (tmp_path / "run" / "report_validation" / "report.json").exists()
     assert jv.evaluate(tmp_path / "run")["split"] == "validation"
@@ -289,19 +289,21 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
         (root / name).write_text("x")
     os.mkfifo(root / "dog" / "pipe.png")
     save(root / "loose.png")
-    dataset = opened(root)
+    with pytest.warns(image_files.SkippedFiles, match=r"skipped 3 \.heic \(convert them to JPEG\)"):
+        dataset = opened(root)
     assert counts(dataset) == {"cat": 2, "dog": 5}
     lines = said(dataset)
-    assert "files: 7 .png" in lines and "left out: 3 .heic, " in lines and f"the first '{root}/cat/0.heic'" in lines
-    for part in ("1 .csv outside the class folders", "1 .png outside the class folders", "more kinds", "convert"):
+    assert "files: 7 .png" in lines and "left out: 3 .heic (convert them to JPEG), " in lines
+    assert f"the first '{root}/cat/0.heic'" in lines
+    for part in ("1 .csv outside the class folders", "1 .png outside the class folders", "more kinds"):
         assert part in lines
     for file in (root / "cat").glob("*.png"):
         file.unlink()
     with pytest.raises(ValueError, match=r"class folder 'cat' of train has no readable images; remove it, or name the"):
         opened(root)
-    with pytest.warns(UserWarning, match=r"left out: 3 \.heic, "):
+    with pytest.warns(image_files.SkippedFiles, match=r"skipped 3 \.heic \(convert them to JPEG\)"):
         assert len(image_files.find_images([str(root)])) == 6
-    with pytest.raises(FileNotFoundError, match=r"no images in the folder .* \(left out: 3 \.heic, 1 \.txt, the first"):
+    with pytest.raises(FileNotFoundError, match=r"has no images; .* and it has 3 \.heic \(.*\), 1 \.txt"):
         image_files.find_images([str(root / "cat")])
 
 

@@ -22,7 +22,8 @@ def train(
     Examples:
         jaxvision train --model=cnn --dataset=cifar10 --workdir=runs/first
         jaxvision train --workdir=runs/first
-        jaxvision train --model=resnet18 --init_from=pretrained --freeze=backbone --dataset="folder(path='photos')"
+        jaxvision train --dataset="folder(path='photos')" --batch_size=32
+        jaxvision train --dataset="folder(path='photos')" --batch_size=32 --model=resnet18 --init_from=pretrained
     """
     from jaxvision import reports
     from jaxvision.train import train as run_train
@@ -35,7 +36,7 @@ def train(
         plugins=experiment.plugins,
         profile=profile,
     )
-    if result.report is not None and multihost.is_main_process():
-        split = result.report["split"]
-        print(f"\n{reports.text(result.report)}\nreport and plots in {reports.folder_of(result.workdir, split)}")
-        print(f"{reports.split_name(split)} {reports.headline(result.report)}")
+    report = result.test or result.validation
+    if report is not None and multihost.is_main_process():
+        print(f"\n{reports.text(report)}\nreport and plots in {reports.folder_of(result.workdir, report)}")
+        print(f"{reports.split_name(report['split'])} {reports.headline(report)}")
