@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from jaxvision import storage
 
-VERSION = 3  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
+VERSION = 4  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
 
 
 def _field(default: Any, help: str, *, may_change: bool = False, **limits: Any) -> Any:
@@ -193,9 +193,9 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], int]:
         )
     if version == VERSION:
         return values, version
-    from jaxvision.upgrades import upgrade
+    from jaxvision.upgrades import upgrade_saved
 
-    return upgrade(values), version
+    return upgrade_saved(values, version), version
 
 
 SPECS = ("model", "dataset", "task", "gradient", "optimizer", "schedule", "augmentations")

@@ -27,19 +27,13 @@ def open_dataset(
     if dataset is None and config.dataset == IN_MEMORY:
         raise ValueError("this run was trained on data in memory: pass them from Python, as dataset=…")
     if dataset is None:
-        dataset = registry.datasets.build(
-            config.dataset,
-            data_dir=data_dir,
-            split_seed=config.split_seed,
-            on_bad_image=config.on_bad_image,
-            preprocessing=preprocessing,
-        )
+        context = {"split_seed": config.split_seed, "on_bad_image": config.on_bad_image, "preprocessing": preprocessing}
+        dataset = registry.datasets.build(config.dataset, data_dir=data_dir, **context)
     elif not isinstance(dataset, Dataset):
         from jaxvision.arrays import from_arrays
 
-        dataset = from_arrays(
-            dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}, split_seed=config.split_seed
-        )
+        given = dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}
+        dataset = from_arrays(given, split_seed=config.split_seed)
     if preprocessing is not None:
         from jaxvision import pretrained
 
@@ -47,17 +41,15 @@ def open_dataset(
     if config.fold:
         from jaxvision import folds
 
-        whole = dataset.train if dataset.validation is None else folds.concatenate(dataset.train, dataset.validation)
-        train, validation = folds.fold(whole, *map(int, config.fold.split("/")), seed=config.split_seed)
+        train, validation = folds.held_out(dataset, config.fold, seed=config.split_seed)
     elif dataset.validation is not None or not config.validation_fraction:
         return dataset
     else:
         train, validation = splits.holdout(dataset.train, config.validation_fraction, seed=config.split_seed)
     _check_known(train, validation, dataset.classes)
     if train.ordered:  # later values must not scale earlier ones
-        dataset = dataset._replace(
-            preprocessing=dataset.preprocessing.with_statistics_of(train.read(np.arange(len(train))))
-        )
+        shape = dataset.preprocessing.with_statistics_of(train.read(np.arange(len(train))))
+        dataset = dataset._replace(preprocessing=shape)
     return dataset._replace(train=train, validation=validation)
 
 
@@ -80,7 +72,7 @@ def fingerprint(dataset: Dataset, *, num_images: int = 4096) -> str:
     for split in (dataset.train, dataset.validation, dataset.test):
         if split is not None:
             digest.update(np.ascontiguousarray(split.targets).tobytes())
-            digest.update("\n".join(name.rsplit("/", 1)[-1] for name in split.names).encode())
+            digest.update("\n".join(name.rsplit("/", 1)[-1] for name in split.names).encode(errors="surrogatepass"))
             most = num_images if split.decode is None else num_images // 16  # these are decoded at every start
             chosen = np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int)
             for start in range(0, len(chosen), 64):  # in chunks: resized images take memory
@@ -92,3 +84,8 @@ def splits_of(dataset: Dataset) -> dict[str, Split]:
     """Return the splits that a dataset has, by name."""
     named = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {name: split for name, split in named.items() if split is not None}
+
+
+def reported(dataset: Dataset) -> str:
+    """Return the split whose report is that of a run: test, or for want of one validation, used for choosing."""
+    return "validation" if dataset.test is None and dataset.validation is not None else "test"

@@ -68,6 +68,7 @@ def dataset_report(
     splits = datas.splits_of(data)
     report: dict[str, Any] = {
         "dataset": config.dataset,
+        "notes": list(data.notes),
         "splits": {name: _described(split, data) for name, split in splits.items()},
         "unreadable": unreadable,
         "skipped": dict(skipped.most_common()),
@@ -199,6 +200,7 @@ def text(report: dict[str, Any]) -> str:
             least, median, largest = ("x".join(map(str, size)) for size in split["sizes"].values())
             modes = ", ".join(f"{count:,} {mode}" for mode, count in split["modes"].items())
             lines.append(f"{name}: {least} to {largest} pixels, median {median}; {modes}")
+    lines += report["notes"]
     unreadable = report["unreadable"]
     lines.append(f"unreadable: {_counted(len(unreadable), 'image') if unreadable else 'none'}")
     lines += _first(unreadable, len(unreadable))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision import data as datas
 from jaxvision import failures, reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import multihost
@@ -22,7 +23,7 @@ NUM_COMPARED = 256  # inputs, if they have no names
 def ensemble(
     workdirs: Sequence[str | Path],
     *,
-    split: str = "test",
+    split: str | None = None,
     checkpoint: str | int = "best",
     tta: str | None = None,
     out: str | Path | None = None,
@@ -43,7 +44,8 @@ def ensemble(
         open_run(each, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)[:2]
         for each in workdirs
     ]
-    (first, data), chosen = members[0], split_of(members[0][1], split)
+    (first, data), split = members[0], split or datas.reported(members[0][1])
+    chosen = split_of(data, split)
     _check_members(workdirs, members, split)
     predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if predictions[0].ndim == 4:
@@ -67,6 +69,7 @@ def ensemble(
         **task.score(*judged),
         **task.report(*judged, data.classes),
         "baseline": baselines(task, data, chosen),
+        **({"note": failures.no_test()} if data.test is None else {}),
     }
     if multihost.is_main_process():
         folder = reports.folder_of(first.workdir, report) if out is None else Path(out)

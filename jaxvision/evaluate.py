@@ -21,7 +21,7 @@ from jaxvision.interfaces import Dataset, Split, Task
 def evaluate(
     workdir: str | Path,
     *,
-    split: str = "test",
+    split: str | None = None,
     checkpoint: str | int = "best",
     tta: str | None = None,
     out: str | Path | None = None,
@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
         workdir: The folder of a trained run.
-        split: train, validation or test.
+        split: train, validation or test. If None, test, or validation if there is no test split.
         checkpoint: best, last, or the step of a checkpoint.
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         out: The folder for the report. If None, `report` in the workdir, or `report_<split>` for other splits.
@@ -63,12 +63,13 @@ def evaluate_on(
     data: Dataset,
     differences: Sequence[str] = (),
     *,
-    split: str = "test",
+    split: str | None = None,
     out: str | Path | None = None,
     fid_classifier: str | Path | None = None,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
     """Evaluate a loaded run on a split of the data of its training, or of others with `differences`, as `evaluate`."""
+    split = split or datas.reported(data)
     chosen, config = split_of(data, split, has_all=bool(differences)), trained.run.config
     measure, absent = make_measure(trained), {}
     if not differences and (trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel"):
@@ -94,6 +95,7 @@ def evaluate_on(
         **task.report(*judged, data.classes),
         "baseline": {} if differences else baselines(task, data, chosen),
         **({"data_differences": [*differences]} if differences else absent),
+        **({"note": failures.no_test()} if data.test is None else {}),
     }
     if fid_classifier is not None:
         if predictions.ndim != 4:

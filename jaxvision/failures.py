@@ -148,6 +148,15 @@ def too_few_examples(effective_batch_size: int, num_examples: int) -> str:
     )
 
 
+def no_test() -> str:
+    """Return the note that there is no test split, and how to get one."""
+    return (
+        "no test split: checkpoints are chosen on validation, so its metrics are optimistic; for a test split, add a "
+        "folder test, hold out a part of train with folder(path='…', test_fraction=0.2), or test='val' if validation "
+        "was never used for choosing"
+    )
+
+
 def no_validation(task: str) -> str:
     """Return the message that a task has nothing to fit its thresholds on."""
     return (

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxvision.interfaces import Split
+from jaxvision.interfaces import Dataset, Split
+
+
+def held_out(dataset: Dataset, number: str, *, seed: int) -> tuple[Split, Split]:
+    """Hold out a fold, "2/5", of train and validation together: return (rest, fold)."""
+    whole = dataset.train if dataset.validation is None else concatenate(dataset.train, dataset.validation)
+    return fold(whole, *map(int, number.split("/")), seed=seed)
 
 
 def fold(split: Split, number: int, count: int, *, seed: int) -> tuple[Split, Split]:

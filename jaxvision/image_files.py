@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import math
 import os
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision import walk
 from jaxvision.images import Box, fit
 from jaxvision.interfaces import Preprocessing
 from jaxvision.machine import num_cores
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# of Pillow: formats of still images whose decoders run within the process, on the content alone
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
 OTHERS = {  # suffixes of pictures that are not read, and how to make images of them
     **dict.fromkeys((".heic", ".heif", ".hif"), "convert them to JPEG"),
     **dict.fromkeys((".avif", ".jxl", ".jp2", ".psd", ".ai", ".eps", ".svg", ".ico"), "convert them to JPEG or PNG"),
@@ -60,7 +63,8 @@ def read_image(
         if isinstance(error, OSError) and error.errno:  # an error of the system, not of the file's content
             raise OSError(f"cannot open the image {os.fspath(file)!r}: {error.strerror}") from None
         why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
-        repair = OTHERS.get(Path(file).suffix.lower())
+        suffix = Path(file).suffix.lower()
+        repair = OTHERS.get(suffix) if suffix not in suffixes() else None
         why = f"a {Path(file).suffix} file is not read; {repair.replace('them', 'it')}" if repair else why
         raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
 
@@ -102,9 +106,25 @@ def random_part(width: int, height: int, *, area_range: tuple[float, float], rng
     return left, top, width - left, height - top
 
 
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of files, in lowercase, whose format is in FORMATS and that the installed Pillow decodes."""
+    from PIL import Image, features
+
+    registered = Image.registered_extensions()
+    readable = [name for name in FORMATS if name != "JPEG2000" or features.check("jpg_2000")]
+    readable.insert(1, "MPO")  # files of several JPEGs, which the JPEG decoder reads
+    return tuple(suffix for name in readable for suffix, owner in registered.items() if owner == name)
+
+
 def is_image(path: Path) -> bool:
-    """Return whether a path is a file with an image extension that is not hidden."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    """Return whether a path is a file with the suffix of an image that is not hidden."""
+    return path.suffix.lower() in suffixes() and not walk.is_skipped(path.name) and path.is_file()
+
+
+def images_in(folder: str | Path, tally: walk.Tally | None = None) -> Iterator[str]:
+    """Yield the image files below a folder in the order of their paths, as `walk.files_below` finds them."""
+    return walk.files_below(folder, suffixes(), walk.Tally() if tally is None else tally)
 
 
 class SkippedFiles(UserWarning):
@@ -115,14 +135,9 @@ class SkippedFiles(UserWarning):
         self.counts = dict(counts)
 
 
-def count_skipped(paths: Iterable[Path]) -> dict[str, int]:
-    """Count by suffix the files that look like pictures and are not read, most frequent first.
-
-    >>> count_skipped([Path("a.HEIC"), Path("b.mov"), Path("c.heic"), Path("d.jpg"), Path("notes.txt")])
-    {'.heic': 2, '.mov': 1}
-    """
-    suffixes = [path.suffix.lower() for path in paths if not path.name.startswith(".")]
-    return dict(Counter(suffix for suffix in suffixes if suffix in OTHERS).most_common())
+def skipped_by(tally: walk.Tally) -> dict[str, int]:
+    """Return by suffix the number of files that look like pictures and were not read, most frequent first."""
+    return {suffix: count for suffix, count in tally.left_out.most_common() if suffix in OTHERS}
 
 
 def describe_skipped(counts: Mapping[str, int]) -> str:
@@ -131,40 +146,51 @@ def describe_skipped(counts: Mapping[str, int]) -> str:
     >>> describe_skipped({".heic": 2, ".mov": 1})
     '2 .heic (convert them to JPEG), 1 .mov (extract images from them)'
     """
-    return ", ".join(f"{count:,} {suffix} ({OTHERS[suffix]})" for suffix, count in counts.items())
-
-
-def walk(folder: str | Path) -> tuple[list[Path], dict[str, int]]:
-    """Return the image files below a folder, sorted, and the numbers of other pictures by suffix (`count_skipped`)."""
-    paths = sorted(Path(folder).rglob("*"))
-    others = [path for path in paths if path.suffix.lower() in OTHERS and path.is_file()]
-    return [path for path in paths if is_image(path)], count_skipped(others)
+    return walk.listed(counts, OTHERS)
 
 
 def find_images(paths: Iterable[str]) -> list[str]:
     """Expand files, folders (recursively) and glob patterns to image files, sorted within each argument.
 
     Warns about files in folders that look like pictures and are not read. Raises FileNotFoundError if an argument
-    matches nothing.
+    matches nothing, or for a link that leads nowhere.
     """
     files: list[str] = []
     for path in paths:
-        path, skipped = os.path.expanduser(path), {}
+        path, tally = os.path.expanduser(path), walk.Tally()
         if os.path.isdir(path):
-            images, skipped = walk(path)
-            matches = [str(image) for image in images]
+            matches = list(images_in(path, tally))
+        elif os.path.isfile(path):
+            matches = [path]
+        elif os.path.islink(path):
+            raise FileNotFoundError(walk.dangling(path))
         else:
-            matches = (
-                [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
-            )
+            matches = _matching(path)
+        if not matches and os.path.isdir(path):
+            raise FileNotFoundError(f"the folder {path!r} has {no_images(tally)}")
         if not matches:
-            what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
-            others = f", and it has {describe_skipped(skipped)}" if skipped else ""
-            raise FileNotFoundError(f"no {what} {path!r}; expected files ending in {' '.join(EXTENSIONS)}{others}")
-        if skipped:
-            warnings.warn(SkippedFiles(path, skipped), stacklevel=2)
+            raise FileNotFoundError(
+                f"no file, folder or pattern {path!r}; expected files ending in {' '.join(suffixes())}"
+            )
+        if skipped_by(tally):
+            warnings.warn(SkippedFiles(path, skipped_by(tally)), stacklevel=2)
         files += matches
     return files
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the files that a pattern matches, each once, without those in hidden folders that it does not name."""
+    literal, files = pattern.split(os.sep), {}
+    for file in sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True))):
+        if not any(walk.is_skipped(part) and part not in (*literal, "..") for part in file.split(os.sep)):
+            files.setdefault((os.path.realpath(os.path.dirname(file)), os.path.basename(file)), file)
+    return list(files.values())
+
+
+def no_images(tally: walk.Tally) -> str:
+    """Return in words that a folder has no images, what is expected, and which other files there are."""
+    others = f", and it has {walk.listed(tally.left_out, OTHERS)}" if tally.left_out else ""
+    return f"no images; expected files ending in {' '.join(suffixes())}{others}"
 
 
 def read_images(

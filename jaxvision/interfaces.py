@@ -134,13 +134,18 @@ class TargetStats:
 
 
 class Dataset(NamedTuple):
-    """Disjoint splits; `validation` or `test` is None if there is none."""
+    """Disjoint splits; `validation` or `test` is None if there is none.
+
+    `notes` are lines about the data that training and `dataset_report` print: where each split comes from, what was
+    left out.
+    """
 
     train: Split
     validation: Split | None
     test: Split | None
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
 
 
 class Init(Protocol):

@@ -29,11 +29,12 @@ from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, pr
 
 
 class Result(NamedTuple):
-    """The rows of metrics.jsonl, the report on the test split (None without one), and the workdir."""
+    """The rows of metrics.jsonl, the report on the test split, the workdir, and for want of test that on validation."""
 
     history: list[logs.Row]
     test: reports.Report | None
     workdir: Path
+    validation: reports.Report | None = None
 
     def __repr__(self) -> str:
         return reports.result_text(self)
@@ -283,6 +284,7 @@ def train(
         checkpoints = Checkpoints(path / "checkpoints", monitor=monitor, max_to_keep=execution.max_to_keep)
         with contextlib.closing(checkpoints):
             _fit(setup, path, checkpoints, previous, profile=profile)
-        is_tested = data.test is not None and not is_trial
-        test = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_tested else None
-    return Result(logs.read_rows(path / "metrics.jsonl"), test, path)
+        is_reported = datas.reported(data) in datas.splits_of(data) and not is_trial
+        report = evaluate_on(runs.load(path, plugins=plugins), data, plugins=plugins) if is_reported else None
+    on_test, on_validation = (None, report) if data.test is None else (report, None)
+    return Result(logs.read_rows(path / "metrics.jsonl"), on_test, path, on_validation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jaxvision import specs
@@ -34,6 +35,8 @@ ARGUMENTS = {  # by field, or by name of the factory
     "translate": {"share": "fraction"},
     "translation": {"share": "fraction"},
 }
+TRAIN = ("train", "training", "train_set", "training_set")  # folders, until version 0.3
+VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
 LOSS_OPTIONS = {  # of a task in version 0.1; now arguments of its loss, but for focal, which was the exponent
     "multiclass": ("label_smoothing", "class_weights", "beta", "focal", "logit_adjustment"),
     "binary": ("label_smoothing", "class_weights", "beta", "focal"),
@@ -58,6 +61,30 @@ def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
     if "SPACE" in values:
         values["SEARCH_SPACE"] = _upgrade_space(values.pop("SPACE"))
     return values
+
+
+def upgrade_saved(settings: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return the fields in a file of an older version under today's names, with what the version implied stated."""
+    values = upgrade(settings)
+    if version < 4 and isinstance(values.get("dataset"), str):
+        values["dataset"] = _with_roles(values["dataset"])
+    return values
+
+
+def _with_roles(dataset: str) -> str:
+    """Return a dataset spec that states the test folder, where a version before 0.4 saw another role in its name.
+
+    These took a single folder beside train as test, whatever its name.
+    """
+    name, arguments = specs.parse(dataset)
+    if name != "folder" or not isinstance(arguments.get("path"), str):
+        return dataset
+    root = Path(arguments["path"]).expanduser()
+    folders = [p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."] if root.is_dir() else []
+    beside = [folder for folder in folders if folder.lower() not in TRAIN and not folder.startswith("__")]
+    if len(beside) == 1 and beside[0].lower() in VALIDATION and len(folders) > 1:
+        return str(specs.Spec(name, {**arguments, "test": beside[0]}))
+    return dataset
 
 
 def _upgrade_space(space: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from trace_path import code_lines, long_functions, traced_files
 PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
-    "interfaces config specs registry plugins splits folds storage trees machine images image_files arrays "
+    "interfaces config specs registry plugins splits folds storage trees machine images image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,50 +14,34 @@ import numpy as np
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
+from jaxvision.datasets.roles import assign_roles, same_but_for_unicode
 from jaxvision.datasets.subsets import few
-from jaxvision.image_files import EXTENSIONS, OTHERS, SkippedFiles, describe_skipped, walk
+from jaxvision.image_files import OTHERS, SkippedFiles, images_in, no_images, skipped_by, suffixes
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.specs import nearest
 from jaxvision.splits import holdout
+from jaxvision.walk import Tally, entries, folders_in
 
-TRAIN = ("train", "training", "train_set", "training_set")
-VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
-HELD_OUT = (*VALIDATION, "test", "testing", "test_set", "holdout", "eval")
 MAX_CACHED = 8 * 2**30  # bytes of decoded images; larger datasets are streamed by default
+Listed = dict[str, tuple[list[Path], np.ndarray]]  # by split: files and class indices
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
-
-
-def split_folders(path: Path) -> dict[str, Path]:
-    """Find the train, validation and test folders; {"train": path} if path itself holds the classes.
-
-    Raises ValueError if there is a held-out folder but no train folder, or folders with unclear roles.
-    """
-    folders = {p.name.lower(): p for p in _folders(path)}
-    train = next((folders.pop(name) for name in TRAIN if name in folders and _folders(folders[name])), None)
-    if train is None:
-        held_out = next((p.name for name, p in folders.items() if name in HELD_OUT and _folders(p)), None)
-        if held_out is not None:
-            raise ValueError(
-                f"folder {str(path)!r} has {held_out!r} but no training split; name the training folder 'train'"
-            )
-        return {"train": path}
-    if len(folders) == 1:  # a single held-out folder is test, whatever its name
-        return {"train": train, "test": next(iter(folders.values()))}
-    validation = next((folders.pop(name) for name in VALIDATION if name in folders), None)
-    if len(folders) > 1:
-        names = ", ".join(p.name for p in folders.values())
-        raise ValueError(f"folder {str(path)!r}: besides train there are {names}; expected validation and test")
-    splits = {"train": train, "validation": validation, "test": next(iter(folders.values()), None)}
-    return {name: folder for name, folder in splits.items() if folder}
-
-
-def list_classes(path: Path) -> list[str]:
-    """Return the names of the class folders. Raises ValueError if there are fewer than two."""
-    classes = [p.name for p in _folders(path)]
+def list_classes(path: Path, chosen: Sequence[str] | None) -> list[str]:
+    """Return the names of the class folders, or the chosen ones. Raises ValueError if there are fewer than two."""
+    there = [folder.name for folder in folders_in(path, Tally())]
+    for name in chosen or ():
+        if name not in there:
+            other = same_but_for_unicode(name, there)
+            why = _other_form(name, other) if other else f"not {name!r}{nearest(name, there)}"
+            raise ValueError(f"classes={tuple(chosen or ())}: folder {str(path)!r} has {', '.join(there)}, {why}")
+    classes = there if chosen is None else list(dict.fromkeys(chosen))
+    for name in classes:
+        other = same_but_for_unicode(name, classes)
+        if other is not None:
+            raise ValueError(f"folder {str(path)!r} has {_other_form(name, other)}")
     if not classes:
-        loose = any(p.suffix.lower() in (*EXTENSIONS, *OTHERS) for p in path.iterdir())
+        names = [entry.name for entry in entries(path, Tally()) if not entry.is_dir()]
+        loose = any(os.path.splitext(name)[1].lower() in (*suffixes(), *OTHERS) for name in names)
         what = "images but no class folders" if loose else "no class folders"
         raise ValueError(f"folder {str(path)!r} has {what}; expected one folder of images per class")
     if len(classes) == 1:
@@ -64,28 +49,46 @@ def list_classes(path: Path) -> list[str]:
     return classes
 
 
-def list_files(path: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
-    """List a split's files and their class indices. Warns about files that look like pictures and are not read.
+def _other_form(name: str, other: str) -> str:
+    """Return in words that two names differ only in their Unicode normal form."""
+    return (
+        f"the class {other!r} ({other!a}), which differs from {name!r} ({name!a}) only in its Unicode normal "
+        "form: rename one of the folders"
+    )
 
-    Raises ValueError for a class that train does not have.
-    """
-    unknown = [p.name for p in _folders(path) if p.name not in classes]
-    if unknown:
-        raise ValueError(
-            f"folder {str(path)!r} has the class {unknown[0]!r}, which train does not have: {', '.join(classes)}"
-        )
-    files, targets, skipped = [], [], Counter()
+
+def list_files(path: Path, classes: Sequence[str], tally: Tally) -> tuple[list[Path], np.ndarray]:
+    """List a split's files and their class indices. Raises ValueError if there are no images."""
+    files, targets = [], []
+    for entry in entries(path, tally):
+        if not entry.is_dir():
+            suffix = os.path.splitext(entry.name)[1].lower() or "without a suffix"
+            tally.leave_out(entry.path, f"{suffix} outside the class folders")
     for index, name in enumerate(classes):
-        images, others = walk(path / name)
-        files += images
-        targets += [index] * len(images)
-        skipped.update(others)
+        if (path / name).is_dir():
+            images = [Path(file) for file in images_in(path / name, tally)]
+            files += images
+            targets += [index] * len(images)
     if not files:
-        others = f", and it has {describe_skipped(skipped)}" if skipped else ""
-        raise ValueError(f"folder {str(path)!r} has no images; expected files ending in {' '.join(EXTENSIONS)}{others}")
-    if skipped:
-        warnings.warn(SkippedFiles(path, dict(skipped.most_common())), stacklevel=2)
+        raise ValueError(f"folder {str(path)!r} has {no_images(tally)}")
     return files, np.array(targets, np.int32)
+
+
+def _check_unknown(path: Path, classes: Sequence[str], *, is_strict: bool) -> str:
+    """Return which class folders of a split are left out, "" for none. If strict, raise ValueError for the first."""
+    unknown = [folder for folder in folders_in(path, Tally()) if folder.name not in classes]
+    if unknown and is_strict:
+        name, known = unknown[0].name, ", ".join(classes)
+        other = same_but_for_unicode(name, classes)
+        if other is not None:
+            raise ValueError(f"folder {str(path)!r}: train has {_other_form(name, other)}")
+        raise ValueError(
+            f"folder {str(path)!r} has the class {name!r}, which train does not have: {known}{nearest(name, classes)}; "
+            "rename it, add it to train, leave it out with on_unknown_class='skip', or name the classes to use with "
+            f"classes=({', '.join(map(repr, classes[:2]))}, …)"
+        )
+    counted = [f"{folder.name!r} ({sum(1 for _ in images_in(folder)):,} images)" for folder in unknown]
+    return f"classes of {path.name!r} left out: {', '.join(counted)}" if counted else ""
 
 
 def _check_crop(random_crop: tuple[float, float] | None, stream: bool | None) -> None:
@@ -102,7 +105,7 @@ def _check_crop(random_crop: tuple[float, float] | None, stream: bool | None) ->
 
 
 def _read_splits(
-    listed: dict[str, tuple[list[Path], np.ndarray]],
+    listed: Listed,
     shape: Preprocessing,
     *,
     on_bad_image: str,
@@ -139,14 +142,19 @@ def folder(
     random_crop: tuple[float, float] | None = None,
     stream: bool | None = None,
     per_class: int | None = None,
-    test_fraction: float = 0.2,
+    classes: tuple[str, ...] | None = None,
+    on_unknown_class: Literal["error", "skip"] = "error",
+    validation: str | None = None,
+    test: str | None = None,
+    test_fraction: float | None = None,
     split_seed: int = 0,
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
 ) -> Dataset:
     """Load images from class folders, at path itself or under train, validation and test.
 
-    A single held-out folder is test, whatever its name; without one, a stratified test_fraction is held out.
+    A folder val, valid, validation or dev beside train is validation. With only that, there is no test split; with only
+    train, a stratified fraction is held out as test. Hidden folders and files are skipped, and links are followed.
 
     Args:
         path: folder of the classes or of the splits.
@@ -161,7 +169,12 @@ def folder(
             more than 8 GiB decoded; a training split with random_crop is always streamed.
         per_class: number of training images to keep per class, drawn with split_seed; a validation split is taken from
             these. Defaults to all.
-        test_fraction: fraction of each class held out as test.
+        classes: names of the class folders to use, in this order. Defaults to all folders of train.
+        on_unknown_class: "error" raises for a class that only validation or test has, "skip" leaves it out.
+        validation: name of the validation folder; "" for none. By default the names of the folders decide.
+        test: name of the test folder, e.g. "val"; "" for none. By default the names of the folders decide.
+        test_fraction: fraction of each class of train held out as test if there is no test folder. Defaults to 0.2
+            without a validation folder; with one, nothing is held out.
         split_seed: seed of all splits and subsets.
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
@@ -177,14 +190,25 @@ def folder(
     shape = requested_preprocessing(
         preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
     )
-    folders = split_folders(root)
-    classes = list_classes(folders["train"])
-    listed = {name: list_files(path, classes) for name, path in folders.items()}
+    roles = assign_roles(root, validation=validation, test=test)
+    names = list_classes(roles.folders["train"], classes)
+    tally, notes = Tally(), [roles.described(root)]
+    is_strict = classes is None and on_unknown_class == "error"
+    notes += [_check_unknown(each, names, is_strict=is_strict) for each in roles.folders.values()]
+    listed = {name: list_files(each, names, tally) for name, each in roles.folders.items()}
     splits = _read_splits(listed, shape, on_bad_image=on_bad_image, stream=stream, random_crop=random_crop)
-    empty = [name for index, name in enumerate(classes) if not (splits["train"].targets == index).any()]
+    empty = [name for index, name in enumerate(names) if not (splits["train"].targets == index).any()]
     if empty:
-        raise ValueError(f"the class folder {empty[0]!r} of train has no readable images")
-    if "test" not in splits:
-        splits["train"], splits["test"] = holdout(splits["train"], test_fraction, seed=split_seed)
+        raise ValueError(
+            f"the class folder {empty[0]!r} of train has no readable images; remove it, or name the classes to use "
+            f"with classes=({', '.join(repr(name) for name in names if name not in empty)})"
+        )
+    if "test" not in splits and (test_fraction is not None or "validation" not in splits):
+        fraction = 0.2 if test_fraction is None else test_fraction
+        splits["train"], splits["test"] = holdout(splits["train"], fraction, seed=split_seed)
+        notes[0] += f"; test is {fraction:.0%} of train, held out"
     train = few(splits["train"], per_class, seed=split_seed)
-    return Dataset(train, splits.get("validation"), splits["test"], tuple(classes), shape)
+    if skipped_by(tally):
+        warnings.warn(SkippedFiles(path, skipped_by(tally)), stacklevel=2)
+    lines = tuple(note for note in (*notes, *tally.described(OTHERS)) if note)
+    return Dataset(train, splits.get("validation"), splits.get("test"), tuple(names), shape, lines)

@@ -11,7 +11,7 @@ from jaxvision.reports.files import (
 )
 from jaxvision.reports.notebook import Report, result_html, result_text
 from jaxvision.reports.start import start_lines
-from jaxvision.reports.terminal import headline, text
+from jaxvision.reports.terminal import headline, split_name, text
 
 __all__ = [
     "Report",
@@ -25,6 +25,7 @@ __all__ = [
     "samples",
     "save",
     "save_predictions",
+    "split_name",
     "start_lines",
     "text",
 ]

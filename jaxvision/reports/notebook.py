@@ -45,16 +45,18 @@ def report(found: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def result_text(found: tuple[Sequence[Row], Report | None, Path]) -> str:
+def result_text(found: tuple[Sequence[Row], Report | None, Path, Report | None]) -> str:
     """Return what training returned as one line."""
-    history, test, workdir = found
-    shown = terminal.headline(test) if test else "none"
-    return f"Result(workdir={str(workdir)!r}, test={shown}, history of {len(history)} rows)"
+    history, test, workdir, validation = found
+    shown = f"test={terminal.headline(test) if test else 'none'}"
+    shown += f", validation={terminal.headline(validation)}" if validation else ""
+    return f"Result(workdir={str(workdir)!r}, {shown}, history of {len(history)} rows)"
 
 
-def result_html(found: tuple[Sequence[Row], Report | None, Path]) -> str:
-    """Return what training returned as HTML: the report on the test split, and the last rows of metrics.jsonl."""
-    history, test, workdir = found
+def result_html(found: tuple[Sequence[Row], Report | None, Path, Report | None]) -> str:
+    """Return what training returned as HTML: the report, and the last rows of metrics.jsonl."""
+    history, test, workdir, validation = found
+    test = test or validation
     title = f"<p>workdir <code>{html.escape(str(workdir))}</code>, history of {len(history)} rows</p>"
     return f"{report(test) if test else ''}{title}{table(history[-MOST_ROWS:])}"
 
@@ -89,7 +91,8 @@ def table(rows: Sequence[Row], *, pictures: Sequence[str] = ()) -> str:
 def _title(found: Mapping[str, Any]) -> str:
     """Return the headline of a report with its value, and what it is about."""
     headline = terminal.headline(dict(found))
-    place = f"{found['split']} of {found['num_examples']:,}" if {"split", "num_examples"} <= found.keys() else ""
+    is_placed = {"split", "num_examples"} <= found.keys()
+    place = f"{terminal.split_name(found['split'])} of {found['num_examples']:,}" if is_placed else ""
     return " on ".join(part for part in (headline, place) if part) or "empty"
 
 

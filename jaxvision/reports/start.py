@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from jaxvision import failures
 from jaxvision import run as runs
 from jaxvision.config import Config, Execution
 from jaxvision.data import splits_of
@@ -33,6 +34,9 @@ def start_lines(
     total, trained = runs.num_parameters(setup.state.params), num_trained(setup)
     counted = f"{total:,} parameters" + (f" ({trained:,} trained)" if trained < total else "")
     yield f"{config.model}, {counted}, on {config.dataset}: {sizes}; {devices}{hosts}"
+    yield from setup.data.notes
+    if setup.data.test is None and setup.data.validation is not None:
+        yield failures.no_test()
     if config.freeze and config.init_from is None:
         yield f"freeze={config.freeze!r} keeps parameters as they were drawn at random: --init_from gives trained ones"
     if config.init_from:

@@ -35,8 +35,14 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"checkpoint of step {report['step']:,} ({report['checkpoint']}), tta {report['tta']}")
     if "data_differences" in report:
         lines += [f"not the data of training: {'; '.join(report['data_differences'])}", SEEN]
-    lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report, report)}")
+    lines += [report["note"]] if "note" in report else []
+    lines.append(f"{split_name(report['split'])} of {report['num_examples']:,}: {_told(report, report)}")
     return "\n".join(lines)
+
+
+def split_name(split: str) -> str:
+    """Return what a report calls a split: validation has chosen the checkpoint, so its metrics are optimistic."""
+    return "validation, used for choosing," if split == "validation" else split
 
 
 def _gap_line(report: dict[str, Any], name: str) -> str:

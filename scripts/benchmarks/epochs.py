@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.entrant import absent, entered
 from benchmarks.races import take_turns
 from jaxvision import registry
-from jaxvision.datasets.folder import split_folders
+from jaxvision.datasets.roles import assign_roles
 from jaxvision.datasets.tfds import find_prepared
 
 READ_SIZE = 64  # batch size of the section that only reads
@@ -104,9 +104,13 @@ def require_folder(folder: str) -> Path:
     place, wanted = Path(folder).expanduser().resolve(), "expected --images=… with photographs in train/<class>/"
     if not place.is_dir():
         raise FileNotFoundError(f"no folder {folder!r}; {wanted}")
-    if not any(each.is_dir() for each in split_folders(place)["train"].iterdir()):
+    if not any(each.is_dir() for each in _train_folder(place).iterdir()):
         raise ValueError(f"folder {folder!r} has no class folders; {wanted}")
     return place
+
+
+def _train_folder(place: Path) -> Path:
+    return assign_roles(place, validation=None, test=None).folders["train"]
 
 
 def images(folder: str, *, num_rounds: int, seconds: float) -> Found:
@@ -120,7 +124,7 @@ def images(folder: str, *, num_rounds: int, seconds: float) -> Found:
     words = {
         "ours": ["read_ours", {**ours, "is_decoding": False}],
         "our decoding alone": ["read_ours", {**ours, "is_decoding": True}],
-        "PyTorch DataLoader": ["read_torch", {**ours, "folder": str(split_folders(place)["train"])}],
+        "PyTorch DataLoader": ["read_torch", {**ours, "folder": str(_train_folder(place))}],
     }
     missing = {name: absent(name) for name in words if absent(name)}
     started = {

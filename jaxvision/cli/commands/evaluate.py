@@ -16,7 +16,7 @@ from jaxvision.evaluate import evaluate as run_evaluate
 def evaluate(
     *workdirs: str,
     workdir: tuple[str, ...] = (),
-    split: str = option(run_evaluate, "split"),
+    split: str | None = option(run_evaluate, "split"),
     checkpoint: str = option(run_evaluate, "checkpoint"),
     tta: Literal["none", "flip", "flip_shift"] | None = option(run_evaluate, "tta"),
     out: str | None = option(run_evaluate, "out"),
@@ -31,7 +31,8 @@ def evaluate(
     Args:
         workdirs: folders of trained runs; several form an ensemble, evaluated on its mean prediction
         workdir: the same as a repeatable flag
-        split: train, validation or test; with --dataset of other data also all
+        split: train, validation or test (default: test, or validation if there is no test split); with --dataset of
+            other data also all
         checkpoint: best, last, or the step of a checkpoint
         tta: test-time augmentation: none, flip, flip_shift (default: that of training)
         out: folder of the report (default: report in the workdir; of other data report_other_data)

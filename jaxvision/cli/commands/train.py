@@ -36,6 +36,7 @@ def train(
         plugins=experiment.plugins,
         profile=profile,
     )
-    if result.test is not None and multihost.is_main_process():
-        print(f"\n{reports.text(result.test)}\nreport and plots in {result.workdir / 'report'}")
-        print(f"test {reports.headline(result.test)}")
+    report = result.test or result.validation
+    if report is not None and multihost.is_main_process():
+        print(f"\n{reports.text(report)}\nreport and plots in {reports.folder_of(result.workdir, report)}")
+        print(f"{reports.split_name(report['split'])} {reports.headline(report)}")
