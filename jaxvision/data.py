@@ -80,7 +80,7 @@ def fingerprint(dataset: Dataset, *, num_images: int = 4096) -> str:
     for split in (dataset.train, dataset.validation, dataset.test):
         if split is not None:
             digest.update(np.ascontiguousarray(split.targets).tobytes())
-            digest.update("\n".join(name.rsplit("/", 1)[-1] for name in split.names).encode())
+            digest.update("\n".join(name.rsplit("/", 1)[-1] for name in split.names).encode(errors="surrogatepass"))
             most = num_images if split.decode is None else num_images // 16  # these are decoded at every start
             chosen = np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int)
             for start in range(0, len(chosen), 64):  # in chunks: resized images take memory
