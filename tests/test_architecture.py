@@ -51,7 +51,6 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it
-    "torch": {"weights"},
     "safetensors": {"weights"},
     "huggingface_hub": {"weights"},
     "etils": {"storage.py"},
