@@ -57,6 +57,30 @@ def wrong_outputs(model: str, shape: Any, task: str, expected: tuple[int, int], 
     )
 
 
+def other_num_devices(mesh: str, num_devices: int, available: int) -> str:
+    """Return the message that a mesh has another number of devices than there are."""
+    import jax
+
+    exactly = "exactly" if jax.process_count() > 1 else "at most"
+    there = f"there {'is' if available == 1 else 'are'} {available}"
+    return f"mesh {mesh!r} needs {num_devices} devices, but {there}: use {exactly} that many"
+
+
+def indivisible(batch_size: int, num_devices: int) -> str:
+    """Return the message that a batch cannot be split evenly over the devices."""
+    below = batch_size // num_devices * num_devices
+    around = f"{below} or {below + num_devices}" if below else str(num_devices)
+    return f"batch_size={batch_size} is not divisible by {num_devices} devices; the nearest are {around}"
+
+
+def forked() -> str:
+    """Return the message that a process was forked from one in which JAX had started its threads."""
+    return (
+        "this process was forked from one that uses JAX, whose threads do not exist here, so that it would wait for "
+        "them forever: use multiprocessing.get_context('spawn'), or fork before the first use of JAX"
+    )
+
+
 def diverged(wrong: Sequence[str], step: int) -> str:
     """Return the message that a loss or gradient norm is not finite."""
     return (

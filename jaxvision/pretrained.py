@@ -159,7 +159,7 @@ def begin(
     heads = {path for path in weights.tensors_of(params, state) if path.split("/")[0] == model.head}
     misfits = heads & {*fitted.missing, *fitted.misshapen}
     are_others = bool(classes and loaded.classes and tuple(classes) != loaded.classes)
-    notes = []
+    notes = [loaded.note] if loaded.note else []
     if replace_head and (misfits or are_others):
         why = _told(fitted, sorted(misfits)[-1]) if misfits else "different classes"
         notes.append(f"the head is new ({why})")

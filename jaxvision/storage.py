@@ -32,9 +32,14 @@ def to_path(place: str | os.PathLike[str]) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: $JAXVISION_CACHE, or jaxvision in the user's cache folder."""
+    """Return the cache folder: $JAXVISION_CACHE, or jaxvision in the user's cache folder; without a home, a new one."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("JAXVISION_CACHE") or f"{base}/jaxvision").expanduser()
+    place = os.path.expanduser(os.environ.get("JAXVISION_CACHE") or f"{base}/jaxvision")
+    if not place.startswith("~"):
+        return Path(place)
+    from jaxvision.home import temporary_cache
+
+    return temporary_cache()
 
 
 def temporary(path: Path) -> Path:
@@ -45,15 +50,14 @@ def temporary(path: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     making = epath.Path(temporary(path))
-    making.write_text(text)
+    making.write_bytes(text.encode(errors="backslashreplace"))  # names of files may not be text
     making.replace(path)
 
 
 def append_text(path: Path, text: str) -> None:
     """Append to a text file. Remote stores cannot append, so there the whole file is rewritten."""
     if is_remote(path):
-        write_text(path, (path.read_text() if path.exists() else "") + text)
-        return
+        return write_text(path, (path.read_text() if path.exists() else "") + text)
     with path.open("a") as file:
         file.write(text)
 
@@ -76,8 +80,7 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, re
             raise TypeError(f"it is a {type(values).__name__}, not an object")
         return parse(values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        what = f"{path} is damaged: {type(error).__name__}: {error}"
-        raise ValueError(f"{what}; {repair}" if repair else what) from None
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}{'; ' * bool(repair)}{repair}") from None
 
 
 def foreign_files(path: Path, ours: Collection[str]) -> list[str]:
@@ -86,10 +89,8 @@ def foreign_files(path: Path, ours: Collection[str]) -> list[str]:
     If the path is a file, return its name; if it does not exist, return nothing.
     """
     target = epath.Path(path)
-    if not target.exists():
-        return []
     if not target.is_dir():
-        return [target.name]
+        return [target.name] if target.exists() else []
     known = {*ours, *(temporary(Path(name)).name for name in ours)}
     return sorted(file.name for file in target.iterdir() if file.name not in known)
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
     "interfaces config specs registry plugins splits folds storage trees machine images image_files walk arrays "
-    "quality_check search_space materialize upgrades hints failures spec_equality interruption"
+    "quality_check search_space materialize upgrades hints failures spec_equality interruption home"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"
@@ -51,7 +51,6 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it
-    "torch": {"weights"},
     "safetensors": {"weights"},
     "huggingface_hub": {"weights"},
     "etils": {"storage.py"},

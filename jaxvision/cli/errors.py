@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxvision import interruption, registry
+from jaxvision.cli import environment
 
 BAD_INPUT = 2  # exit status
 
@@ -45,6 +46,8 @@ def _is_message(error: BaseException, folder: Path) -> bool:
     """
     if isinstance(error, OSError | UsageError):
         return True
+    if not isinstance(error, ValueError | TypeError | FloatingPointError):
+        return False
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -87,7 +90,8 @@ def _interrupted(stop: KeyboardInterrupt, name: str) -> str:
 
 
 def _print_error(line: str) -> None:
-    print(f"jaxvision: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full disk or a closed terminal; the exit status still tells
+        print(f"jaxvision: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -127,15 +131,16 @@ def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], 
     """
     from jaxvision.engine.signals import Interrupted
 
+    environment.open_streams()
     warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
     try:
         with _catch_early_signals():
             function(argv)
+        sys.stdout.flush()
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BrokenPipeError:  # the reader of our output is gone, as after `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Interrupted as stop:
         _print_error(f"{stop}; to resume: {_resume_command(name, argv, str(stop.workdir))}")
@@ -143,8 +148,11 @@ def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], 
     except KeyboardInterrupt as stop:
         _print_error(_interrupted(stop, name))
         return 128 + signal.SIGINT
-    except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        if not _is_message(error, Path(function.__code__.co_filename).parent):
+    except Exception as error:
+        message = environment.explain(error)
+        if message is None and not _is_message(error, Path(function.__code__.co_filename).parent):
             raise
-        _print_error(_in_one_line(error))
+        _print_error(message or _in_one_line(error))
         return BAD_INPUT
+    finally:
+        environment.discard_output()

@@ -238,8 +238,8 @@ def call(command: Command, argv: Argv) -> None:
         print(help_text(command))
         return
     define(command, values)
-    words = parse_flags(command.name, values, argv)
     variadic = next((argument for argument in command.arguments if argument.is_positional), None)
+    words = parse_flags(command.name, values, _with_files(argv, values) if variadic else argv)
     if words and variadic is None:
         flag = f"--dataset=\"folder(path='{words[0]}')\"" if os.path.isdir(words[0]) else "--model=cnn"
         raise UsageError(f"{' '.join(words_of(command.name))} accepts only flags, as in {flag}, not {words[0]!r}")
@@ -256,6 +256,14 @@ def call(command: Command, argv: Argv) -> None:
     else:
         load_plugins(values.plugins)
     command.function(*words, **arguments)
+
+
+def _with_files(argv: Argv, values: flags.FlagValues) -> list[str]:
+    """Return the words of a command line, with ./ before files like -1.jpg, which are no flags."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    names = {word: word.lstrip("-").partition("=")[0] for word in argv[:end] if word.startswith("-") and word != "-"}
+    files = {word for word, name in names.items() if name not in values and os.path.exists(word)}
+    return [f"./{word}" if word in files and place < end else word for place, word in enumerate(argv)]
 
 
 def _join(values: flags.FlagValues) -> None:

@@ -26,7 +26,7 @@ def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
     """
     parent = cache_folder() / "arrays"
     key = f"{DECODING} {importlib.metadata.version('pillow')} {key}"
-    folder = parent / f"{name}-{hashlib.blake2b(key.encode(), digest_size=10).hexdigest()}"
+    folder = parent / f"{name}-{hashlib.blake2b(key.encode(errors='surrogatepass'), digest_size=10).hexdigest()}"
     if not folder.is_dir():
         try:
             parent.mkdir(parents=True, exist_ok=True)

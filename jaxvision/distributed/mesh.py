@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxvision import failures
+from jaxvision.distributed import forks
 from jaxvision.interfaces import Batch, Gradient, TrainState, Tree
 
 AXES = ("data", "fsdp")
@@ -25,6 +27,8 @@ def make_mesh(spec: str = "", devices: Sequence[Any] | None = None) -> Mesh:
 
     Raises ValueError if it has more devices than there are, or with several hosts, fewer.
     """
+    if forks.is_child:
+        raise RuntimeError(failures.forked())
     available = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     sizes: dict[str, int] = {}
     if spec:
@@ -35,18 +39,14 @@ def make_mesh(spec: str = "", devices: Sequence[Any] | None = None) -> Mesh:
     data = sizes.get("data", max(len(available) // fsdp, 1))
     num_devices = data * fsdp
     if num_devices > len(available) or (num_devices < len(available) and jax.process_count() > 1):
-        exactly = "exactly" if jax.process_count() > 1 else "at most"
-        there = f"there {'is' if len(available) == 1 else 'are'} {len(available)}"
-        raise ValueError(f"mesh {spec!r} needs {num_devices} devices, but {there}: use {exactly} that many")
+        raise ValueError(failures.other_num_devices(spec, num_devices, len(available)))
     return Mesh(np.array(available[:num_devices]).reshape(data, fsdp), AXES)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raise ValueError if a batch cannot be split evenly over the mesh."""
     if batch_size % mesh.size:
-        below, above = batch_size // mesh.size * mesh.size, round_up(batch_size, mesh)
-        around = f"{below} or {above}" if below else str(above)
-        raise ValueError(f"batch_size={batch_size} is not divisible by {mesh.size} devices; the nearest are {around}")
+        raise ValueError(failures.indivisible(batch_size, mesh.size))
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:
@@ -106,6 +106,8 @@ def local_slice(batch_size: int, mesh: Mesh) -> slice:
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Put this host's rows of a batch on its devices, in equal parts; the rows of all hosts form the batch."""
+    if forks.is_child:
+        raise RuntimeError(failures.forked())
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)

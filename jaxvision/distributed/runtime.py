@@ -29,8 +29,8 @@ def keep_freed() -> None:
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGEST):  # if it is rejected, the others would do harm
+    # If the first is rejected, the others would do harm.
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) and mallopt(M_MMAP_THRESHOLD, LARGEST):
         mallopt(M_ARENA_MAX, 1)
         mallopt(M_TRIM_THRESHOLD, LARGEST)
 
@@ -48,8 +48,7 @@ _enabled_double = False  # whether this module enabled it, for the whole process
 def use_double(is_wanted: bool) -> None:
     """Enable 64-bit numbers for a run that needs them, and disable them again for the next that does not."""
     global _enabled_double
-    is_on = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-    if is_wanted != is_on and (is_wanted or _enabled_double):
+    if is_wanted != jax.config.read("jax_enable_x64") and (is_wanted or _enabled_double):
         jax.config.update("jax_enable_x64", is_wanted)
         _enabled_double = is_wanted
 

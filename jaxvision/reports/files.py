@@ -98,7 +98,7 @@ def save_predictions(file: Path, split: Split, predictions: np.ndarray) -> None:
         return
     names = split.names if len(split.names) else range(len(split))
     columns = [*split.in_original_units(predictions), *split.baselines.values()]
-    with file.open("w", newline="", encoding="utf-8") as out:
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
         rows = csv.writer(out)
         rows.writerow(["name", "target", "prediction", *split.baselines])
         rows.writerows([name, *map(str, values)] for name, *values in zip(names, *columns, strict=True))

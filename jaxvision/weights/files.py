@@ -6,22 +6,22 @@ No code in a file is run: safetensors hold only arrays, and from pickles only te
 from __future__ import annotations
 
 import json
-import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from jaxvision.interfaces import Interpolation, Preprocessing
 from jaxvision.storage import write_json
+from jaxvision.weights import state_dicts
 
 HUB = "hf://"
 FILES = (
     "model.safetensors",
     "pytorch_model.bin",
 )  # names of the weights in a folder or repository, in order of preference
+MAX_SIDE = 8192  # pixels, of the images that weights were trained on
+MIN_DEVIATION = 1e-6  # of pixels in 0..1; smaller ones would turn them into numbers that no network was trained on
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
-INSIDE = ("state_dict", "model", "model_state_dict", "net")  # keys under which training scripts save the model
 
 
 class Weights(NamedTuple):
@@ -29,7 +29,7 @@ class Weights(NamedTuple):
 
     `preprocessing` is that of the training images, `classes` the names of the outputs, `architecture` and `pooling`
     timm's names of the network and its final pooling, `spec` the model of this package that they were trained in.
-    Unknown ones are None.
+    Unknown ones are None. `note` states what else the source offers.
     """
 
     tensors: Mapping[str, Any]
@@ -39,13 +39,14 @@ class Weights(NamedTuple):
     architecture: str | None = None
     pooling: str | None = None
     spec: str | None = None
+    note: str = ""
 
 
 def is_source(source: str) -> bool:
     """Return whether a string looks like a weights file or a repository, and not like a workdir."""
     if Path(source).expanduser().is_dir():
         return False
-    return source.startswith(HUB) or Path(source).suffix in (".safetensors", *PICKLES)
+    return source.startswith(HUB) or Path(_split(source)[0]).suffix in (".safetensors", *PICKLES)
 
 
 def read(source: str) -> Weights:
@@ -55,7 +56,8 @@ def read(source: str) -> Weights:
     """
     if source.startswith(HUB):
         return download(source)
-    path = Path(source).expanduser()
+    place, key = _split(source)
+    path = Path(place).expanduser()
     config = path / "config.json" if path.is_dir() else None  # next to a single file it may belong to another
     if path.is_dir():
         file = next((path / name for name in FILES if (path / name).is_file()), None)
@@ -65,8 +67,13 @@ def read(source: str) -> Weights:
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*") if is_source(p.name)] if path.parent.is_dir() else []
         raise FileNotFoundError(f"no weights file {source!r}{f'; the folder has {sorted(near)}' if near else ''}")
-    tensors = _read_pickle(path) if path.suffix in PICKLES else _read_safetensors(path)
-    return _described(Weights(tensors, source), config)
+    if path.suffix in PICKLES:
+        found = _read_pickle(path, key, place)
+    elif key:
+        raise ValueError(f"{str(path)!r} holds one set of tensors: remove #{key}")
+    else:
+        found = state_dicts.Found(dict(_read_safetensors(path)), "")
+    return _described(Weights(state_dicts.without_wrappers(found.tensors), source, note=found.note), config)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -79,44 +86,28 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{str(path)!r} is not a valid safetensors file: {error}") from None
 
 
-def _read_pickle(path: Path) -> Mapping[str, Any]:
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise ValueError(
-            f"{str(path)!r} is a PyTorch file; run pip install torch to read it, or save it as .safetensors"
-        ) from None
-    import pickle
+def _read_pickle(path: Path, key: str, source: str) -> state_dicts.Found:
+    """Read the model's tensors in a PyTorch file; `key` selects others than the model's own."""
+    from jaxvision.weights import pickles, torch_files
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles of older versions
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = str(error).partition("GLOBAL ")[2].split()[:1]
-        holds = f"holds {what[0]}; expected only tensors" if what else "is not a PyTorch file"
-        raise ValueError(f"{str(path)!r} {holds}; save its state_dict, preferably as .safetensors") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged or not a PyTorch file: {' '.join(str(error).split())[:200]}"
-        ) from None
-    try:
-        return {
-            name.removeprefix("module."): (value.float() if value.is_floating_point() else value).detach().numpy()
-            for name, value in _state_dict(content, path).items()
-            if isinstance(value, torch.Tensor)
-        }
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:  # sparse, quantized or meta tensors
-        raise ValueError(f"{str(path)!r} holds tensors that are not dense: {str(error)[:200]}") from None
+        with torch_files.opened(path) as content:
+            found = state_dicts.find(
+                content, key, is_tensor=lambda value: isinstance(value, torch_files.Tensor), source=source
+            )
+            return found._replace(tensors={name: tensor.array() for name, tensor in found.tensors.items()})
+    except pickles.ForeignName as error:
+        raise ValueError(f"{str(path)!r} {torch_files.what_is_wrong(error.name)}") from None
+    except ValueError as error:
+        what = " ".join(str(error).split())[:300]
+        stated = what.startswith(("holds ", "is ", "was "))
+        raise ValueError(f"{str(path)!r} {'' if stated else 'is damaged or not a PyTorch file: '}{what}") from None
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Any]:
-    """Return the model's tensors from what a training script saved."""
-    inside = next((content[n] for n in INSIDE if isinstance(content, dict) and isinstance(content.get(n), dict)), None)
-    tensors = content if inside is None else inside
-    if not isinstance(tensors, dict) or not any(hasattr(value, "is_floating_point") for value in tensors.values()):
-        raise ValueError(f"{str(path)!r} holds no state_dict of tensors by name")
-    return tensors
+def _split(source: str) -> tuple[str, str]:
+    """Return the file or folder of a source, and the key behind # that selects tensors in it, or ""."""
+    path, _, key = source.rpartition("#")
+    return (path, key) if path and not Path(source).expanduser().exists() else (source, "")
 
 
 def download(source: str) -> Weights:
@@ -170,8 +161,8 @@ def _described(weights: Weights, config: Path | None) -> Weights:
         return weights._replace(**_stated({**content, **(content.get("pretrained_cfg") or {})}))
     except FileNotFoundError:
         return weights
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"cannot read {str(config)!r} next to the weights: {error}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"cannot read {str(config)!r} next to the weights: {str(error)[:300]}") from None
 
 
 def _stated(described: dict[str, Any]) -> dict[str, Any]:
@@ -183,11 +174,17 @@ def _stated(described: dict[str, Any]) -> dict[str, Any]:
     if "mean" not in described or "input_size" not in described:
         return stated
     channels, height, width = map(int, described["input_size"])
+    if not 1 <= min(height, width) <= max(height, width) <= MAX_SIDE:
+        raise ValueError(f"input_size={described['input_size']}; expected sides from 1 to {MAX_SIDE} pixels")
     mean, std = (tuple(map(float, described[name])) for name in ("mean", "std"))
-    if not len(mean) == len(std) == channels or not all(math.isfinite(value) for value in mean) or not min(std) > 0:
+    if not len(mean) == len(std) == channels or not all(abs(value) <= 1 / MIN_DEVIATION for value in (*mean, *std)):
         raise ValueError(f"mean={mean}, std={std}; expected {channels} finite numbers each, std above 0")
+    if min(std) < MIN_DEVIATION:
+        raise ValueError(f"std={std}; expected {channels} finite numbers each, std above 0: at least {MIN_DEVIATION:g}")
     interpolation = described.get("interpolation", "bilinear")
     crop = described.get("crop_pct")
+    if crop is not None and not 0 < float(crop) <= 1:
+        raise ValueError(f"crop_pct={crop}; expected a number above 0 and at most 1")
     preprocessing = Preprocessing(
         (height, width),
         channels,

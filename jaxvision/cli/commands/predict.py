@@ -73,7 +73,7 @@ def predict(
     if out is None:
         print_rows(rows, shown_as)
     else:
-        with open(out, "w", newline="", encoding="utf-8") as file:
+        with open(out, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             print_rows(rows, shown_as, file)
         print(f"wrote {out}")
     _report_unreadable(list(predictions.errors.values()), is_skipped=on_bad_image == "skip")

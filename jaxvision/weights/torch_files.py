@@ -1,0 +1,291 @@
+"""Read the tensors in PyTorch files, without PyTorch: the zip archives since 1.6, and the older sequence of pickles.
+
+Only tensors, numbers, strings and containers are read. Tensors stay descriptions until `array` reads their bytes, so
+the state of an optimizer in a checkpoint costs nothing. The formats are those of torch/serialization.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import mmap
+import zipfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.weights import pickles
+
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older format
+SCRIPT = "a TorchScript program"
+MAX_REPEAT = 64  # a tensor may be this many times as large as its storage; expanded ones repeat it
+DTYPES: dict[str, Any] = {
+    "Double": np.float64,
+    "Float": np.float32,
+    "Half": np.float16,
+    "BFloat16": jnp.bfloat16,
+    "Long": np.int64,
+    "Int": np.int32,
+    "Short": np.int16,
+    "Char": np.int8,
+    "Byte": np.uint8,
+    "Bool": np.bool_,
+    "ComplexDouble": np.complex128,
+    "ComplexFloat": np.complex64,
+}
+NAMED_DTYPES = {  # of tensors in storages without a type
+    "uint8": np.uint8,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
+    "uint64": np.uint64,
+    "float8_e4m3fn": jnp.float8_e4m3fn,
+    "float8_e5m2": jnp.float8_e5m2,
+}
+INERT = (  # what training scripts save beside tensors; read as None
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "_codecs.encode",
+    "torch.device",
+    "torch.Size",
+    "torch.Generator",
+    "collections.Counter",
+    "builtins.set",
+    "builtins.complex",
+    "builtins.slice",
+    "builtins.bytearray",
+    "datetime.datetime",
+    "datetime.timedelta",
+    "__builtin__.set",
+    "__builtin__.bytearray",
+)
+NOT_DENSE = ("sparse", "qtensor", "nested", "meta_tensor")  # in the names of functions that build such tensors
+
+
+class Storage(NamedTuple):
+    """A run of numbers in a file: their type and count, and a function that reads their bytes."""
+
+    dtype: Any
+    count: int
+    read: Callable[[], Any]
+    is_swapped: bool = False
+
+
+class Tensor(NamedTuple):
+    """A tensor in a file, that is not read yet."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def array(self) -> np.ndarray:
+        """Read the numbers. Raises ValueError if the tensor reaches beyond its storage, or that beyond the file."""
+        numbers = (self.offset, *self.shape, *self.strides)
+        if len(self.shape) != len(self.strides) or len(self.shape) > 32 or not _are_counts(numbers):
+            raise ValueError(f"a tensor of shape {str(self.shape)[:60]} has strides {str(self.strides)[:60]}")
+        dtype, count = np.dtype(self.storage.dtype), self.storage.count
+        size = functools.reduce(lambda product, side: product * side, self.shape, 1)
+        last = self.offset + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
+        if size and (last >= count or size > MAX_REPEAT * count):
+            raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {count} numbers")
+        if not size:
+            return np.zeros(self.shape if max(self.shape) < 2**31 else (0,), dtype)
+        content = self.storage.read()
+        if len(content) < count * dtype.itemsize:
+            raise ValueError(f"a storage of {count} numbers has only {len(content)} bytes")
+        flat = np.frombuffer(content, dtype, count)
+        flat = flat.byteswap() if self.storage.is_swapped else flat
+        strides = tuple(stride * dtype.itemsize for stride in self.strides)
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides, writeable=False)
+
+
+def _are_counts(values: Any) -> bool:
+    return all(type(value) is int and 0 <= value < 2**62 for value in values)
+
+
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    """Describe the tensor that torch._utils._rebuild_tensor_v2 builds."""
+    if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
+        raise ValueError("a tensor has no storage")
+    return Tensor(storage, offset, shape, strides)
+
+
+def _rebuild_typed(storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any):
+    """Describe the tensor that torch._utils._rebuild_tensor_v3 builds: with a type, on a storage without one."""
+    tensor = _rebuild(storage, offset, shape, strides)
+    dtype = dtype.builder() if isinstance(dtype, pickles.Name) else None
+    if not isinstance(dtype, _Dtype):
+        raise ValueError("a tensor has no type")
+    whole = storage.count * np.dtype(storage.dtype).itemsize
+    count = whole // np.dtype(dtype.dtype).itemsize
+    return tensor._replace(storage=storage._replace(dtype=dtype.dtype, count=count))
+
+
+class _Dtype(NamedTuple):
+    dtype: Any
+
+
+def _first(value: Any = None, *_: Any) -> Any:
+    return value
+
+
+def _ordered(items: Any = (), *_: Any) -> dict[Any, Any]:
+    return {key: value for key, value in items if isinstance(key, pickles.KEYS)}
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _from_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Any:
+    """Describe a tensor with attributes: torch._tensor._rebuild_from_type_v2."""
+    if not isinstance(function, pickles.Name) or not isinstance(arguments, tuple):
+        raise ValueError("a tensor is built by nothing")
+    return function.builder(*arguments)
+
+
+BUILDERS: dict[str, pickles.Builder] = {
+    "torch._utils._rebuild_tensor": _rebuild,
+    "torch._utils._rebuild_tensor_v2": _rebuild,
+    "torch._utils._rebuild_tensor_v3": _rebuild_typed,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _from_type,
+    "torch.Tensor": _nothing,
+    "torch.nn.parameter.Parameter": _first,
+    "collections.OrderedDict": _ordered,
+    "collections.defaultdict": lambda *_: {},
+    "builtins.dict": lambda *_: {},
+    "builtins.int": _nothing,
+    "builtins.list": lambda *_: [],
+    **dict.fromkeys(INERT, _nothing),
+    **{f"torch.{name}Storage": functools.partial(_Dtype, dtype) for name, dtype in DTYPES.items()},
+    **{f"torch.{name}": functools.partial(_Dtype, dtype) for name, dtype in NAMED_DTYPES.items()},
+    "torch.storage.UntypedStorage": functools.partial(_Dtype, np.uint8),
+}
+
+
+def _storage(identity: Any, read: Callable[[str, int], Any], is_swapped: bool = False) -> Storage:
+    """Describe the storage that a persistent id names: ("storage", type, key, device, count, …)."""
+    if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
+        raise ValueError("it refers to something other than a storage")
+    _, kind, key, _, count = identity[:5]
+    made = kind.builder() if isinstance(kind, pickles.Name) else None
+    if not isinstance(made, _Dtype) or not isinstance(key, str) or not _are_counts([count]):
+        raise ValueError("a storage has no type or size")
+    if len(identity) > 5 and identity[5] is not None:
+        raise ValueError("a storage is a view of another, as before PyTorch 0.4; save it again")
+    return Storage(made.dtype, count, functools.partial(read, key, count * np.dtype(made.dtype).itemsize), is_swapped)
+
+
+def what_is_wrong(name: str) -> str:
+    """Return the message for a file that names something other than tensors, with the repair."""
+    if name.startswith("torch._utils._rebuild") and any(kind in name for kind in NOT_DENSE):
+        return f"holds tensors that are not dense ({name})"
+    repair = "in PyTorch, load it and run torch.save(model.state_dict(), 'weights.pth')"
+    if name == SCRIPT or name.startswith(("torch.nn.", "torchvision.", "timm.", "torch.fx.")):
+        return f"holds a whole model ({name}), not its state_dict of tensors, and no code is run: {repair}"
+    return f"holds {name}; expected only tensors, as no code is run: if it is a whole model, {repair}"
+
+
+@contextmanager
+def opened(path: Path):
+    """Open a PyTorch file: yield its content, whose tensors can be read until the file is closed.
+
+    Raises pickles.ForeignName if it holds anything but tensors, numbers, strings and containers, ValueError if it is
+    damaged.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if start.startswith(b"PK"):
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    yield _archived(archive, path.stat().st_size)
+            except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OverflowError) as error:
+                raise ValueError(f"is damaged or not a PyTorch file: {error}") from None
+        elif start.startswith(b"\x80"):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                yield _in_sequence(content)
+        else:
+            raise ValueError(_other(start, file.read(64)))
+
+
+def _other(start: bytes, head: bytes) -> str:
+    """Return what a file is that no PyTorch wrote."""
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the weights: run git lfs pull"
+    if head.lstrip()[:1] == b"<":
+        return "is a web page, not the weights: download the file itself"
+    if not start:
+        return "is damaged or not a PyTorch file: it is empty"
+    return "is not a PyTorch file"
+
+
+def _archived(archive: zipfile.ZipFile, size: int) -> Any:
+    """Read the content of a zip archive, of so many bytes."""
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    names = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(names) != 1:
+        raise ValueError("is damaged or not a PyTorch file: the archive has no data.pkl")
+    root = names[0].removesuffix("data.pkl")
+    if f"{root}constants.pkl" in entries:
+        raise pickles.ForeignName(SCRIPT)
+    packed = [name for name, entry in entries.items() if entry.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(entry.file_size for entry in entries.values()) > size:
+        raise ValueError(f"is damaged or not a PyTorch file: {(packed or names)[0]!r} is larger than the file")
+    order = archive.read(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
+
+    def read(key: str, _: int) -> bytes:
+        if f"{root}data/{key}" not in entries:
+            raise ValueError(f"the storage {key!r} is missing")
+        return archive.read(f"{root}data/{key}")
+
+    file = io.BytesIO(archive.read(names[0]))
+    return pickles.load(file, BUILDERS, lambda identity: _storage(identity, read, order == b"big"))
+
+
+def _in_sequence(content: mmap.mmap) -> Any:
+    """Read the content of the older format: magic number, version, system, object, keys of storages, storages."""
+    places: dict[str, int] = {}
+
+    def read(key: str, num_bytes: int) -> bytes:
+        if key not in places:
+            raise ValueError(f"the storage {key!r} is missing")
+        return content[places[key] : places[key] + num_bytes]
+
+    sizes: dict[str, int] = {}
+
+    def stored(identity: Any) -> Storage:
+        storage = _storage(identity, read)
+        sizes[identity[2]] = np.dtype(storage.dtype).itemsize
+        return storage
+
+    file: BinaryIO = content  # pyright: ignore[reportAssignmentType]
+    if pickles.load(file, {}, _nothing) != MAGIC or pickles.load(file, {}, _nothing) != PROTOCOL:
+        raise ValueError("is not a PyTorch file")
+    system = pickles.load(file, {}, _nothing)
+    if isinstance(system, dict) and system.get("little_endian") is False:
+        raise ValueError("was saved on a big-endian machine; save it again")
+    found = pickles.load(file, BUILDERS, stored)
+    keys = pickles.load(file, {}, _nothing)
+    for key in keys if isinstance(keys, list) else ():
+        count = int.from_bytes(content.read(8), "little")
+        if not isinstance(key, str) or key not in sizes or content.tell() + count * sizes[key] > len(content):
+            raise ValueError(f"is damaged: the storage {str(key)[:40]!r} reaches beyond the file")
+        places[key] = content.tell()
+        content.seek(count * sizes[key], 1)
+    return found
