@@ -37,9 +37,7 @@ def open_dataset(
     elif not isinstance(dataset, Dataset):
         from jaxvision.arrays import from_arrays
 
-        dataset = from_arrays(
-            dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}, split_seed=config.split_seed
-        )
+        dataset = from_arrays(dataset, split_seed=config.split_seed)
     if preprocessing is not None:
         from jaxvision import pretrained
 
