@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import inspect
+import math
 import os
 import typing
 from collections.abc import Iterable, Sequence
@@ -135,7 +136,9 @@ def describe(hint: Any) -> str:
 def limits(bounds: dict[str, Any]) -> str:
     """Return in words what a number must be, "above 0 and below 1, as in 0.999"."""
     given = {word: bounds.get(name) for word, name in BOUNDS.items()}
-    words = [f"{word} {'2**32' if bound == 2**32 else bound}" for word, bound in given.items() if bound is not None]
+    powers = {2**31: "2**31", 2**32: "2**32"}
+    words = [f"{word} {powers.get(bound, bound)}" for word, bound in given.items() if bound not in (None, math.inf)]
+    words += ["finite"] if math.inf in given.values() else []
     return " and ".join(words) + (f", as in {bounds['example']}" if "example" in bounds else "")
 
 

@@ -28,7 +28,7 @@ def as_sequence(inputs: Any) -> Any:
     if _is_pillow(inputs):
         return [inputs]
     if isinstance(inputs, bytes | Mapping) or hasattr(inputs, "columns") or not isinstance(inputs, Iterable):
-        repair = {bytes: "; open them as PIL.Image.open(io.BytesIO(…))"}.get(type(inputs), "")
+        repair = "; open them as PIL.Image.open(io.BytesIO(…))" if isinstance(inputs, bytes) else ""
         repair = "; give the column of the files' names" if hasattr(inputs, "columns") else repair
         raise ValueError(f"predict was given {type(inputs).__name__}; {EXPECTED}{repair}")
     if hasattr(inputs, "__array__") and hasattr(inputs, "shape"):

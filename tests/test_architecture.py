@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 WORDS = (
     "interfaces config specs registry plugins splits folds storage trees machine images image_files arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality class_names "
-    "prediction_inputs"
+    "prediction_inputs spec_limits"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"

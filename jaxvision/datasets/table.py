@@ -208,15 +208,15 @@ def table(
     """
     if test is not None and split is not None:
         raise ValueError("table: split and test both select the test rows; give only one")
+    shape = requested_preprocessing(
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+    )
     tables = [read_table(Path(file).expanduser()) for file in (path, test) if file is not None]
     parts = _parts(tables, split)
     columns = [target] if isinstance(target, str) else list(target)
     files = [file for table in tables for file in _files(table, image)]
     encoded = encode(tables, columns, kind, delimiter=delimiter, min_count=min_count, is_train=parts == "train")
     groups = _groups(tables, group) if group else None
-    shape = requested_preprocessing(
-        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
-    )
     splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image)
     if "train" not in splits:
         raise ValueError(f"{tables[0]} has no training rows")
