@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvision import upgrades
 from jaxvision.config import Config, Execution, fields_of
-from jaxvision.specs import Spec, literals, nearest
+from jaxvision.specs import Spec, nearest
 
 if TYPE_CHECKING:
     from jaxvision.registry import Registry
@@ -113,6 +113,17 @@ def for_argument(
             if argument not in inner.context and inner.takes(Spec(name, {}), argument):
                 return f"; write {outer}='{name}({argument}=…)'"
     return nearest(argument, known)
+
+
+def literals(hint: Any) -> list[str]:
+    """Return the strings that a type hint lists as literals, at any depth.
+
+    >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
+    ['f1', 'recall']
+    """
+    if isinstance(hint, str):
+        return [hint]
+    return [word for part in typing.get_args(hint) for word in literals(part)]
 
 
 def for_type(value: Any, hint: Any) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -111,8 +111,9 @@ def build_task(config: Config, signature: Signature, *, thresholds: tuple[float,
     expected, kind = registry.tasks.entry(specs.parse(config.task).name).metadata.get("targets"), signature.targets.kind
     if expected is not None and expected != kind:
         raise ValueError(failures.other_targets(config.task, expected, config.dataset, kind))
+    targets = dataclasses.replace(signature.targets, classes=signature.classes)
     task: Task = registry.tasks.build(
-        config.task, num_classes=len(signature.classes), targets=signature.targets, thresholds=thresholds
+        config.task, num_classes=len(signature.classes), targets=targets, thresholds=thresholds
     )
     if task.monitor is not None and not isinstance(task.monitor, Monitor):
         raise TypeError(
@@ -265,4 +266,4 @@ def load(
 
 def num_parameters(params: Any) -> int:
     """Return the number of parameters, including frozen ones."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

@@ -96,14 +96,3 @@ def nearest(word: str, words: typing.Iterable[str]) -> str:
     lowered = {candidate.lower(): candidate for candidate in words}
     close = [lowered[candidate] for candidate in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-def literals(hint: Any) -> list[str]:
-    """Return the strings that a type hint lists as literals, at any depth.
-
-    >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
-    ['f1', 'recall']
-    """
-    if isinstance(hint, str):
-        return [hint]
-    return [word for part in typing.get_args(hint) for word in literals(part)]

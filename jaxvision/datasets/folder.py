@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from jaxvision.class_names import in_natural_order
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
@@ -52,7 +53,7 @@ def split_folders(path: Path) -> dict[str, Path]:
 
 def list_classes(path: Path) -> list[str]:
     """Return the names of the class folders. Raises ValueError if there are fewer than two."""
-    classes = [p.name for p in _folders(path)]
+    classes = list(in_natural_order(p.name for p in _folders(path)))
     if not classes:
         loose = any(p.suffix.lower() in EXTENSIONS for p in path.iterdir())
         what = "images but no class folders" if loose else "no class folders"
