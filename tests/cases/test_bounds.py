@@ -123,12 +123,12 @@ def refused(**fields):
     [
         (
             "mlp(hidden=(1000000000,))",
-            "mlp(hidden=(1000000000,))', of 3,075,000,000,002 parameters, needs at",
+            "MLP(output_size=2, hidden=(1000000000,), dropout=0.0), of 3,075,000,000,002 parameters, needs at",
         ),
         ("mlp(hidden=(2147483647, 2147483647))", "needs at least 16.0 EiB of memory, and there are 8.0 GiB"),
-        ("cnn(channels=(1000000000,))", "the model 'cnn(channels=(1000000000,))', of"),
+        ("cnn(channels=(1000000000,))", "CNN(output_size=2, channels=(1000000000,), "),
         ("cnn(channels=(2147483647, 2147483647, 2147483647))", "needs at least"),
-        ("cnn(dense=2147483647)", "the model 'cnn(dense=2147483647)', of"),
+        ("cnn(dense=2147483647)", ", dense=(2147483647,), "),
         ("concat_cnn(channels=(1000000, 1000000))", "needs at least"),
         ("lstm(hidden=(1000000,))", "needs at least"),
         ("airbench94(channels=(64, 256, 1000000))", "needs at least"),
@@ -189,3 +189,21 @@ def test_numbers_of_fields_are_finite():
 def test_a_sweep_is_bounded(search):
     with pytest.raises(ValueError, match=r"a sweep of .* trials; expected 10,000 or less"):
         plan(Config(), search)
+
+
+@pytest.mark.parametrize("spec", ["cnn(channels=(1000000000,))", "mlp(hidden=(99999999,))"])
+def test_a_model_of_the_registry_is_bounded_by_its_shapes(spec):
+    with pytest.raises(ValueError, match="needs at least"):
+        model = registry.models.build(spec, output_size=3, input_size=(32, 32, 3))
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
+def test_a_model_of_a_plugin_is_bounded():
+    from jaxvision.distributed.mesh import make_mesh
+    from jaxvision.engine import footprint
+
+    params = {"w": jax.ShapeDtypeStruct((2**31, 2**31, 2**31), np.float32)}
+    with pytest.raises(
+        ValueError, match=r"the model 'mine', of 9,903,520,314,283,042,199,192,993,792 parameters, needs"
+    ):
+        footprint.check_model("mine", params, make_mesh())
