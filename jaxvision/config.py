@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 import typing
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ VERSION = 4  # of config.json and execution.json; version 0.1 wrote one file wit
 
 def _field(default: Any, help: str, *, may_change: bool = False, **limits: Any) -> Any:
     """Define a field. `limits` are its bounds (`least`, `above`, `below`, `most`) and an `example` for messages."""
+    limits = {"below": 2**31 if "least" in limits else math.inf, **limits} if limits else limits
     return field(default=default, metadata={"help": help, "may_change": may_change, "limits": limits})
 
 

@@ -32,8 +32,7 @@ def open_dataset(
     elif not isinstance(dataset, Dataset):
         from jaxvision.arrays import from_arrays
 
-        given = dataset if isinstance(dataset, dict) else {"train": tuple(dataset)}
-        dataset = from_arrays(given, split_seed=config.split_seed)
+        dataset = from_arrays(dataset, split_seed=config.split_seed)
     if preprocessing is not None:
         from jaxvision import pretrained
 

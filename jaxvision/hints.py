@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import inspect
+import math
 import os
 import typing
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvision import upgrades
 from jaxvision.config import Config, Execution, fields_of
-from jaxvision.specs import Spec, literals, nearest, parse
+from jaxvision.specs import Spec, nearest, parse
 
 if TYPE_CHECKING:
     from jaxvision.registry import Registry
@@ -128,6 +129,17 @@ def for_argument(
     return nearest(argument, known)
 
 
+def literals(hint: Any) -> list[str]:
+    """Return the strings that a type hint lists as literals, at any depth.
+
+    >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
+    ['f1', 'recall']
+    """
+    if isinstance(hint, str):
+        return [hint]
+    return [word for part in typing.get_args(hint) for word in literals(part)]
+
+
 def for_type(value: Any, hint: Any) -> str:
     """Return the type that an argument must have, and the nearest word to a wrong one: "one of 'a', 'b'; did you …"."""
     choices = literals(hint)
@@ -149,7 +161,9 @@ def describe(hint: Any) -> str:
 def limits(bounds: dict[str, Any]) -> str:
     """Return in words what a number must be, "above 0 and below 1, as in 0.999"."""
     given = {word: bounds.get(name) for word, name in BOUNDS.items()}
-    words = [f"{word} {'2**32' if bound == 2**32 else bound}" for word, bound in given.items() if bound is not None]
+    powers = {2**31: "2**31", 2**32: "2**32"}
+    words = [f"{word} {powers.get(bound, bound)}" for word, bound in given.items() if bound not in (None, math.inf)]
+    words += ["finite"] if math.inf in given.values() else []
     return " and ".join(words) + (f", as in {bounds['example']}" if "example" in bounds else "")
 
 

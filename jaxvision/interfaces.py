@@ -123,7 +123,7 @@ class TargetStats:
     """Statistics of the training targets, stored with the run, so that a task can be built without the data.
 
     `counts` are the numbers of examples of each class or with each label, `num_examples` that of all. `mean` and `std`
-    are those of continuous targets.
+    are those of continuous targets. `classes` are the names of the classes while a task is built, and not stored here.
     """
 
     kind: Kind
@@ -131,6 +131,7 @@ class TargetStats:
     counts: tuple[int, ...] = ()
     mean: float = 0.0
     std: float = 1.0
+    classes: tuple[str, ...] = ()
 
 
 class Dataset(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,15 +10,15 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jaxvision import data, image_files, images, registry, specs
+from jaxvision import data, image_files, prediction_inputs, registry, specs
 from jaxvision import run as runs
 from jaxvision.distributed import mesh as meshes
 from jaxvision.distributed import runtime
 from jaxvision.engine import inference
-from jaxvision.interfaces import Describe, Preprocessing
+from jaxvision.interfaces import Describe
 
 Chunks = Iterator[tuple[slice, list[Any]]]
-Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray | jax.Array | Sequence[np.ndarray]
+Inputs = str | Path | Sequence[str] | Sequence[Path] | np.ndarray | jax.Array | Iterable[Any]
 
 
 class Predictions(NamedTuple):
@@ -101,8 +101,9 @@ def predict(
 
     Args:
         workdir: The folder of a trained run, or a run from `load`. Several predict as an ensemble, by their mean.
-        inputs: Image files, folders or glob patterns, or arrays [H, W, C] or [N, H, W, C], uint8 or floats in 0..1. For
-            a run of `time_series`: tables with its column, or arrays of levels, [steps] or [N, steps].
+        inputs: Image files, folders or glob patterns, PIL images, or arrays [H, W, C] or [N, H, W, C], uint8 or floats
+            in 0..1; a list, a pandas Series or a generator of these, of any sizes. For a run of `time_series`: tables
+            with its column, or arrays of levels, [steps] or [N, steps].
         checkpoint: best, last, or the step of a checkpoint.
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         batch_size: Images at once. If None, the eval_batch_size of training.
@@ -120,6 +121,7 @@ def predict(
         else runs.load(member, checkpoint=checkpoint, tta=tta, plugins=plugins)
         for member in members
     ]
+    inputs = prediction_inputs.as_sequence(inputs)  # once, because a generator ends
     results = [_predict_by(member, inputs, batch_size, on_bad_image) for member in loaded]
     return results[0] if len(results) == 1 else _mean(loaded, results)
 
@@ -137,20 +139,19 @@ def _mean(members: Sequence[runs.Trained], results: Sequence[Predictions]) -> Pr
     return results[0]._replace(predictions=mean, predicted_labels=first.task.predict_labels(mean))
 
 
-def _predict_by(trained: runs.Trained, inputs: Inputs, batch_size: int | None, on_bad_image: str) -> Predictions:
+def _predict_by(trained: runs.Trained, inputs: Any, batch_size: int | None, on_bad_image: str) -> Predictions:
     run = trained.run
     runtime.use_double(run.config.precision == "f64")
     preprocessing = run.signature.preprocessing
     if not preprocessing.is_image:
         return _forecast(trained, inputs, batch_size)
-    if not _are_named(inputs):
-        inputs = np.asarray(inputs)
-        arrays = _batched(inputs)
+    if not prediction_inputs.are_files(inputs):
+        arrays = prediction_inputs.in_memory(inputs, preprocessing)
         names = [str(index) for index in range(len(arrays))]
         size = meshes.bucket(len(names), batch_size or run.execution.eval_batch_size, run.mesh)
-        chunks = _fitted(arrays, preprocessing, size)
+        chunks = arrays.chunks(size)
     else:
-        names = image_files.find_images([str(inputs)] if isinstance(inputs, str | Path) else [str(i) for i in inputs])
+        names = image_files.find_images(inputs)
         size = meshes.bucket(len(names), batch_size or run.execution.eval_batch_size, run.mesh)
         chunks = image_files.read_images(names, preprocessing, chunk_size=size)
     result = _predict(trained, names, chunks, size)
@@ -160,11 +161,7 @@ def _predict_by(trained: runs.Trained, inputs: Inputs, batch_size: int | None, o
     return result
 
 
-def _are_named(inputs: Inputs) -> bool:
-    return isinstance(inputs, str | Path) or bool(len(inputs) and isinstance(inputs[0], str | Path))
-
-
-def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> Predictions:
+def _forecast(trained: runs.Trained, inputs: Any, batch_size: int | None) -> Predictions:
     """Predict the next value of each series, in original units, from its last window."""
     dataset, arguments = specs.parse(trained.run.config.dataset)
     metadata = {} if dataset == data.IN_MEMORY else registry.datasets.entry(dataset).metadata
@@ -182,14 +179,13 @@ def _forecast(trained: runs.Trained, inputs: Inputs, batch_size: int | None) -> 
     return found._replace(predictions=values, predicted_labels=trained.run.task.predict_labels(values), after=after)
 
 
-def _series(inputs: Inputs, read: Callable[[str], Any]) -> tuple[list[str], list[np.ndarray], Sequence[str]]:
+def _series(inputs: Any, read: Callable[[str], Any]) -> tuple[list[str], list[np.ndarray], Sequence[str]]:
     """Return the names and levels of series, and for tables the names of their last steps."""
-    if not _are_named(inputs):
+    if not prediction_inputs.are_files(inputs):
         levels = _levels(np.asarray(inputs))
         return [str(index) for index in range(len(levels))], list(levels), ()
-    names = [str(inputs)] if isinstance(inputs, str | Path) else [str(path) for path in inputs]
-    tables = [read(name) for name in names]
-    return names, [levels for levels, _ in tables], [steps[-1] for _, steps in tables]
+    tables = [read(name) for name in inputs]
+    return inputs, [levels for levels, _ in tables], [steps[-1] for _, steps in tables]
 
 
 def _levels(inputs: np.ndarray) -> np.ndarray:
@@ -221,13 +217,6 @@ def warm_up(trained: runs.Trained, batch_size: int, *, dtype: DTypeLike | None =
         jax.block_until_ready(outputs)
 
 
-def _fitted(arrays: np.ndarray, preprocessing: Preprocessing, size: int) -> Chunks:
-    """Resize arrays [N, H, W, C] to the expected size and channels, a chunk at a time."""
-    for start in range(0, len(arrays), size):
-        chunk = slice(start, min(start + size, len(arrays)))
-        yield chunk, [images.from_array(image, preprocessing) for image in arrays[chunk]]
-
-
 def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int) -> Predictions:
     """Run the model on chunks of up to `size` images as they arrive; errors are collected."""
     run = trained.run
@@ -255,20 +244,3 @@ def _predict(trained: runs.Trained, names: list[str], chunks: Chunks, size: int)
     predictions = empty if outputs is None else outputs
     predicted_labels = run.task.predict_labels(predictions)
     return Predictions(read, predictions, predicted_labels, run.signature.classes, errors, run.task.describe)
-
-
-def _batched(inputs: np.ndarray) -> np.ndarray:
-    """Return arrays as [N, H, W, C]. Raises ValueError for another shape, type or range."""
-    if inputs.size == 0 and inputs.ndim < 4:
-        raise ValueError("there are no images; expected files or an array [H, W, C] or [N, H, W, C]")
-    if inputs.ndim == 2 or (inputs.ndim == 3 and inputs.shape[-1] in (1, 3) and inputs.shape[0] > 3):
-        inputs = inputs[None]
-    if inputs.ndim == 3:
-        inputs = inputs[..., None]
-    if inputs.ndim != 4 or inputs.shape[-1] not in (1, 3):
-        raise ValueError(f"images have shape {inputs.shape}; expected [H, W, C] or [N, H, W, C] with 1 or 3 channels")
-    if inputs.dtype != np.uint8 and not np.issubdtype(inputs.dtype, np.floating):
-        raise ValueError(f"images have type {inputs.dtype}; expected uint8, or floats from 0 to 1")
-    if inputs.dtype != np.uint8 and (inputs.min(initial=0) < 0 or inputs.max(initial=0) > 1):
-        raise ValueError(f"float images range from {inputs.min()} to {inputs.max()}; expected 0 to 1")
-    return inputs

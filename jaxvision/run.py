@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from jaxvision.engine import precision
 from jaxvision.interfaces import Batch, Dataset, Loss, Model, Monitor, Preprocessing, Task, Tree
 from jaxvision.plugins import load_plugins, plugin_place
 from jaxvision.workdir import Signature
+
+MANY_PARAMETERS = 2**26  # 256 MiB; smaller models fit everywhere
 
 
 class Run(NamedTuple):
@@ -110,8 +113,9 @@ def build_task(config: Config, signature: Signature, *, thresholds: tuple[float,
     expected, kind = registry.tasks.entry(specs.parse(config.task).name).metadata.get("targets"), signature.targets.kind
     if expected is not None and expected != kind:
         raise ValueError(failures.other_targets(config.task, expected, config.dataset, kind))
+    targets = dataclasses.replace(signature.targets, classes=signature.classes)
     task: Task = registry.tasks.build(
-        config.task, num_classes=len(signature.classes), targets=signature.targets, thresholds=thresholds
+        config.task, num_classes=len(signature.classes), targets=targets, thresholds=thresholds
     )
     if task.monitor is not None and not isinstance(task.monitor, Monitor):
         raise TypeError(
@@ -175,6 +179,10 @@ def _check_outputs(run: Run) -> None:
         if are_images:  # all models accept images, so the bug is in the model
             raise
         raise ValueError(failures.wrong_inputs(run.config.model, one.shape[1:], error)) from error
+    if num_parameters(params) > MANY_PARAMETERS:
+        from jaxvision.engine import footprint
+
+        footprint.check_model(run.config.model, params, run.mesh)
     model, task, expected = run.config.model, run.config.task, (2, run.task.output_size)
     if outputs.shape != expected:
         raise ValueError(failures.wrong_outputs(model, outputs.shape, task, expected, are_images=are_images))
@@ -260,4 +268,4 @@ def load(
 
 def num_parameters(params: Any) -> int:
     """Return the number of parameters, including frozen ones."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

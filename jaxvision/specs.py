@@ -8,6 +8,8 @@ import math
 import typing
 from typing import Any, NamedTuple
 
+from jaxvision.spec_limits import LARGEST, SHORT, check_length, check_tree, quotient, too_large, unreadable
+
 
 class Spec(NamedTuple):
     """A name and its keyword arguments."""
@@ -20,13 +22,6 @@ class Spec(NamedTuple):
         return f"{self.name}({inner})" if inner else self.name
 
 
-def _unreadable(text: str, why: str) -> ValueError:
-    return ValueError(
-        f"cannot parse {text!r}: {why}; expected name or name(argument=value, …) with numbers, quotients as 8/255, "
-        "'strings', True, False, None, tuples or another name(…) as values"
-    )
-
-
 def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Name() | ast.Call():  # a spec inside a spec stays a string for its own registry to read
@@ -35,27 +30,16 @@ def _value(node: ast.expr, text: str) -> Any:
         case ast.Tuple() | ast.List():
             return tuple(_value(item, text) for item in node.elts)
         case ast.BinOp(left=numerator, op=ast.Div(), right=denominator):  # epsilon=8/255
-            return _quotient(_value(numerator, text), _value(denominator, text), text)
+            return quotient(_value(numerator, text), _value(denominator, text), text)
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
-        raise _unreadable(text, f"{ast.unparse(node)!r} is not a literal, and specs execute no code") from None
+        raise unreadable(text, f"{ast.unparse(node)!r} is not a literal, and specs execute no code") from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise _unreadable(text, "a number is not finite")
+        raise unreadable(text, "a number is not finite")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise too_large(text, value)
     return value
-
-
-def _quotient(numerator: Any, denominator: Any, text: str) -> float:
-    for number in (numerator, denominator):
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise _unreadable(text, f"{number!r} in a quotient is not a number")
-    try:
-        quotient = numerator / denominator
-    except (ZeroDivisionError, OverflowError):
-        quotient = math.inf
-    if not math.isfinite(quotient):
-        raise _unreadable(text, f"the quotient of {numerator} by {denominator} is not finite")
-    return quotient
 
 
 def _spec(node: ast.expr, text: str) -> Spec:
@@ -65,11 +49,11 @@ def _spec(node: ast.expr, text: str) -> Spec:
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if all(k.arg for k in keywords):
             arguments = {str(k.arg): _value(k.value, text) for k in keywords}
             if len(arguments) < len(keywords):
-                raise _unreadable(text, "duplicate argument")
+                raise unreadable(text, "duplicate argument")
             return Spec(name, arguments)
         case ast.Call(func=ast.Name(), args=[_, *_]):
-            raise _unreadable(text, "arguments must be keywords")
-    raise _unreadable(text, f"{ast.unparse(node)!r} is not a name, and specs execute no code")
+            raise unreadable(text, "arguments must be keywords")
+    raise unreadable(text, f"{ast.unparse(node)!r} is not a name, and specs execute no code")
 
 
 def parse_list(text: str) -> list[Spec]:
@@ -80,12 +64,16 @@ def parse_list(text: str) -> list[Spec]:
     """
     if not text.strip():
         return []
+    if len(text) > SHORT:
+        check_length(text)
     try:
         tree = ast.parse(f"({text.strip().rstrip(',')},)", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _unreadable(text, getattr(error, "msg", str(error))) from None
+        raise unreadable(text, getattr(error, "msg", str(error) or "it is nested too deeply")) from None
+    if len(text) > SHORT:
+        check_tree(tree, text)
     if not isinstance(tree, ast.Tuple):
-        raise _unreadable(text, "brackets do not match")
+        raise unreadable(text, "brackets do not match")
     return [_spec(node, text) for node in tree.elts]
 
 
@@ -99,7 +87,7 @@ def parse(text: str) -> Spec:
     """
     specs = parse_list(text)
     if len(specs) != 1:
-        raise _unreadable(text, "expected one name" if specs else "it is empty")
+        raise unreadable(text, "expected one name" if specs else "it is empty")
     return specs[0]
 
 
@@ -108,14 +96,3 @@ def nearest(word: str, words: typing.Iterable[str]) -> str:
     lowered = {candidate.lower(): candidate for candidate in words}
     close = [lowered[candidate] for candidate in difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-def literals(hint: Any) -> list[str]:
-    """Return the strings that a type hint lists as literals, at any depth.
-
-    >>> literals(float | typing.Literal["f1"] | tuple[typing.Literal["recall"], float])
-    ['f1', 'recall']
-    """
-    if isinstance(hint, str):
-        return [hint]
-    return [word for part in typing.get_args(hint) for word in literals(part)]

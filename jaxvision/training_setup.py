@@ -22,6 +22,7 @@ from jaxvision.interfaces import Augment, Dataset, Gradient, Split, TrainState, 
 
 NUM_ADAPTED = 5_000  # training images for the data-dependent initialization of models that have one
 MOST_ADAPTED = 2**24  # most numbers in these images: 5,461 images of 32 pixels, 111 of 224
+LARGE = 2**24  # numbers in the state and a batch, from which on a run is compared with the memory
 NUM_AT_ONCE = 8  # steps dispatched together: dispatch takes longer than a small network's step on a GPU
 
 
@@ -103,6 +104,10 @@ def prepare(run: runs.Run, data: Dataset, weights: Any = None) -> TrainingSetup:
         return steps.init_state(run.model, optimizer, inputs, seed=config.seed, ema=config.ema is not None, start=start)
 
     state = jax.eval_shape(make_state, shapes)
+    if runs.num_parameters(state) + config.batch_size * inputs_shape.size > LARGE:
+        from jaxvision.engine import footprint
+
+        footprint.check_training(run.model, config, run.execution, state, run.signature.preprocessing, mesh)
     jitted_make_state = jax.jit(make_state, out_shardings=meshes.state_shardings(state, mesh))
     params, model_state, weights_note = _init_or_load(run, data.train, weights)
     setup = TrainingSetup(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from jaxvision import search_space as spaces
@@ -9,6 +10,7 @@ from jaxvision.config import Config
 from jaxvision.search_space import Setting, Space
 
 Order = Literal["grid", "random"]
+MOST_TRIALS = 10_000
 
 
 class Search(NamedTuple):
@@ -58,6 +60,12 @@ def plan(config: Config, search: Search) -> list[Trial]:
             f"num_trials={num_trials}; expected a number with --search=random, and none with --search=grid"
         )
     chosen = {name: values for name, values in space.items() if name != "seed"}
+    sizes = [len(values) for values in chosen.values() if isinstance(values, tuple | list)]
+    count = (num_trials or math.prod(sizes)) * len(seeds) * (folds or 1)
+    if count > MOST_TRIALS:
+        raise ValueError(
+            f"a sweep of {count:,} trials; expected {MOST_TRIALS:,} or less, with fewer values, seeds or folds"
+        )
     settings = spaces.grid(chosen) if num_trials is None else spaces.draw(chosen, num_trials, seed=config.seed)
     trials = []
     for index, setting in enumerate(settings):

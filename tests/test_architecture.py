@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
     "interfaces config specs registry plugins splits folds storage trees machine images image_files walk arrays "
-    "quality_check search_space materialize upgrades hints failures spec_equality interruption home"
+    "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
+    "class_names prediction_inputs spec_limits"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"

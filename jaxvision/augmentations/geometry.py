@@ -20,6 +20,7 @@ from jaxvision.augmentations.random_ops import (
 )
 from jaxvision.augmentations.resampling import affine, along_axes, stretching
 from jaxvision.interfaces import Array, Augment
+from jaxvision.machine import require_memory
 
 
 def _mirrored(images: Array, chosen: Array) -> Array:
@@ -83,6 +84,8 @@ def random_crop(*, padding: int = 4, mode: Literal["constant", "edge", "reflect"
             raise ValueError(
                 f"random_crop: padding={padding}; expected less than the image size {height}x{width} for mode='reflect'"
             )
+        need = 4 * num * (height + 2 * padding) * (width + 2 * padding) * inputs.shape[3]
+        require_memory(need, f"random_crop: padding={padding}")
         padded = jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode=mode)
         corners = jax.random.randint(key, (num, 2), 0, 2 * padding + 1)
         return {**batch, "inputs": _windows(padded, corners, (height, width))}

@@ -12,17 +12,21 @@ from jaxvision.augmentations import register
 from jaxvision.augmentations.random_ops import Rectangles, check_probability, each, happens, pixel
 from jaxvision.interfaces import Array, Augment
 
+MOST_ALPHA = 1_000_000  # draws 0.5 to three digits; much beyond, float32 draws nothing
+
 
 def _check(name: str, alpha: float, probability: float) -> None:
-    if not alpha > 0:
-        raise ValueError(f"{name}: alpha={alpha}; expected a parameter of the beta distribution, above 0")
+    if not 0 < alpha <= MOST_ALPHA:
+        raise ValueError(
+            f"{name}: alpha={alpha}; expected a parameter of the beta distribution, above 0 and at most {MOST_ALPHA:,}"
+        )
     check_probability(name, probability)
 
 
 def _draw(key: Array, num: int, alpha: float, probability: float) -> tuple[Array, Array]:
     """Draw for each example the batch index of its partner and the weight of the example itself in the mix."""
     partner_key, weight_key, happens_key = jax.random.split(key, 3)
-    weights = jax.random.beta(weight_key, alpha, alpha, (num,), jnp.float32)
+    weights = jax.random.beta(weight_key, float(alpha), float(alpha), (num,), jnp.float32)
     return jax.random.permutation(partner_key, num), jnp.where(happens(happens_key, num, probability), weights, 1)
 
 

@@ -23,6 +23,7 @@ ENHANCING = ("brightness", "color", "contrast", "sharpness")
 BY_LEVELS = ("posterize", "solarize", "autocontrast", "equalize")
 OPERATIONS = ("identity", *GEOMETRIC, *ENHANCING, *BY_LEVELS)
 SIGNED = (*GEOMETRIC, *ENHANCING)
+MOST_OPS = 100  # each is compiled: 100 take minutes
 HIGHEST = 30  # the highest of torchvision's 31 magnitudes
 
 Ranges = dict[str, tuple[float, float]]
@@ -154,13 +155,13 @@ def randaugment(*, num_ops: int = 2, magnitude: int = 9, fill: float = 0.0) -> A
     (E. Cubuk et al., RandAugment, NeurIPS 2020, section 3; operations and ranges as in torchvision's RandAugment.)
 
     Args:
-        num_ops: number of operations for each image.
+        num_ops: number of operations for each image, 1 to 100.
         magnitude: 0 to 30. At 30: shear 0.3, translation 150/331 of the size, rotation 30 degrees, factors 1 ± 0.9,
             posterize to 4 bits, solarize everything.
         fill: gray level of pixels from outside the image, 0..1, black by default.
     """
-    if num_ops < 1:
-        raise ValueError(f"randaugment: num_ops={num_ops}; expected a number of operations, 1 or more")
+    if not 1 <= num_ops <= MOST_OPS:
+        raise ValueError(f"randaugment: num_ops={num_ops}; expected a number of operations, 1 to {MOST_OPS}")
     if not 0 <= magnitude <= HIGHEST:
         raise ValueError(f"randaugment: magnitude={magnitude}; expected 0 to {HIGHEST}")
     check_fill("randaugment", fill)

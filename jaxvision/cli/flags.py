@@ -20,7 +20,7 @@ from jaxvision.cli.experiments import Experiment, load_experiment, load_run
 from jaxvision.config import Config, Execution, fields_of, hints_of
 from jaxvision.distributed import cluster, multihost, runtime
 from jaxvision.plugins import load_plugins
-from jaxvision.specs import literals, nearest
+from jaxvision.specs import nearest
 
 Argv = Sequence[str]
 
@@ -118,7 +118,7 @@ def _explain(error: flags.Error) -> str:
     if not isinstance(error, flags.IllegalFlagValueError) or not wrong or wrong[1] not in TYPES:
         return " ".join(str(error).split())
     hint = TYPES[wrong[1]]
-    return f"--{wrong[1]}={wrong[2]} is not {hints.describe(hint)}{nearest(wrong[2], literals(hint))}"
+    return f"--{wrong[1]}={wrong[2]} is not {hints.describe(hint)}{nearest(wrong[2], hints.literals(hint))}"
 
 
 def given(values: flags.FlagValues, names: Iterable[str]) -> dict[str, Any]:

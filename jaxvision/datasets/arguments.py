@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from jaxvision.images import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.interfaces import Interpolation, Preprocessing
+from jaxvision.machine import require_memory
 
 
 def requested_preprocessing(
@@ -30,6 +32,7 @@ def requested_preprocessing(
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(size) < 1:
         raise ValueError(f"image_size={image_size}; expected at least 1 pixel")
+    require_memory(5 * math.prod(size) * channels, f"image_size={image_size}, one image as bytes and float32,")
     usual = wanted or Preprocessing(size, channels, mean, std)
     crop_fraction = usual.crop if crop is None else None if crop == "squash" else crop
     return Preprocessing(size, channels, mean, std, crop_fraction, interpolation or usual.interpolation)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from jaxvision.arrays import NAMES, from_arrays
+from jaxvision.arrays import NAMES, checked_classes, from_arrays
 from jaxvision.datasets import register
 from jaxvision.interfaces import Dataset
+from jaxvision.machine import require_memory
 
 
 @register("arrays")
@@ -24,12 +28,9 @@ def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dat
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"arrays: no file {path!r}; give the path of an .npz file")
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"arrays: cannot read {path!r} as .npz: {error}") from None
-    classes = tuple(str(c) for c in content.pop("classes", ()))
+    content = _read(file)
+    classes = content.pop("classes", None)
+    names = () if classes is None else checked_classes(classes, source=f"arrays {path!r}")
     splits: dict[str, dict[str, np.ndarray]] = {}
     for name, array in content.items():
         kind, _, split = name.partition("_")
@@ -42,5 +43,52 @@ def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dat
             raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; expected x_{name} and y_{name}")
     pairs = {name: (pair["x"], pair["y"]) for name, pair in splits.items()}
     return from_arrays(
-        pairs, classes=classes, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}"
+        pairs, classes=names, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}"
     )
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file, after their headers show that they fit. Raises ValueError if it is damaged."""
+    with _naming(file):
+        need = _size(file)
+    require_memory(need, f"arrays: {str(file)!r}")
+    with _naming(file), np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Raise ValueError with the file's name in place of the dozen types that zipfile, zlib and NumPy raise."""
+    try:
+        yield
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"arrays: cannot read {str(file)!r} as .npz: {why}") from None
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of all arrays. Raises ValueError if two have one name, or if one is encrypted."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        names = [entry.filename.removesuffix(".npy") for entry in entries]
+        if len(set(names)) < len(names):
+            raise ValueError(f"it has two arrays {max(names, key=names.count)!r}")
+        locked = next((entry.filename for entry in entries if entry.flag_bits & 1), None)
+        if locked is not None:
+            raise ValueError(f"{locked!r} is encrypted")
+        return sum(_size_of_array(archive, entry) for entry in entries)
+
+
+def _size_of_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """Return the bytes of an array. Raises ValueError if its header declares other than the archive holds."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError(f"{entry.filename!r} holds Python objects, which reading could execute")
+        held = entry.file_size - file.tell()
+    declared = math.prod(map(int, shape)) * dtype.itemsize
+    if min(shape, default=0) < 0 or declared != held:
+        raise ValueError(f"{entry.filename!r} declares the shape {shape} of {declared:,} bytes and holds {held:,}")
+    return declared

@@ -7,6 +7,7 @@ import numpy as np
 from jaxvision.datasets import register
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.machine import require_memory
 from jaxvision.splits import holdout, statistics_of
 
 
@@ -17,10 +18,12 @@ def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int 
     A stratified test_fraction is held out as test. Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten
     Digits, UCI Machine Learning Repository, 1998.
     """
-    from sklearn.datasets import load_digits
-
     if image_size < 1:
         raise ValueError(f"digits: image_size={image_size}; expected at least 1 pixel")
+    if image_size > 512:  # smaller ones take less than 1 GiB
+        require_memory(2 * 1797 * image_size**2, f"digits: image_size={image_size}")
+    from sklearn.datasets import load_digits
+
     pixels, targets = load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # stored as 0..16
     shape = Preprocessing((image_size, image_size), 1, (0.0,), (1.0,), interpolation="bicubic")

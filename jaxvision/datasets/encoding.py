@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.class_names import check, in_natural_order, quoted
 from jaxvision.datasets.rows import Table, column, filled_in, named, number_of, numbers
 from jaxvision.interfaces import Kind
 
@@ -50,8 +52,13 @@ def encode(
     """
     if not columns:
         raise ValueError("table: target=() names no column; expected one or more")
+    lists = [name for name in columns if any(name in table.lists for table in tables)]
+    if lists and delimiter is not None:
+        raise ValueError(
+            f"column {lists[0]!r} of {named(tables)} holds lists of labels: remove delimiter={delimiter!r}"
+        )
     if kind is None:
-        is_multilabel = len(columns) > 1 or delimiter is not None
+        is_multilabel = len(columns) > 1 or delimiter is not None or bool(lists)
         kind = "multilabel" if is_multilabel else _kind_of(column(tables, columns[0]))
     if kind == "multilabel":
         return _encode_labels(tables, columns, delimiter, min_count, is_train)
@@ -72,11 +79,12 @@ def _encode_labels(
 ) -> Encoded:
     labels = _labels(tables, columns, delimiter)
     seen = {label for row_labels in labels for label in row_labels}
-    unused = next((name for name in columns if delimiter is None and not any(_is_of(t, name) for t in seen)), None)
+    plain = [name for name in columns if delimiter is None and not any(name in table.lists for table in tables)]
+    unused = next((name for name in plain if not any(_is_of(label, name) for label in seen)), None)
     if unused is not None:
         raise ValueError(f"column {unused!r} of {named(tables)} has no label in any row; remove it from target")
     counted = Counter(label for i in np.flatnonzero(is_train).tolist() for label in labels[i])
-    classes = _frequent(seen, counted, min_count)
+    classes = _frequent(seen, counted, min_count, named(tables))
     if not classes:
         raise ValueError(f"{tables[0]} has no label in {min_count} or more rows; lower min_count")
     targets = np.array([[label in row_labels for label in classes] for row_labels in labels], np.float32)
@@ -84,9 +92,10 @@ def _encode_labels(
 
 
 def _encode_classes(tables: Sequence[Table], name: str, min_count: int, is_train: np.ndarray) -> Encoded:
-    values = filled_in(column(tables, name), name, [place for table in tables for place in table.places])
+    values = _given(tables, name)
+    filled_in(values, name, [place for table in tables for place in table.places])
     counted = Counter(values[i] for i in np.flatnonzero(is_train).tolist())
-    classes = _frequent(set(values), counted, min_count)
+    classes = _frequent(set(values), counted, min_count, f"column {name!r} of {named(tables)}")
     if len(classes) < 2:
         raise ValueError(
             f"column {name!r} of {tables[0]} has {len(classes) or 'no'} class with {min_count} or more "
@@ -103,26 +112,107 @@ def _encode_classes(tables: Sequence[Table], name: str, min_count: int, is_train
     return Encoded("multiclass", targets, classes, targets >= 0)
 
 
-def _frequent(names: set[str], counted: Counter[str], min_count: int) -> tuple[str, ...]:
-    """Return the sorted names with min_count or more training rows.
+def _frequent(names: set[str], counted: Counter[str], min_count: int, source: str) -> tuple[str, ...]:
+    """Return the names with min_count or more training rows, in natural order.
 
     With min_count=1, names that train lacks are kept too, so that a later check can report them.
     """
-    return tuple(sorted(name for name in names if counted[name] >= min_count or min_count == 1))
+    kept = in_natural_order(name for name in names if counted[name] >= min_count or min_count == 1)
+    check(kept, source)
+    return kept
+
+
+def _given(tables: Sequence[Table], name: str) -> list[str]:
+    """Return a column of names. Raises ValueError for a value that another program wrote in place of a name."""
+    for table in tables:
+        for value, line in zip(table.column(name), table.lines, strict=True):
+            if why := _why_no_name(value):
+                raise ValueError(f"{table}, {line}: column {name!r} has {quoted(value)}, {why}")
+    return column(tables, name)
+
+
+def _why_no_name(value: str) -> str:
+    """Return why a value is not a name: it is NaN, or the text of a Python list or of bytes; "" for a name."""
+    if value.lower() == "nan":
+        return "which stands for a missing value; write a name, or remove the row"
+    if value[:1] not in ("[", "(", "{", "b") or value[-1:] not in ("]", ")", "}", "'", '"'):
+        return ""
+    try:
+        content = ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return ""
+    if isinstance(content, bytes):
+        return "Python's text for bytes; write the name alone"
+    if isinstance(content, list | tuple | set | dict):
+        return "Python's text for a list; write its values as a|b and set delimiter='|'"
+    return ""
 
 
 def _labels(tables: Sequence[Table], columns: Sequence[str], delimiter: str | None) -> list[set[str]]:
-    """Return the labels of each row: from a delimited column, from columns of 0 and 1, or "column=value"."""
-    values = {name: column(tables, name) for name in columns}
-    count = len(values[columns[0]])
+    """Return the labels of each row: from lists, a delimited column, columns of 0 and 1, or "column=value"."""
+    num_rows = sum(len(table.rows) for table in tables)
+    labels: list[set[str]] = [set() for _ in range(num_rows)]
+    plain = [name for name in columns if not any(name in table.lists for table in tables)]
+    for name in columns:
+        if name not in plain:
+            for row_labels, items in zip(labels, _lists(tables, name), strict=True):
+                row_labels.update(item for item in items if item)
+    values = {name: _given(tables, name) for name in plain}
     if delimiter is not None:
-        for name in columns:
+        for name in plain:
             _check_delimiter(values[name], name, delimiter)
         listed = [delimiter.join(row) for row in zip(*values.values(), strict=True)]
         return [{label.strip() for label in row.split(delimiter) if label.strip()} for row in listed]
+    for name in plain:
+        _check_flags(tables, name)
     if all(value.lower() in FLAGS for column_values in values.values() for value in column_values):
-        return [{name for name in columns if FLAGS[values[name][i].lower()]} for i in range(count)]
-    return [{f"{name}={values[name][i]}" for name in columns if values[name][i]} for i in range(count)]
+        flags = [{name for name in plain if FLAGS[values[name][i].lower()]} for i in range(num_rows)]
+    else:
+        flags = [{f"{name}={values[name][i]}" for name in plain if values[name][i]} for i in range(num_rows)]
+    return [row_labels | more for row_labels, more in zip(labels, flags, strict=True)]
+
+
+def _lists(tables: Sequence[Table], name: str) -> list[tuple[str, ...]]:
+    """Return a column of lists. Raises ValueError if it has single values in one of the tables."""
+    other = next((table for table in tables if name not in table.lists), None)
+    if other is not None:
+        other.column(name)  # raises its own message if there is no such column
+        raise ValueError(
+            f"column {name!r} of {other} holds single values, and in another table lists; write both alike"
+        )
+    for table in tables:
+        for items, line in zip(table.lists[name], table.lines, strict=True):
+            wrong = next((item for item in items if not item or item.lower() == "nan"), None)
+            if wrong is not None:
+                raise ValueError(f"{table}, {line}: column {name!r} has the label {wrong!r} in a list; remove it")
+    return [items for table in tables for items in table.lists[name]]
+
+
+def _check_flags(tables: Sequence[Table], name: str) -> None:
+    """Raise ValueError for the first value that is not 0 or 1 in a column of these.
+
+    It is one of these if they are more than half of the values, and the others are no whole numbers from 2.
+    """
+    values = column(tables, name)
+    others = Counter(value for value in values if value.lower() not in FLAGS)
+    num_flags = len(values) - sum(others.values())
+    strays = [value for value, count in others.items() if not _is_count(value) or (count == 1 and num_flags >= 10)]
+    if not others or num_flags <= len(values) / 2 or len(strays) < len(others):
+        return
+    places = [place for table in tables for place in table.places]
+    place = next(place for place, value in zip(places, values, strict=True) if value in strays)
+    value = next(value for value in values if value in strays)
+    what = f"has {quoted(value)}" if value else "is empty"
+    raise ValueError(
+        f"{place}: column {name!r} {what}, and {num_flags} of its {len(values)} values are 0 or 1; write 0 or 1, or "
+        "remove the row"
+    )
+
+
+def _is_count(value: str) -> bool:
+    """Return whether a value is a whole number from 2, which a column of categories may have beside 0 and 1."""
+    number = number_of(value)
+    return number is not None and number >= 2 and number % 1 == 0
 
 
 def _check_delimiter(values: Sequence[str], name: str, delimiter: str) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from jaxvision.class_names import in_natural_order
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
@@ -28,7 +29,7 @@ Listed = dict[str, tuple[list[Path], np.ndarray]]  # by split: files and class i
 
 def list_classes(path: Path, chosen: Sequence[str] | None) -> list[str]:
     """Return the names of the class folders, or the chosen ones. Raises ValueError if there are fewer than two."""
-    there = [folder.name for folder in folders_in(path, Tally())]
+    there = list(in_natural_order(folder.name for folder in folders_in(path, Tally())))
     for name in chosen or ():
         if name not in there:
             other = same_but_for_unicode(name, there)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from jaxvision.class_names import quoted
 from jaxvision.specs import nearest
 
 Row = dict[str, str]
@@ -20,12 +22,16 @@ Row = dict[str, str]
 class Table:
     """The rows of a file, with values as strings.
 
-    `lines` locates each row as a reader would: "line 5" of a CSV whose header is line 1, "row 4" of Parquet.
+    `lines` locates each row as a reader would: "line 5" of a CSV whose header is line 1, "row 4" of Parquet. Parquet
+    may also have columns of lists, of images, which have been written into files, and `unusable` ones: why they are.
     """
 
     file: Path
     rows: list[Row]
     lines: list[str]
+    lists: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"the table {str(self.file)!r}"
@@ -35,43 +41,60 @@ class Table:
         """Return the file and line of each row, for messages."""
         return [f"{self}, {line}" for line in self.lines]
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all columns."""
+        return [*self.rows[0], *self.lists, *self.images, *self.unusable]
+
     def column(self, name: str) -> list[str]:
-        """Return a column. Raises ValueError with the nearest names if it does not exist."""
-        names = self.rows[0]
-        if name not in names:
-            raise ValueError(f"{self} has no column {name!r}{nearest(name, names)}; it has {', '.join(names)}")
-        return [row[name] for row in self.rows]
+        """Return a column. Raises ValueError if there is none, with the nearest names, or if it holds other values."""
+        if name not in self.rows[0]:
+            self._refuse(name)
+        values = [row[name] for row in self.rows]
+        for value, line in zip(values, self.lines, strict=True):
+            if "\n" in value or "\r" in value:
+                raise ValueError(
+                    f"{self}, {line}: column {name!r} has a value of several lines, {quoted(value)}; close its quote"
+                )
+        return values
+
+    def _refuse(self, name: str) -> None:
+        if name not in self.names:
+            raise ValueError(
+                f"{self} has no column {name!r}{nearest(name, self.names)}; it has {', '.join(self.names)}"
+            )
+        what = "lists, which are labels (target=…)" if name in self.lists else "images (image=…)"
+        why = self.unusable.get(name, f"it holds {what}; expected one value in a row")
+        raise ValueError(f"column {name!r} of {self} cannot be used: {why}")
 
 
 def read_table(file: Path) -> Table:
     """Read a .csv or .parquet file as strings; missing values are empty. Raises ValueError if it is not a table."""
     if not file.is_file():
         raise FileNotFoundError(f"no table {str(file)!r}; expected a .csv or .parquet file")
-    table = _read_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _read_csv(file)
+    if file.suffix.lower() in (".parquet", ".pq"):
+        from jaxvision.datasets.parquet import read_parquet
+
+        table = read_parquet(file)
+    else:
+        table = _read_csv(file)
     if not table.rows:
         raise ValueError(f"{table} has no rows")
     return table
 
 
 def _read_csv(file: Path) -> Table:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"the table {str(file)!r}, line {line}: byte {error.object[error.start]:#x} is not UTF-8 text; save it as "
-            "UTF-8"
-        ) from None
-    head = text.split("\n", 1)[0]
+    table = Table(file, [], [])
+    text = _read_text(table)
+    head = re.split("[\r\n]", text, maxsplit=1)[0]
     separator = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [name.strip() for name in next(reader, [])]
+    text = re.sub(rf'(?<!")" +(?=[{separator}\r\n])', '"', text)  # spaces after a quoted value
+    records = _records(table, text, separator)
+    names = [name.strip() for _, values in [next(records, ("", []))] for name in values]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise ValueError(f"the table {str(file)!r} has two columns {twice!r}; rename one")
-    table, end = Table(file, [], []), reader.line_num
-    for values in reader:
-        line, end = f"line {end + 1}", reader.line_num  # a quoted value may span several lines
+        raise ValueError(f"{table} has two columns {twice!r}; rename one")
+    for line, values in records:
         if not any(values):
             continue
         if len(values) != len(names):
@@ -84,20 +107,34 @@ def _read_csv(file: Path) -> Table:
     return table
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_text(table: Table) -> str:
+    """Return the text of a file. Raises ValueError for the first line that is not UTF-8, or has a NUL."""
+    content = table.file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ValueError(f"the table {str(file)!r} is Parquet, which needs `pip install pyarrow`") from None
+        text, position = content.decode(), content.find(b"\0")
+    except UnicodeDecodeError as error:
+        text, position = "", error.start
+    if position < 0:
+        return text
+    line = 1 + len(re.findall(rb"\r\n|\r|\n", content[:position]))
+    raise ValueError(f"{table}, line {line}: byte {content[position]:#x} is not UTF-8 text; save it as UTF-8")
+
+
+def _records(table: Table, text: str, separator: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the line on which each record begins, and its values. Raises ValueError for the first that is not CSV."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    start = 1
     try:
-        table = pyarrow.parquet.read_table(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"cannot read the table {str(file)!r} as Parquet: {error}") from None
-    columns = {
-        name: ["" if value is None else str(value) for value in table[name].to_pylist()] for name in table.schema.names
-    }
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return Table(file, rows, [f"row {number}" for number in range(1, len(rows) + 1)])
+        for values in reader:
+            yield f"line {start}", values
+            start = reader.line_num + 1  # a quoted value may span several lines
+    except csv.Error as error:
+        why = str(error)
+        if "unexpected end" in why or "expected after" in why:
+            why = "a quote opens a value and is not closed before the next separator; close it, or double it in a value"
+        elif "field larger" in why:
+            why = f"a value has more than {csv.field_size_limit():,} characters; close its quote, or shorten it"
+        raise ValueError(f"{table}, line {start}: {why}") from None
 
 
 def column(tables: Sequence[Table], name: str) -> list[str]:
@@ -116,7 +153,7 @@ def numbers(values: Sequence[str], name: str, places: Sequence[str]) -> np.ndarr
     for value, place in zip(values, places, strict=True):
         number = number_of(value)
         if number is None or not abs(number) <= float(np.finfo(np.float32).max):
-            what = "is empty" if not value else f"has {value!r}, which is not a finite number"
+            what = "is empty" if not value else f"has {quoted(value)}, which is not a finite number"
             repair = "write decimals with a point, not a comma" if _has_comma(value) else "correct or remove the row"
             raise ValueError(f"{place}: column {name!r} {what}; {repair}")
         parsed.append(number)

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.machine import require_memory
 from jaxvision.splits import holdout, statistics_of
 
 
@@ -44,6 +45,8 @@ def synthetic(
             f"synthetic: image_size={image_size}, channels={channels}, noise={noise}; "
             "expected at least 1 pixel, 1 or 3 channels, and noise of 0 or more"
         )
+    need = 24 * max(num_examples, num_classes) * image_size**2 * channels  # three arrays of float64 at once
+    require_memory(need, f"synthetic: num_examples={num_examples}, image_size={image_size}")
     rng = np.random.default_rng(0)
     cells = -(-image_size // 4)
     patterns = rng.random((num_classes, cells, cells, channels)).repeat(4, axis=1).repeat(4, axis=2)

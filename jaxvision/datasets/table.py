@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from jaxvision.class_names import quoted
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.encoding import Encoded, encode
@@ -26,9 +28,11 @@ SPLITS = {
 
 def _files(table: Table, pattern: str) -> list[Path]:
     """Return each row's image file, from a column or a pattern such as "images/{id}.jpg", relative to the table."""
+    if pattern in table.images:
+        return table.images[pattern]
     names = table.column(pattern) if "{" not in pattern else _filled(table, pattern)
     files = [table.file.parent / name for name in names]
-    missing = [index for index, path in enumerate(files) if not names[index] or not path.is_file()]
+    missing = [index for index, path in enumerate(files) if not names[index] or not _is_file(path)]
     if missing:
         are = "is" if len(missing) == 1 else "are"
         first = str(files[missing[0]]) if names[missing[0]] else ""
@@ -37,6 +41,13 @@ def _files(table: Table, pattern: str) -> list[Path]:
             + _repair(table, missing)
         )
     return files
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long for a name
+        return False
 
 
 def _repair(table: Table, missing: Sequence[int]) -> str:
@@ -48,13 +59,20 @@ def _repair(table: Table, missing: Sequence[int]) -> str:
 
 
 def _filled(table: Table, pattern: str) -> list[str]:
+    """Fill the columns that a pattern names into it; a pattern takes no formats, attributes or indices."""
     try:
-        return [pattern.format_map(row) for row in table.rows]
-    except KeyError as error:
-        table.column(str(error.args[0]))
-        raise
-    except (ValueError, IndexError, AttributeError) as error:
+        pieces = list(string.Formatter().parse(pattern))
+    except ValueError as error:
         raise ValueError(f"table: image={pattern!r} is not a pattern like 'images/{{id}}.jpg': {error}") from None
+    for _, name, form, conversion in pieces:
+        if form or conversion or name == "":
+            raise ValueError(
+                f"table: image={pattern!r} is not a pattern like 'images/{{id}}.jpg': braces hold the name of a column "
+                "alone"
+            )
+    columns = [table.column(name) if name is not None else [""] * len(table.rows) for _, name, _, _ in pieces]
+    texts = [text for text, _, _, _ in pieces]
+    return ["".join(text + value for text, value in zip(texts, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _parts(tables: Sequence[Table], split: str | None) -> np.ndarray:
@@ -65,8 +83,8 @@ def _parts(tables: Sequence[Table], split: str | None) -> np.ndarray:
     unknown = next((value for value in values if value.lower() not in SPLITS), None)
     if unknown is not None:
         raise ValueError(
-            f"column {split!r} of {tables[0]} has {unknown!r}{nearest(unknown, SPLITS)}; expected train, validation or "
-            "test"
+            f"column {split!r} of {tables[0]} has {quoted(unknown)}{nearest(unknown, SPLITS)}; expected train, "
+            "validation or test"
         )
     return np.array([SPLITS[value.lower()] for value in values])
 
@@ -130,7 +148,7 @@ def _unknown(names: Sequence[str], *, is_cut: bool) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     them, seed = ("them" if len(names) > 1 else "it"), (" use another split_seed," if is_cut else "")
     return (
-        f"{', '.join(map(repr, names[:3]))}{more}, which train does not have; add examples of {them},{seed} or drop "
+        f"{', '.join(map(quoted, names[:3]))}{more}, which train does not have; add examples of {them},{seed} or drop "
         "rare ones with min_count=…"
     )
 
@@ -162,6 +180,9 @@ def table(
     columns, or a delimiter, make labels: "season=Fall" from the value of a column, the column's own name from a column
     of 0 and 1, and the listed labels from a delimited column.
 
+    A Parquet file may hold the images themselves, in a column of bytes or as the Hugging Face hub has them, and lists
+    of labels.
+
     Args:
         path: the table.
         image: the column of image paths relative to the table's folder, or a pattern of columns, 'images/{id}.jpg'.
@@ -187,15 +208,15 @@ def table(
     """
     if test is not None and split is not None:
         raise ValueError("table: split and test both select the test rows; give only one")
+    shape = requested_preprocessing(
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+    )
     tables = [read_table(Path(file).expanduser()) for file in (path, test) if file is not None]
     parts = _parts(tables, split)
     columns = [target] if isinstance(target, str) else list(target)
     files = [file for table in tables for file in _files(table, image)]
     encoded = encode(tables, columns, kind, delimiter=delimiter, min_count=min_count, is_train=parts == "train")
     groups = _groups(tables, group) if group else None
-    shape = requested_preprocessing(
-        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
-    )
     splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image)
     if "train" not in splits:
         raise ValueError(f"{tables[0]} has no training rows")

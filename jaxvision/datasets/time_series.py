@@ -10,6 +10,7 @@ import numpy as np
 from jaxvision.datasets import register
 from jaxvision.datasets.rows import numbers, read_table
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.machine import require_memory
 
 
 def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
@@ -99,6 +100,7 @@ def time_series(
         if value is not None and value > largest:
             has = f"{what} has {len(levels)} steps, {num_test} of them test (test_fraction={test_fraction})"
             raise ValueError(f"{has}, too few for {name}={value}; {_repair(name, largest)}")
+    require_memory(4 * window * (len(levels) - needed), f"time_series: window={window} on {len(levels)} steps")
     inputs, offsets = windows(levels, window, target)
     skipped = needed - (len(levels) - len(inputs))  # the first windows, which have no value one season before
     inputs, offsets = np.ascontiguousarray(inputs[skipped:]), offsets[skipped:]

@@ -12,10 +12,11 @@ import optax
 
 from jaxvision.interfaces import Array, TargetStats
 from jaxvision.losses import register
+from jaxvision.specs import nearest
 
 LossFunction = Callable[[Array, Array], Array]
 Activation = Literal["softmax", "sigmoid"]
-Weights = Literal["balanced", "effective"] | tuple[float, ...] | None
+Weights = Literal["balanced", "effective"] | tuple[float, ...] | dict[str, float] | None
 PositiveWeight = float | Literal["balanced"] | None
 
 
@@ -40,7 +41,8 @@ def cross_entropy(
         label_smoothing: fraction of each target that is spread evenly over all classes (C. Szegedy et al., Rethinking
             the Inception Architecture, CVPR 2016, section 7).
         class_weights: for one class per example: "balanced" weights by inverse class frequency, "effective" by the
-            effective number of examples (Y. Cui et al., CVPR 2019, equation 10), or one weight per class.
+            effective number of examples (Y. Cui et al., CVPR 2019, equation 10), or one weight per class, in the order
+            of the classes or by their names, {'cat': 2.0, 'dog': 1.0}.
         beta: parameter of "effective".
         positive_weight: for sigmoid outputs: factor of the loss of positive targets, or "balanced" for the ratio of
             negative to positive examples.
@@ -182,12 +184,24 @@ def _class_weights(
             raise ValueError(f"beta={beta}; expected at least 0 and below 1, e.g. 0.999")
         weights = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
     else:
-        weights = np.array(weighting, np.float64)
-    if len(weights) != num_classes or not (weights > 0).all():
+        listed = _in_order(weighting, targets.classes) if isinstance(weighting, dict) else weighting
+        weights = np.array(listed, np.float64)
+    if len(weights) != num_classes or not (weights > 0).all() or not np.isfinite(weights).all():
         raise ValueError(
             f"class_weights={weighting}; expected {num_classes} numbers above 0, 'balanced' or 'effective'"
         )
     return weights * counts.sum() / (weights * counts).sum()
+
+
+def _in_order(weights: dict[str, float], classes: tuple[str, ...]) -> list[float]:
+    """Return weights by name in the order of the classes. Raises ValueError unless each class has one."""
+    unknown = next((name for name in weights if name not in classes), None)
+    missing = next((name for name in classes if name not in weights), None)
+    if unknown is not None:
+        raise ValueError(f"class_weights has {unknown!r}, which is no class{nearest(unknown, classes)}")
+    if missing is not None:
+        raise ValueError(f"class_weights has no weight of the class {missing!r}; give one for each class")
+    return [weights[name] for name in classes]
 
 
 def _positive_weight(weight: PositiveWeight, targets: TargetStats | None) -> np.ndarray | float:

@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import BatchNorm, Conv, PooledConv, require_probability, require_size
+from jaxvision.models.layers import BatchNorm, Conv, PooledConv, require_few_layers, require_probability, require_size
 from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
@@ -73,6 +73,7 @@ def cnn(
         raise ValueError(f"cnn: channels={channels}; expected one or more convolutions of at least 1 channel")
     require_probability(dropout=dropout)
     dense = (dense,) if isinstance(dense, int) else dense
+    require_few_layers(channels=channels, dense=dense)
     if min(dense, default=1) < 1 or num_pools < 0:
         raise ValueError(
             f"cnn: dense={dense}, num_pools={num_pools}; expected sizes of at least 1 and num_pools of at least 0"

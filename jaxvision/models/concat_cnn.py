@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import Conv, require_size
+from jaxvision.models.layers import Conv, require_few_layers, require_size
 from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
@@ -37,6 +37,7 @@ def concat_cnn(*, output_size: int, channels: tuple[int, ...] = (32, 64, 64, 32)
     It has 3x3 convolutions and max-pooling after the first num_pools. The default has 192 features, and 76,138
     parameters on MNIST.
     """
+    require_few_layers(channels=channels)
     if not channels or min(channels) < 1:
         raise ValueError(f"concat_cnn: channels={channels}; expected one or more convolutions of at least 1 channel")
     return from_linen(ConcatCNN(output_size, channels, num_pools), head="head")

@@ -27,6 +27,7 @@ def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array
     return inputs
 
 
+MOST_LAYERS = 1_000
 Conv = partial(nn.Conv, conv_general_dilated=conv_general)
 PooledConv = partial(
     nn.Conv, conv_general_dilated=partial(conv_general, pooled=True)
@@ -60,6 +61,13 @@ def require_probability(**options: float) -> None:
     for name, value in options.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name}={value}; expected a probability of at least 0 and below 1")
+
+
+def require_few_layers(**sizes: tuple[int, ...]) -> None:
+    """Raise ValueError if a tuple has a size for more layers than can be compiled within hours."""
+    for name, values in sizes.items():
+        if len(values) > MOST_LAYERS:
+            raise ValueError(f"{name} has {len(values):,} layers; expected {MOST_LAYERS:,} or less")
 
 
 def require_least_size(

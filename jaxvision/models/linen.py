@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,10 +14,12 @@ import numpy as np
 from flax.core import DenyList
 
 from jaxvision.interfaces import Adapt, Model
+from jaxvision.machine import require_memory
 from jaxvision.models import nnx
 from jaxvision.models.synchrony import check_synchronized
 from jaxvision.trees import flatten_with_paths, where_path
 
+MANY_PARAMETERS = 2**26  # 256 MiB; smaller models fit everywhere
 NOTED = ("intermediates", "attention")  # collections that `features` returns; not part of the state
 
 
@@ -77,6 +80,16 @@ class Variation(NamedTuple):
         return function(*arguments, **options)
 
 
+def _require_fit(module: nn.Module, params: Any) -> None:
+    """Raise ValueError if parameters do not fit into the memory; shapes suffice, so that nothing is allocated."""
+    count = sum(int(leaf.size) for leaf in jax.tree.leaves(params))
+    if count > MANY_PARAMETERS:
+        options = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+        named = ", ".join(f"{name}={value!r}" for name, value in options.items() if name not in ("parent", "name"))
+        num_bytes = sum(int(leaf.size) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        require_memory(num_bytes, f"{type(module).__name__}({named}), of {count:,} parameters,")
+
+
 def _is_traced(argument: Any) -> bool:
     """Return whether all leaves of an argument are arrays, so that it can be traced."""
     leaves = jax.tree.leaves(argument)
@@ -117,7 +130,9 @@ def _model(
         params_key, dropout_key = jax.random.split(key)
         rngs = {"params": params_key, "dropout": dropout_key}
         variables = dict(module.init(rngs, inputs, **mode(False), mutable=DenyList(NOTED)))
-        return variables.pop("params", {}), variables
+        params = variables.pop("params", {})
+        _require_fit(module, params)
+        return params, variables
 
     def apply(params, state, inputs, *, train, key) -> tuple[Any, Any]:
         variables = {"params": params, **state}

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from jaxvision.interfaces import Model
 from jaxvision.models import register
-from jaxvision.models.layers import require_probability
+from jaxvision.models.layers import require_few_layers, require_probability
 from jaxvision.models.linen import from_linen, tap
 
 
@@ -46,6 +46,7 @@ def lstm(
     Raises:
         ValueError: if there is no LSTM layer, or a size is below 1.
     """
+    require_few_layers(hidden=hidden, dense=dense)
     if not hidden or min((*hidden, *dense)) < 1:
         raise ValueError(
             f"lstm: hidden={hidden}, dense={dense}; expected one or more LSTM layers, with sizes of at least 1"

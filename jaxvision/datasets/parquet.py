@@ -1,0 +1,120 @@
+"""Read Parquet files: the text of plain columns, the values of lists, and images inside the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jaxvision.class_names import quoted
+from jaxvision.datasets.rows import Table
+from jaxvision.machine import require_memory
+from jaxvision.storage import cache_folder
+
+CELL_BYTES = 50  # the least that a value takes as a Python string
+
+
+def read_parquet(file: Path) -> Table:
+    """Read a Parquet file as strings; missing values are empty. Raises ValueError if it is damaged."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f"the table {str(file)!r} is Parquet, which needs `pip install pyarrow`") from None
+    try:
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            groups = [opened.metadata.row_group(index) for index in range(opened.metadata.num_row_groups)]
+            num_cells = opened.metadata.num_rows * len(opened.schema_arrow.names)
+            need = max(sum(group.total_byte_size for group in groups), num_cells * CELL_BYTES)
+            require_memory(need, f"the table {str(file)!r} of {opened.metadata.num_rows:,} rows")
+            table = opened.read()
+    except (OSError, pyarrow.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"cannot read the table {str(file)!r} as Parquet: {why}") from None
+    names = list(table.schema.names)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the table {str(file)!r} has two columns {twice!r}; rename one")
+    result = Table(file, [{} for _ in range(table.num_rows)], [f"row {row}" for row in range(1, table.num_rows + 1)])
+    for name in names:
+        _add(result, name, table[name])
+    return result
+
+
+def _add(table: Table, name: str, column: Any) -> None:
+    """Add a column of Arrow values to a table, or the reason why it cannot be used."""
+    from pyarrow import types
+
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    has_images = types.is_struct(kind) and any(field.name == "bytes" for field in kind)
+    try:
+        if has_images:
+            table.images[name] = _write_images(table, name, (value["bytes"].as_py() for value in column))
+        elif is_list and not types.is_nested(kind.value_type):
+            table.lists[name] = [
+                tuple(_text(item, line) for item in value or ())
+                for value, line in zip(column.to_pylist(), table.lines, strict=True)
+            ]
+        elif types.is_nested(kind):
+            raise ValueError(f"its values are of type {quoted(str(kind))}; expected text, numbers or lists of these")
+        elif _is_binary(kind) and _is_image(next((value for value in column.to_pylist() if value is not None), b"")):
+            table.images[name] = _write_images(table, name, (value.as_py() for value in column))
+        else:
+            values = column.to_pylist()
+            texts = [
+                "" if value is None else _text(value, line) for value, line in zip(values, table.lines, strict=True)
+            ]
+            for row, text in zip(table.rows, texts, strict=True):
+                row[name] = text
+    except ValueError as error:
+        table.unusable[name] = str(error)
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _is_image(content: bytes) -> bool:
+    """Return whether bytes begin as the file of an image does; text in UTF-8 holds no such bytes."""
+    return content[:2] == b"\xff\xd8" or content[:4] in (b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
+
+
+def _text(value: Any, line: str) -> str:
+    """Return a value as text. Raises ValueError for a missing value, and for bytes that are not text."""
+    if value is None:
+        raise ValueError(f"{line} has a list with a missing value; remove it")
+    if not isinstance(value, bytes):
+        return str(value).strip()
+    try:
+        return value.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{line} has the bytes {quoted(value)}, which are not UTF-8 text") from None
+
+
+def _write_images(table: Table, name: str, contents: Any) -> list[Path]:
+    """Write images that a column holds into files of the cache, once; return the file of each row."""
+    stat = table.file.stat()
+    key = f"{table.file.resolve()} {stat.st_size} {stat.st_mtime_ns} {name}"
+    parent = cache_folder() / "images"
+    folder = parent / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
+    files = [folder / f"row {row:07d}" for row in range(1, len(table.rows) + 1)]
+    if all(file.is_file() for file in files):
+        return files
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".images-", dir=parent))
+    try:
+        for file, content, line in zip(files, contents, table.lines, strict=True):
+            if not content:
+                raise ValueError(f"{line} has no bytes of an image; remove the row, or name the files of all images")
+            (temporary / file.name).write_bytes(content)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return files
