@@ -22,6 +22,8 @@ from jaxvision.interfaces import Batch, Dataset, Loss, Model, Monitor, Preproces
 from jaxvision.plugins import load_plugins, plugin_place
 from jaxvision.workdir import Signature
 
+LOGGED = {"count", "epoch", "gradient_norm", "learning_rate", "num_skipped", "seconds", "split", "step", "waiting"}
+
 
 class Run(NamedTuple):
     """A config with its task and model built. The model takes pixels and normalizes them itself."""
@@ -128,6 +130,8 @@ def _check_loss(loss: Loss, spec: str) -> Loss:
         wrong = {name: np.shape(value) for name, value in values.items() if np.shape(value) != batch["mask"].shape}
         if wrong or "loss" not in values:
             raise TypeError(failures.wrong_values(spec, wrong, batch["mask"].shape))
+        if taken := sorted(LOGGED & set(values)):
+            raise TypeError(failures.reserved_names(spec, taken))
         return values, new
 
     return checked
@@ -252,6 +256,7 @@ def load(
         task = build_task(config, signature, thresholds=threshold_file.load(path, chosen, execution.tta))
 
     def predict_step(params, model_state, batch):
+        batch = {**batch, "inputs": precision.as_float(batch["inputs"])}
         return task.predict(run.model, params, model_state, batch)
 
     compiled = compilation.compile_eval(predict_step, run.mesh)

@@ -40,7 +40,8 @@ def cross_entropy(
         label_smoothing: fraction of each target that is spread evenly over all classes (C. Szegedy et al., Rethinking
             the Inception Architecture, CVPR 2016, section 7).
         class_weights: for one class per example: "balanced" weights by inverse class frequency, "effective" by the
-            effective number of examples (Y. Cui et al., CVPR 2019, equation 10), or one weight per class.
+            effective number of examples (Y. Cui et al., CVPR 2019, equation 10), or one weight per class. All are
+            scaled so that their mean over the training examples is 1.
         beta: parameter of "effective".
         positive_weight: for sigmoid outputs: factor of the loss of positive targets, or "balanced" for the ratio of
             negative to positive examples.
