@@ -109,7 +109,7 @@ class Config(_Settings):
         "shuffled", "each example once an epoch, or all classes equally often"
     )
     batch_size: int = _field(128, "examples in a batch, over all devices", least=1)
-    grad_accum_steps: int = _field(1, "batches whose gradients are accumulated per step", least=1)
+    grad_accum_steps: int = _field(1, "microbatches of batch_size per optimizer step", least=1)
     epochs: int = _field(10, "passes over the training split", may_change=True, least=1)
     steps: int | None = _field(None, "optimizer steps; overrides epochs", may_change=True, least=1)
     precision: Literal["f32", "bf16", "f64"] = _field("f32", "precision of the computation; f64 is for tests")
@@ -162,9 +162,9 @@ class Execution(_Settings):
     )
     eval_batch_size: int = _field(256, "batch size of evaluation and prediction", may_change=True, least=1)
     save_every: int | None = _field(
-        None, "steps between checkpoints, besides one an evaluation", may_change=True, least=1
+        None, "steps between checkpoints, in addition to those of evaluations", may_change=True, least=1
     )
-    max_to_keep: int = _field(2, "latest checkpoints to keep, besides the best", may_change=True, least=1)
+    max_to_keep: int = _field(2, "latest checkpoints to keep, in addition to the best", may_change=True, least=1)
     on_nonfinite: Literal["stop", "skip"] = _field(
         "stop", "what to do if the loss or the gradient of a step is not finite", may_change=True
     )

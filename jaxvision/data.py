@@ -22,7 +22,7 @@ def open_dataset(
 
     With `preprocessing`, which belongs to pretrained weights, images have its size unless the spec sets another, and
     are normalized with its statistics. If the config has a fold, it is held out for validation. Otherwise, if the
-    dataset has no validation split, a stratified fraction of the training split is held out.
+    dataset has no validation split, a fraction of the training split is held out (see `splits.holdout`).
     """
     if dataset is None and config.dataset == IN_MEMORY:
         raise ValueError("this run was trained on data in memory: pass them from Python, as dataset=…")

@@ -88,7 +88,7 @@ def evaluate_on(
         "num_examples": len(chosen),
         "num_parameters": runs.num_parameters(trained.params),
         "step": trained.step,
-        "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor),
+        "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor, trained.step),
         "tta": trained.run.execution.tta,
         **values,
         **task.score(*judged),

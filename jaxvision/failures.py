@@ -26,6 +26,11 @@ def wrong_values(task: str, shapes: Mapping[str, tuple[int, ...]], expected: tup
     )
 
 
+def reserved_names(task: str, names: Sequence[str]) -> str:
+    """Return the message that a loss returned values under names that the log uses."""
+    return f"the loss of the task {task!r} returned {', '.join(names)}, names that the log uses itself: rename them"
+
+
 def no_blocks(model: str) -> str:
     """Return the message that a model has nothing to recompute."""
     return f"the model {model!r} does not support --remat (its Model has no `remat`): remove it"
@@ -164,11 +169,13 @@ def shortened(classes: Sequence[str]) -> str:
     return ", ".join(classes) if len(classes) <= 5 else f"{', '.join(classes[:3])} and {len(classes) - 3} more"
 
 
-def too_few_examples(effective_batch_size: int, num_examples: int) -> str:
+def too_few_examples(batch_size: int, grad_accum_steps: int, num_examples: int) -> str:
     """Return the message that the training split does not fill one step."""
+    most = num_examples // grad_accum_steps
+    smaller = f"--batch_size={2 ** (most.bit_length() - 1)}" if most else "--grad_accum_steps=1"
     return (
-        f"one step takes {effective_batch_size} examples (--batch_size times --grad_accum_steps), and there are only "
-        f"{num_examples} training examples: use --batch_size={2 ** (num_examples.bit_length() - 1)}"
+        f"one step takes {batch_size * grad_accum_steps} examples (--batch_size times --grad_accum_steps), and there "
+        f"are only {num_examples} training examples: use {smaller}"
     )
 
 
@@ -202,12 +209,10 @@ def no_fraction(fraction: float) -> str:
     return f"cannot hold out a fraction of {fraction}; expected one above 0 and below 1 (test_fraction=…)"
 
 
-def no_holdout(num_examples: int) -> str:
+def no_holdout(num_examples: int, *, by_groups: bool) -> str:
     """Return the message that a split cannot be split further."""
-    return (
-        f"cannot hold out any of {num_examples} examples, as no class has two: to train without validation, use "
-        "--validation_fraction=0"
-    )
+    why = "all are of one group" if by_groups else "no class has two"
+    return f"cannot hold out any of {num_examples} examples, as {why}: without validation, use --validation_fraction=0"
 
 
 def nothing_to_monitor(patience: int, task: str, has_validation: bool) -> str:

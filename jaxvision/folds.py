@@ -16,9 +16,10 @@ def held_out(dataset: Dataset, number: str, *, seed: int) -> tuple[Split, Split]
 
 
 def fold(split: Split, number: int, count: int, *, seed: int) -> tuple[Split, Split]:
-    """Hold out one of `count` stratified folds of equal size: return (rest, fold `number`), numbered from 1.
+    """Hold out one of `count` folds: return (rest, fold `number`), numbered from 1.
 
-    Each example is held out in exactly one fold; groups stay together. If examples are ordered, the rest is what
+    Each example is held out in exactly one fold. Multiclass folds are stratified, and folds are of equal size but for
+    groups, which stay together. If examples are ordered, the rest is what
     precedes the fold (forward chaining), so the first of count + 1 blocks is never held out.
     """
     folds = _folds(split, count, np.random.default_rng(seed))

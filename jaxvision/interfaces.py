@@ -25,9 +25,10 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 class Preprocessing:
     """How an image becomes the input of a model: plain data, stored with the run.
 
-    `size` is (height, width) in pixels. `crop` is the fraction in (0, 1] of the largest centered rectangle with that
-    aspect ratio that is kept before resizing; None resizes the whole image without keeping its aspect ratio. `mean` and
-    `std` are per channel, for pixels in 0..1. Windows of a time series have the size (steps,) and are only normalized.
+    `size` is (height, width) in pixels. `crop` is the fraction in (0, 1] of the sides of the largest centered rectangle
+    with that aspect ratio (`crop_pct` in timm) that is kept before resizing; None resizes the whole image without
+    keeping its aspect ratio. `mean` and `std` are per channel, for pixels in 0..1. Windows of a time series have the
+    size (steps,) and are only normalized.
     """
 
     size: tuple[int, ...]

@@ -24,6 +24,7 @@ from jaxvision.plugins import load_plugins, plugin_place
 from jaxvision.workdir import Signature
 
 MANY_PARAMETERS = 2**26  # 256 MiB; smaller models fit everywhere
+LOGGED = {"count", "epoch", "gradient_norm", "learning_rate", "num_skipped", "seconds", "split", "step", "waiting"}
 
 
 class Run(NamedTuple):
@@ -132,6 +133,8 @@ def _check_loss(loss: Loss, spec: str) -> Loss:
         wrong = {name: np.shape(value) for name, value in values.items() if np.shape(value) != batch["mask"].shape}
         if wrong or "loss" not in values:
             raise TypeError(failures.wrong_values(spec, wrong, batch["mask"].shape))
+        if taken := sorted(LOGGED & set(values)):
+            raise TypeError(failures.reserved_names(spec, taken))
         return values, new
 
     return checked
@@ -260,6 +263,7 @@ def load(
         task = build_task(config, signature, thresholds=threshold_file.load(path, chosen, execution.tta))
 
     def predict_step(params, model_state, batch):
+        batch = {**batch, "inputs": precision.as_float(batch["inputs"])}
         return task.predict(run.model, params, model_state, batch)
 
     compiled = compilation.compile_eval(predict_step, run.mesh)

@@ -9,16 +9,17 @@ from jaxvision.interfaces import Split, TargetStats
 
 
 def holdout(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]:
-    """Split off a stratified holdout: return (rest, holdout). Classes with 2 or more examples appear in both.
+    """Split off a holdout: return (rest, holdout).
 
-    If examples have groups, a fraction of the groups is held out; if they are ordered, the last examples. Raises
-    ValueError if `fraction` is not between 0 and 1, or if no class has two examples.
+    Multiclass examples are stratified, so that classes with 2 or more of them appear in both. If examples have groups,
+    a random fraction of the groups is held out; if they are ordered, the last examples. Raises ValueError if `fraction`
+    is not between 0 and 1, or if one of the two would be empty.
     """
     if not 0 < fraction < 1:
         raise ValueError(failures.no_fraction(fraction))
     chosen = _in_share(split, fraction, np.random.default_rng(seed))
     if not chosen.any() or chosen.all():
-        raise ValueError(failures.no_holdout(len(split)))
+        raise ValueError(failures.no_holdout(len(split), by_groups=split.groups is not None))
     return split.select(np.flatnonzero(~chosen)), split.select(np.flatnonzero(chosen))
 
 
@@ -52,7 +53,10 @@ def target_stats(split: Split, num_classes: int) -> TargetStats:
 
 
 def statistics(images: np.ndarray, *, num_images: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std of each channel in 0..1, over at most `num_images` evenly spaced images [N, H, W, C]."""
+    """Return mean and std (at least 0.001) of each channel in 0..1, to 4 digits.
+
+    They are those of evenly spaced images of [N, H, W, C], from `num_images` to less than twice as many.
+    """
     chosen = np.asarray(images[:: max(1, len(images) // num_images)])
     if chosen.dtype == np.uint8:  # histograms take a tenth of the time
         shares = np.stack(

@@ -244,6 +244,8 @@ def train(
 
     Raises:
         ValueError: The settings do not fit each other or the data.
+        TypeError: A setting or an argument of a spec has the wrong type, or a plug-in returns the wrong one.
+        OSError: Data or weights do not exist, or the workdir cannot be written.
         FloatingPointError: Training diverged.
         Interrupted: A signal arrived. The state has been saved.
     """

@@ -21,7 +21,7 @@ from jaxvision.engine import step as steps
 from jaxvision.interfaces import Augment, Dataset, Gradient, Split, TrainState, Tree
 
 NUM_ADAPTED = 5_000  # training images for the data-dependent initialization of models that have one
-MOST_ADAPTED = 2**24  # most numbers in these images: 5,461 images of 32 pixels, 111 of 224
+MOST_ADAPTED = 2**24  # most numbers in these images: about 5,461 images of 32 pixels, 112 of 224
 LARGE = 2**24  # numbers in the state and a batch, from which on a run is compared with the memory
 NUM_AT_ONCE = 8  # steps dispatched together: dispatch takes longer than a small network's step on a GPU
 
@@ -71,7 +71,7 @@ def make_augment(config: Config, *, num_classes: int) -> Augment:
 
 
 def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool) -> None:
-    """Raise ValueError for unknown names and arguments. Runs before the data are opened, which may take long."""
+    """Raise ValueError or TypeError for unknown names, wrong arguments and meshes, before the data are opened."""
     meshes.make_mesh(execution.mesh)
     for kind in (registry.models, registry.tasks, registry.gradients, registry.optimizers, registry.schedules):
         kind.check(getattr(config, kind.kind))
@@ -129,7 +129,7 @@ def _check(run: runs.Run, data: Dataset) -> None:
     config = run.config
     meshes.check_batch_size(config.batch_size, run.mesh)
     if config.effective_batch_size > len(data.train):
-        raise ValueError(failures.too_few_examples(config.effective_batch_size, len(data.train)))
+        raise ValueError(failures.too_few_examples(config.batch_size, config.grad_accum_steps, len(data.train)))
     if run.task.fit_thresholds is not None and data.validation is None:
         raise ValueError(failures.no_validation(config.task))
     if config.sampling == "balanced" and data.train.kind != "multiclass":

@@ -295,7 +295,12 @@ def difference(old: np.ndarray, new: np.ndarray) -> float:
     return max(gap / norm if norm else 0.0, float(np.finfo(np.float64).tiny))
 
 
-ADDED = ("headline",)  # facts that reports of version 0.1 lack; everything else must be on both sides
+ADDED = (
+    "headline",
+    "checkpoint",
+    "num_in_split",
+    "tta",
+)  # facts that reports of version 0.1 lack; everything else must be on both sides
 
 
 def is_added(path: str) -> bool:

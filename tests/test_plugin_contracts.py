@@ -93,6 +93,32 @@ def test_a_loss_without_one_number_for_each_example_is_refused(values, found, re
     assert not (tmp_path / "run").exists()
 
 
+def test_a_loss_under_a_name_of_the_log_is_refused(registered, tmp_path):
+    def loss(model, params, state, batch, *, train, key):
+        return {"loss": jnp.zeros(8), "seconds": jnp.zeros(8)}, state
+
+    registered("tasks", "timed", lambda *, num_classes: _task(num_classes, loss=loss))
+    with pytest.raises(TypeError, match="the task 'timed' returned seconds, names that the log uses itself"):
+        jv.train(CONFIG.replace(task="timed"), workdir=tmp_path / "run")
+
+
+def test_a_task_gets_pixels_in_0_to_1_in_training_evaluation_and_prediction(registered, tmp_path):
+    """The value is the largest pixel, which would be 255 where the bytes of the files arrive."""
+
+    def loss(model, params, state, batch, *, train, key):
+        outputs, state = model.apply(params, state, batch["inputs"], train=train, key=key)
+        return {"loss": jnp.mean(outputs**2, axis=1), "peak": batch["inputs"].max(axis=(1, 2, 3))}, state
+
+    def predict(model, params, state, batch):
+        return jnp.tile(batch["inputs"].max(axis=(1, 2, 3))[:, None], (1, 3))
+
+    registered("tasks", "peak", lambda *, num_classes: _task(num_classes, loss=loss)._replace(predict=predict))
+    result = jv.train(CONFIG.replace(task="peak"), workdir=tmp_path / "run")
+    assert 0.5 < result.test["peak"] <= 1
+    image = np.full((8, 8, 3), 255, np.uint8)
+    assert jv.predict(result.workdir, [image]).predictions.tolist() == [[1.0, 1.0, 1.0]]
+
+
 def test_a_monitor_that_is_none_is_refused(registered, tmp_path):
     registered("tasks", "old", lambda *, num_classes: _task(num_classes, monitor=("accuracy", "max")))
     with pytest.raises(TypeError, match=r"monitor=\('accuracy', 'max'\); expected jaxvision.Monitor"):

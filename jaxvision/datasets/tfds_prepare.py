@@ -106,7 +106,7 @@ def _builder(name: str, root: Path) -> Any:
         known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(
             f"TensorFlow Datasets has no dataset {name!r}{nearest(name, known)}; it has {len(known)} datasets, see "
-            "see tensorflow.org/datasets/catalog"
+            "tensorflow.org/datasets/catalog"
         ) from None
     except (ImportError, AssertionError, ValueError, OSError) as error:
         raise _explained(error, name) from None

@@ -1,8 +1,8 @@
 """The mesh of devices, and which part of each array a device holds.
 
 Batches are split over all devices. Along the axis "data" the state is replicated; along "fsdp" parameters, optimizer
-state and their averages are sharded, each array along its largest axis that the number of devices divides (S.
-Rajbhandari et al., ZeRO, SC 2020, section 5; Y. Zhao et al., PyTorch FSDP, VLDB 2023).
+state and EMA are sharded between steps, each array along its largest axis that the number of devices divides. A step
+holds full parameters and gradients (stage 2 of S. Rajbhandari et al., ZeRO, SC 2020, section 5).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def make_mesh(spec: str = "", devices: Sequence[Any] | None = None) -> Mesh:
     fsdp = sizes.get("fsdp", 1)
     data = sizes.get("data", max(len(available) // fsdp, 1))
     num_devices = data * fsdp
+    if "data" not in sizes and num_devices < len(available):
+        raise ValueError(f"mesh {spec!r} leaves devices of {len(available)} idle: use a divisor, or data={data},{spec}")
     if num_devices > len(available) or (num_devices < len(available) and jax.process_count() > 1):
         raise ValueError(failures.other_num_devices(spec, num_devices, len(available)))
     return Mesh(np.array(available[:num_devices]).reshape(data, fsdp), AXES)

@@ -24,7 +24,10 @@ def augment_global_batch(augment: Augment, axis_name: str) -> Augment:
 
 
 def compile_step(step: Callable[..., Any], state: Any, batch: Any, mesh: Mesh, *, axis_name: str) -> Callable[..., Any]:
-    """Compile a training step as `compilation.compile_step`, with `jax.pmap`. Raises ValueError with several hosts."""
+    """Compile a training step as `compilation.compile_step`, with `jax.pmap`.
+
+    Raises ValueError with several hosts or a mesh axis fsdp.
+    """
     if jax.process_count() > 1 or mesh.shape["fsdp"] > 1:
         raise ValueError("parallel='pmap' supports only one host and the mesh axis data; use --parallel=jit")
     compiled = jax.pmap(

@@ -41,7 +41,7 @@ def _plain(state: TrainState) -> TrainState:
 
 @functools.cache
 def _silence_logging() -> None:
-    """Silence Orbax's logging: a line per step, and tracebacks of errors that are raised anyway."""
+    """Silence the loggers that Orbax uses, absl and asyncio: a line per step, tracebacks of raised errors."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
@@ -102,7 +102,7 @@ class Checkpoints:
         return None
 
     def add_values(self, step: int, values: dict[str, float]) -> None:
-        """Add the validation values of an evaluation, possibly none, to its checkpoint. Raises OSError."""
+        """Add an evaluation's validation values, if any, to its checkpoint. Raises OSError or ValueError."""
         self.wait()
         is_scored = math.isfinite(values.get("loss", math.nan))  # the scores of other predictions are not computed
         if is_scored and self._monitor and self._monitor.name not in values:

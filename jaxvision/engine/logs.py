@@ -76,7 +76,7 @@ def _clock(seconds: float) -> str:
 
 
 def format_values(row: Row) -> str:
-    """Return the metrics of a row as text, without step, times and learning rate."""
+    """Return the metrics of a row as text, without epoch, step, split, times and learning rate."""
     hidden = ("step", "epoch", "split", "seconds", "data_wait_fraction", "learning_rate")
     return " ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in hidden)
 

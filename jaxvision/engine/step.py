@@ -82,7 +82,7 @@ def _accumulate(
 
 
 def _update_ema(ema: Tree, new: Tree, step: Array, decay: float) -> Tree:
-    """Update an EMA with the rate 1 - min(decay, (1 + step) / (10 + step)).
+    """Update an EMA of parameters and model state with the rate 1 - min(decay, (1 + step) / (10 + step)).
 
     The warmup is that of TensorFlow's ExponentialMovingAverage with num_updates.
     """
@@ -113,7 +113,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Values]]:
     """Build the function (state, batch) -> (state, mean of each value and "gradient_norm"), ready to be compiled.
 
-    Randomness is a function of (state.key, state.step), so a step does not depend on how it was reached.
+    Randomness is a function of (state.key, state.step) and under pmap of the device, so a step does not depend on
+    how it was reached.
 
     Args:
         model: The model, which takes pixels.
@@ -122,7 +123,7 @@ def make_train_step(
         augment: The augmentation of training batches.
         gradient: The rule that computes gradients from the losses of examples.
         grad_accum_steps: The number of microbatches of a batch. Their gradients are summed for one update, so that only
-            one microbatch is in memory at a time.
+            the activations of one microbatch are in memory at a time.
         ema: The decay of state.ema.
         skip_nonfinite: Whether a step with a non-finite loss or gradient is skipped; only the step number and the
             learning-rate schedule advance.
@@ -170,6 +171,7 @@ def make_eval_step(model: Model, task: Task) -> Callable[[Tree, Tree, Batch], tu
     """Build the function (params, model_state, batch) -> (masked sum of each value and "count", predictions)."""
 
     def eval_step(params, model_state, batch):
+        batch = {**batch, "inputs": as_float(batch["inputs"])}
         values, _ = task.loss(model, params, model_state, batch, train=False, key=None)
         sums = {name: (value * batch["mask"]).sum() for name, value in values.items()}
         predictions = task.predict(model, params, model_state, batch)  # the compiler merges the two forward passes

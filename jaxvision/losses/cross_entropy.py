@@ -42,7 +42,8 @@ def cross_entropy(
             the Inception Architecture, CVPR 2016, section 7).
         class_weights: for one class per example: "balanced" weights by inverse class frequency, "effective" by the
             effective number of examples (Y. Cui et al., CVPR 2019, equation 10), or one weight per class, in the order
-            of the classes or by their names, {'cat': 2.0, 'dog': 1.0}.
+            of the classes or by their names, {'cat': 2.0, 'dog': 1.0}. All are scaled so that their mean over the
+            training examples is 1.
         beta: parameter of "effective".
         positive_weight: for sigmoid outputs: factor of the loss of positive targets, or "balanced" for the ratio of
             negative to positive examples.

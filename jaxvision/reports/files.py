@@ -75,18 +75,22 @@ def folder_of(workdir: Path, report: Mapping[str, Any]) -> Path:
     return workdir / ("report" if name == "test" else f"report_{name}")
 
 
-def describe_checkpoint(requested: str, rows: Sequence[logs.Row], monitor: Monitor | None) -> str:
-    """Return in words how a checkpoint was chosen; `requested` is best, last, or a step.
+def describe_checkpoint(requested: str, rows: Sequence[logs.Row], monitor: Monitor | None, step: int) -> str:
+    """Return in words how a checkpoint was chosen; `requested` is best, last, or a number; `step` was read.
 
     >>> rows = [{"split": "validation", "step": 5, "accuracy": 0.5}]
-    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"))
+    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 5)
     'highest accuracy on validation'
+    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 4)
+    'best that can be read; highest accuracy on validation at step 5'
     """
-    if requested == "best" and monitor is not None and best_evaluation(rows, monitor) is not None:
-        return f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
-    if requested == "best":
-        return "last, because nothing was measured on validation"
-    return "last" if requested == "last" else "requested step"
+    if requested != "best":
+        return "last" if requested == "last" else "requested step"
+    best = best_evaluation(rows, monitor) if monitor is not None else None
+    if monitor is None or best is None:
+        return f"last, because {'the task has no monitored metric' if monitor is None else 'nothing was validated'}"
+    how = f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
+    return how if best[1] == step else f"best that can be read; {how} at step {best[1]}"
 
 
 def save_predictions(file: Path, split: Split, predictions: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from jaxvision.schedules.warmup import Schedule, check_shares
 def one_cycle(
     *, learning_rate: float, num_steps: int, warmup: float = 0.3, start: float = 0.04, end: float = 4e-6
 ) -> Schedule:
-    """Raise the rate linearly, then decay it along half a cosine (L. Smith, N. Topin, 2017).
+    """Raise the rate linearly, then decay it along half a cosine (PyTorch; L. Smith, N. Topin, 2017: linearly).
 
     Args:
         learning_rate: the peak; set by the run.
