@@ -119,7 +119,8 @@ def opened(
     config, signature = trained.run.config, trained.run.signature
     preprocessing = signature.preprocessing if config.init_from else None
     place = data_dir or signature.data_dir
-    data = datas.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing)
+    resize = signature.preprocessing.resize
+    data = datas.open_dataset(config, data_dir=place, dataset=dataset, preprocessing=preprocessing, resize=resize)
     if datas.fingerprint(data) != signature.data:
         raise ValueError(
             f"these are not the data that the run in {str(path)!r} was trained on, so the splits could mix"

@@ -12,8 +12,9 @@ from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.subsets import few
+from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import EXTENSIONS, is_image
-from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split
 from jaxvision.splits import holdout
 
 TRAIN = ("train", "training", "train_set", "training_set")
@@ -99,6 +100,7 @@ def _read_splits(
     on_bad_image: str,
     stream: bool | None,
     random_crop: tuple[float, float] | None,
+    max_pixels: int,
 ) -> dict[str, Split]:
     """Read the files of each split; stream=None streams them if the decoded arrays would exceed MAX_CACHED."""
     if stream is None:
@@ -114,6 +116,7 @@ def _read_splits(
             on_bad_image=on_bad_image,
             stream=stream or (random_crop is not None and name == "train"),
             random_crop=None if name == "test" else random_crop,  # a fold may train on validation
+            max_pixels=max_pixels,
         )
         for name, (files, targets) in listed.items()
     }
@@ -125,7 +128,7 @@ def folder(
     path: str,
     image_size: int | tuple[int, int] | None = None,
     channels: int = 3,
-    crop: float | Literal["squash"] | None = None,
+    crop: float | Literal["squash", "pad"] | None = None,
     interpolation: Interpolation | None = None,
     random_crop: tuple[float, float] | None = None,
     stream: bool | None = None,
@@ -134,6 +137,8 @@ def folder(
     split_seed: int = 0,
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
+    resize: Resize = "short_side",
+    max_image_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Load images from class folders, at path itself or under train, validation and test.
 
@@ -143,8 +148,9 @@ def folder(
         path: folder of the classes or of the splits.
         image_size: side in pixels, or (height, width). Defaults to that of the initial weights, or else 64.
         channels: 3 for color, 1 for grayscale.
-        crop: fraction of the largest central rectangle that is kept; "squash" keeps the whole image and changes its
-            aspect ratio. Defaults to that of the initial weights, or else 1.0.
+        crop: fraction of the largest central rectangle that is kept, after the short side is resized; "squash" keeps
+            the whole image and changes its aspect ratio, "pad" keeps both and adds borders. Defaults to that of the
+            initial weights, or else 1.0.
         interpolation: resampling filter. Defaults to that of the initial weights, or else bilinear.
         random_crop: (smallest, largest) fraction of the area, e.g. (0.08, 1.0). Training then uses random crops of the
             files, with aspect ratios from 3/4 to 4/3, resized to image_size.
@@ -156,6 +162,8 @@ def folder(
         split_seed: seed of all splits and subsets.
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
+        resize: the rule of runs without initial weights, as in `Preprocessing`.
+        max_image_pixels: the largest number of pixels of an image file.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
@@ -166,12 +174,19 @@ def folder(
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {path!r}; give the folder that holds the classes: folder(path='…')")
     shape = requested_preprocessing(
-        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation, resize=resize
     )
     folders = split_folders(root)
     classes = list_classes(folders["train"])
     listed = {name: list_files(path, classes) for name, path in folders.items()}
-    splits = _read_splits(listed, shape, on_bad_image=on_bad_image, stream=stream, random_crop=random_crop)
+    splits = _read_splits(
+        listed,
+        shape,
+        on_bad_image=on_bad_image,
+        stream=stream,
+        random_crop=random_crop,
+        max_pixels=max_image_pixels,
+    )
     empty = [name for index, name in enumerate(classes) if not (splits["train"].targets == index).any()]
     if empty:
         raise ValueError(f"the class folder {empty[0]!r} of train has no readable images")

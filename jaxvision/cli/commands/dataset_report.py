@@ -9,7 +9,7 @@ from jaxvision.dataset_report import dataset_report as run_report
 from jaxvision.dataset_report import text
 
 
-@command(group="Look at data", fields=("dataset", "split_seed", "validation_fraction"))
+@command(group="Look at data", fields=("dataset", "split_seed", "validation_fraction", "max_image_pixels"))
 def dataset_report(
     experiment: Experiment,
     *,
