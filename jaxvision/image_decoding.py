@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib
 import os
+import struct
 import threading
 import warnings
 from collections.abc import Callable
@@ -179,17 +180,21 @@ def _check_scans(image: Any, stream: BinaryIO, max_pixels: int) -> None:
 
     Only a file that is progressive, or whose first scan lacks a component, can have more than one.
     """
-    start = stream.tell()  # behind the marker of the first scan
-    components = stream.read(3)[2:]
-    if image.info.get("progressive") or components != bytes([image.layers]):
+    start = stream.tell()  # behind the header of the first scan
+    header = b"\xff\xda" + struct.pack(">HB", 6 + 2 * image.layers, image.layers)  # of a scan of all components
+    stream.seek(max(start - 8 - 2 * image.layers, 0))
+    is_one_scan = stream.read(len(header)) == header
+    stream.seek(start)
+    if image.info.get("progressive") or not is_one_scan:
         most = min(MAX_SCANS, MAX_SCANNED * max_pixels // max(image.width * image.height, 1))
         count, previous = 1, b""
         while count <= most and (block := stream.read(2**20)):
-            count += (previous + block).count(b"\xff\xda")  # in compressed data, 0xff never precedes 0xda
+            values = np.frombuffer(previous + block, np.uint8)  # in compressed data, 0xff never precedes 0xda
+            count += np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA))
             previous = block[-1:]
         if count > most:
             raise ValueError(f"it has more than {most} scans, each of {image.width} x {image.height} pixels")
-    stream.seek(start)
+        stream.seek(start)
 
 
 def _orientation(image: Any) -> int:
