@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib
 import os
+import stat
 import struct
 import threading
 import warnings
@@ -79,7 +80,8 @@ def read_image(
     """
     name = os.fspath(file)
     try:
-        if os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name):
+        kind = stat.S_IFMT(os.stat(name).st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
             raise ValueError("it is a pipe or a device")  # which may never end
         stream = open(name, "rb")  # noqa: SIM115
     except FileNotFoundError:
@@ -250,17 +252,15 @@ def _decode(
         _load(image)
     orientation = 1 if image.format == "TIFF" else _orientation(image)
     size = image.size[::-1] if orientation > 4 else image.size
-    box = part(*size) if part else None if is_old or preprocessing.crop == "pad" else kept_box(size, preprocessing)
+    box = part(*size) if part else None
     if is_jpeg and (is_scaled or is_old) and preprocessing.interpolation != "nearest":
-        width = image.width
-        drafted = image.draft(
-            "RGB" if preprocessing.channels == 3 else "L", _draft_size(image.size, preprocessing, box)
-        )
+        if box is None and not is_old and preprocessing.crop != "pad":
+            box = kept_box(size, preprocessing)
+        width, mode = image.width, "RGB" if preprocessing.channels == 3 else "L"
+        drafted = image.draft(mode, _draft_size(image.size, preprocessing, box))
         if drafted and box:  # the decoder scales by 1, 1/2, 1/4 or 1/8
             left, top, right, bottom = (side * drafted[1][2] / width for side in box)
             box = left, top, right, bottom
-    elif not part:
-        box = None
     image = pixel_modes.with_eight_bits(image)
     if orientation != 1:
         image = image.transpose(Image.Transpose[TURNS[orientation]])

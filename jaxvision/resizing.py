@@ -101,9 +101,9 @@ def _resampled(image, preprocessing: Preprocessing, box: Box | None):
     if box is None and preprocessing.resize == "short_side" and preprocessing.crop is not None:
         resized = resized_size(image.size, preprocessing)
         if math.prod(resized) <= Config.max_image_pixels:
-            left, top = (_start(whole, kept) for whole, kept in zip(resized, size, strict=True))
+            left, top = _start(resized[0], size[0]), _start(resized[1], size[1])
             image = image if resized == image.size else image.resize(resized, method)
-            return image.crop((left, top, left + size[0], top + size[1]))
+            return image if resized == size else image.crop((left, top, left + size[0], top + size[1]))
     box = box or kept_box(image.size, preprocessing)
     return image if box == (0, 0, *image.size) and image.size == size else image.resize(size, method, box=box)
 

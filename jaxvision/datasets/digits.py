@@ -24,7 +24,8 @@ def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int 
     pixels, targets = load_digits(return_X_y=True)
     small = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # stored as 0..16
     size = (image_size, image_size)
-    images = np.stack([Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in small])[..., None]
+    resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in small]
+    images = np.stack([np.asarray(image)[..., None] for image in resized])
     names = [f"digit {index}" for index in range(len(targets))]
     whole = Split.of(images, targets.astype(np.int32), kind="multiclass", names=names)
     train, test = holdout(whole, test_fraction, seed=split_seed)
