@@ -65,7 +65,8 @@ def check_pixels(images: np.ndarray, *, source: str, first: int = 0) -> None:
 
 def resized(dataset: Dataset, wanted: Preprocessing) -> Dataset:
     """Return a dataset whose images are cropped and resized as they are read."""
-    shape = replace(dataset.preprocessing, size=wanted.size, crop=wanted.crop, interpolation=wanted.interpolation)
+    names = ("size", "crop", "interpolation", "resize")
+    shape = replace(dataset.preprocessing, **{name: getattr(wanted, name) for name in names})
 
     def resized_split(split: Split | None) -> Split | None:
         if split is None:

@@ -123,6 +123,7 @@ class Config(_Settings):
     eval_every: int | None = _field(None, "steps between evaluations; if unset, each epoch", may_change=True, least=1)
     patience: int | None = _field(None, "early stopping: evaluations without improvement", may_change=True, least=1)
     on_bad_image: Literal["error", "skip"] = _field("error", "what to do with an unreadable image file")
+    max_image_pixels: int = _field(100_000_000, "pixels that an image file may have, a limit on memory", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,25 +10,38 @@ import numpy as np
 
 from jaxvision import failures, registry, splits
 from jaxvision.config import Config
-from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.interfaces import Dataset, Preprocessing, Resize, Split
 
 IN_MEMORY = "in_memory"  # the dataset of a config whose data are passed as arrays
 
 
 def open_dataset(
-    config: Config, *, data_dir: str | None = None, dataset: Any = None, preprocessing: Preprocessing | None = None
+    config: Config,
+    *,
+    data_dir: str | None = None,
+    dataset: Any = None,
+    preprocessing: Preprocessing | None = None,
+    resize: Resize = "short_side",
 ) -> Dataset:
     """Build the config's dataset, or use the given one (a Dataset, or arrays as in `train`) in its place.
 
     With `preprocessing`, which belongs to pretrained weights, images have its size unless the spec sets another, and
-    are normalized with its statistics. If the config has a fold, it is held out for validation. Otherwise, if the
-    dataset has no validation split, a fraction of the training split is held out (see `splits.holdout`).
+    are normalized with its statistics; without, `resize` is the rule by which they are resized. If the config has a
+    fold, it is held out for validation. Otherwise, if the dataset has no validation split, a fraction of the training
+    split is held out (see `splits.holdout`).
     """
     if dataset is None and config.dataset == IN_MEMORY:
         raise ValueError("this run was trained on data in memory: pass them from Python, as dataset=…")
     if dataset is None:
-        context = {"split_seed": config.split_seed, "on_bad_image": config.on_bad_image, "preprocessing": preprocessing}
-        dataset = registry.datasets.build(config.dataset, data_dir=data_dir, **context)
+        dataset = registry.datasets.build(
+            config.dataset,
+            data_dir=data_dir,
+            split_seed=config.split_seed,
+            on_bad_image=config.on_bad_image,
+            preprocessing=preprocessing,
+            resize=resize,
+            max_image_pixels=config.max_image_pixels,
+        )
     elif not isinstance(dataset, Dataset):
         from jaxvision.arrays import from_arrays
 

@@ -21,6 +21,7 @@ from jaxvision.splits import target_stats
 FILE = "report.json"
 PICTURES = ("counts.png", "histogram.png", "series.png", "samples.png", "near_duplicates.png")
 NUM_SHOWN = 16  # pairs in the plot
+LEAST_KEPT = 0.8  # of the area of a typical image, below which the crop is worth a warning
 NUM_TOLD = 5  # lines of one kind in the terminal output
 QUARTILES = ("least", "lower_quartile", "median", "upper_quartile", "largest")
 
@@ -69,7 +70,7 @@ def dataset_report(
     report: dict[str, Any] = {
         "dataset": config.dataset,
         "notes": list(data.notes),
-        "splits": {name: _described(split, data) for name, split in splits.items()},
+        "splits": {name: _described(split, data, config.max_image_pixels) for name, split in splits.items()},
         "unreadable": unreadable,
         "skipped": dict(skipped.most_common()),
     }
@@ -103,7 +104,7 @@ def _is_report(file: Path) -> bool:
         return False
 
 
-def _described(split: Split, data: Dataset) -> dict[str, Any]:
+def _described(split: Split, data: Dataset, max_pixels: int) -> dict[str, Any]:
     """Return a split's number of examples, target counts or statistics, and file sizes and modes."""
     description: dict[str, Any] = {"num_examples": len(split)}
     if split.ordered:
@@ -116,7 +117,7 @@ def _described(split: Split, data: Dataset) -> dict[str, Any]:
         description["counts"] = dict(zip(data.classes, target_stats(split, len(data.classes)).counts, strict=True))
     files = [Path(str(name)) for name in split.names]
     if files and all(map(image_files.is_image, files[:10])):
-        description |= image_files.measure_files(files)
+        description |= image_files.measure_files(files, data.preprocessing, max_pixels=max_pixels)
     return description
 
 
@@ -200,6 +201,11 @@ def text(report: dict[str, Any]) -> str:
             least, median, largest = ("x".join(map(str, size)) for size in split["sizes"].values())
             modes = ", ".join(f"{count:,} {mode}" for mode, count in split["modes"].items())
             lines.append(f"{name}: {least} to {largest} pixels, median {median}; {modes}")
+        if split.get("kept_fraction", 1.0) < LEAST_KEPT:
+            lines.append(
+                f"{name}: warning: the crop drops {1 - split['kept_fraction']:.0%} of a typical image; crop='pad' or "
+                "crop='squash' in the dataset spec keeps all of it"
+            )
     lines += report["notes"]
     unreadable = report["unreadable"]
     lines.append(f"unreadable: {_counted(len(unreadable), 'image') if unreadable else 'none'}")

@@ -16,73 +16,11 @@ from typing import Any
 import numpy as np
 
 from jaxvision import walk
-from jaxvision.images import Box, fit
+from jaxvision.image_decoding import FORMATS, MAX_PIXELS, OTHERS, decodable, open_image, upright_size
+from jaxvision.image_decoding import read_image as read_image
 from jaxvision.interfaces import Preprocessing
 from jaxvision.machine import num_cores
-
-# of Pillow: formats of still images whose decoders run within the process, on the content alone
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF")
-OTHERS = {  # suffixes of pictures that are not read, and how to make images of them
-    **dict.fromkeys((".heic", ".heif", ".hif"), "convert them to JPEG"),
-    **dict.fromkeys((".avif", ".jxl", ".jp2", ".psd", ".ai", ".eps", ".svg", ".ico"), "convert them to JPEG or PNG"),
-    **dict.fromkeys((".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"), "develop them to JPEG"),
-    **dict.fromkeys((".pdf", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"), "extract images from them"),
-}
-SCALED = ("JPEG", "MPO")  # formats whose decoder can scale down
-
-
-def read_image(
-    file: str | Path, preprocessing: Preprocessing, *, part: Callable[[int, int], Box] | None = None
-) -> np.ndarray:
-    """Decode one file to uint8 [H, W, C]: rotated by its EXIF tag, transparency on white, cropped and resized.
-
-    `part(width, height)` returns the box of the upright image to keep, instead of the preprocessing's crop. Raises
-    ValueError if the file is not an image or is damaged, FileNotFoundError if it does not exist, and OSError if it
-    cannot be opened.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as image:
-            if part and image.format not in SCALED:
-                ImageOps.exif_transpose(
-                    image, in_place=True
-                )  # first, because a TIFF may report another size once it is loaded
-            box = part(*_upright(image)) if part else None
-            if preprocessing.interpolation != "nearest":
-                width = image.width
-                draft_size = _draft_size(image.size, preprocessing, box)
-                drafted = image.draft("RGB" if preprocessing.channels == 3 else "L", draft_size)
-                if drafted and box:  # the decoder has scaled by 1, 1/2, 1/4 or 1/8
-                    left, top, right, bottom = (side * drafted[1][2] / width for side in box)
-                    box = left, top, right, bottom
-            return fit(image, preprocessing, box=box)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no image file {os.fspath(file)!r}") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno:  # an error of the system, not of the file's content
-            raise OSError(f"cannot open the image {os.fspath(file)!r}: {error.strerror}") from None
-        why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
-        suffix = Path(file).suffix.lower()
-        repair = OTHERS.get(suffix) if suffix not in suffixes() else None
-        why = f"a {Path(file).suffix} file is not read; {repair.replace('them', 'it')}" if repair else why
-        raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
-
-
-def _upright(image) -> tuple[int, int]:
-    """Return the (width, height) of an image after its EXIF rotation."""
-    from PIL import ExifTags
-
-    is_rotated = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return image.size[::-1] if is_rotated else image.size
-
-
-def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, box: Box | None) -> tuple[int, int]:
-    """Return the smallest (width, height) to which a JPEG decoder may scale down before resampling."""
-    fraction = preprocessing.crop or 1.0
-    kept = min(size) * fraction if box is None else min(box[2] - box[0], box[3] - box[1])
-    scale = 2 * max(preprocessing.size) / kept  # twice the output size, so that the final resampling still averages
-    return (round(size[0] * scale) + 1, round(size[1] * scale) + 1)
+from jaxvision.resizing import Box, kept_box
 
 
 def random_part(width: int, height: int, *, area_range: tuple[float, float], rng: np.random.Generator) -> Box:
@@ -109,12 +47,7 @@ def random_part(width: int, height: int, *, area_range: tuple[float, float], rng
 @functools.cache
 def suffixes() -> tuple[str, ...]:
     """Return the suffixes of files, in lowercase, whose format is in FORMATS and that the installed Pillow decodes."""
-    from PIL import Image, features
-
-    registered = Image.registered_extensions()
-    readable = [name for name in FORMATS if name != "JPEG2000" or features.check("jpg_2000")]
-    readable.insert(1, "MPO")  # files of several JPEGs, which the JPEG decoder reads
-    return tuple(suffix for name in readable for suffix, owner in registered.items() if owner == name)
+    return tuple(suffix for name in decodable() for suffix in FORMATS[name][1].split())
 
 
 def is_image(path: Path) -> bool:
@@ -199,6 +132,8 @@ def read_images(
     *,
     advance: Callable[[int], object] = lambda count: None,
     chunk_size: int = 256,
+    max_pixels: int = MAX_PIXELS,
+    is_scaled: bool = False,
 ) -> Iterator[tuple[slice, list[np.ndarray | Exception]]]:
     """Decode many files on all cores, in chunks and in order; an unreadable file yields its error.
 
@@ -207,6 +142,8 @@ def read_images(
         preprocessing: size, channels, crop and interpolation.
         advance: called with the size of each finished chunk, e.g. to update a progress bar.
         chunk_size: number of files in a chunk.
+        max_pixels: the largest number of pixels that a file may declare.
+        is_scaled: as for `read_image`.
 
     Yields:
         The slice of the chunk in `files`, and its images or exceptions.
@@ -214,7 +151,7 @@ def read_images(
 
     def read(file: str | Path) -> np.ndarray | Exception:
         try:
-            return read_image(file, preprocessing)
+            return read_image(file, preprocessing, max_pixels=max_pixels, is_scaled=is_scaled)
         except (ValueError, OSError) as error:
             return error
 
@@ -239,20 +176,26 @@ class UnreadableImages(UserWarning):
         self.errors = errors
 
 
-def measure_files(files: Sequence[Path]) -> dict[str, Any]:
-    """Read the headers of image files; return counts of modes and formats, and the sizes in pixels."""
-    from PIL import Image
+def measure_files(
+    files: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS
+) -> dict[str, Any]:
+    """Read the headers of image files; return counts of modes and formats, the sizes in pixels, and how much is kept.
 
+    `kept_fraction` is the median fraction of the area that the preprocessing keeps.
+    """
     modes, formats, file_sizes = Counter(), Counter(), []
     for file in files:
-        with Image.open(file) as image:
+        with open(file, "rb") as stream, open_image(stream, str(file), max_pixels=max_pixels) as image:
             modes[image.mode] += 1
             formats[str(image.format)] += 1
-            file_sizes.append(image.size)
+            file_sizes.append(upright_size(image))
     width, height = np.array(file_sizes).T
+    boxes = [kept_box(size, preprocessing) for size in file_sizes]
+    kept = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
     sizes = {"least": np.min, "median": np.median, "largest": np.max}
     return {
         "modes": dict(modes.most_common()),
         "formats": dict(formats.most_common()),
         "sizes": {name: [int(measure(width)), int(measure(height))] for name, measure in sizes.items()},
+        "kept_fraction": round(float(np.median(kept / (width * height))), 4),
     }

@@ -19,28 +19,32 @@ Augment = Callable[[Array, Batch], Batch]  # (key, batch) -> batch; inputs are f
 Decode = Callable[[int, np.random.Generator | None], np.ndarray]
 Kind = Literal["multiclass", "multilabel", "continuous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Crop = float | Literal["pad"] | None
+Resize = Literal["short_side", "crop_first"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the input of a model: plain data, stored with the run.
 
-    `size` is (height, width) in pixels. `crop` is the fraction in (0, 1] of the sides of the largest centered rectangle
-    with that aspect ratio (`crop_pct` in timm) that is kept before resizing; None resizes the whole image without
-    keeping its aspect ratio. `mean` and `std` are per channel, for pixels in 0..1. Windows of a time series have the
-    size (steps,) and are only normalized.
+    `size` is (height, width) in pixels. With a fraction in (0, 1] as `crop` (`crop_pct` in timm), the short side is
+    resized to the size divided by the fraction, and the center is kept, with the rounding of torchvision and timm. None
+    resizes the whole image without keeping its aspect ratio; "pad" keeps both, and fills the borders. `resize` is
+    "crop_first" in runs of versions before 0.4, which cropped before they resized. `mean` and `std` are per channel,
+    for pixels in 0..1. Windows of a time series have the size (steps,) and are only normalized.
     """
 
     size: tuple[int, ...]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop: float | None = 1.0
+    crop: Crop = 1.0
     interpolation: Interpolation = "bilinear"
+    resize: Resize = "short_side"
 
     def __post_init__(self) -> None:
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise ValueError(f"crop={self.crop}; expected a fraction in (0, 1], or None for the whole image")
+        if self.crop not in (None, "pad") and (isinstance(self.crop, str) or not 0 < self.crop <= 1):
+            raise ValueError(f"crop={self.crop!r}; expected a fraction in (0, 1], 'pad', or None for the whole image")
 
     @property
     def is_image(self) -> bool:

@@ -92,6 +92,7 @@ def predict(
     tta: str | None = None,
     batch_size: int | None = None,
     on_bad_image: str = "error",
+    max_image_pixels: int | None = None,
     plugins: Sequence[str] = (),
 ) -> Predictions:
     """Predict images, with the preprocessing of training, or for a run of `time_series` the next value of series.
@@ -108,6 +109,7 @@ def predict(
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         batch_size: Images at once. If None, the eval_batch_size of training.
         on_bad_image: What to do with an unreadable file: error, or skip to list it among the errors of the result.
+        max_image_pixels: Pixels that an image file may have. If None, the limit of training.
         plugins: Modules or .py files that register more, besides those of training.
 
     Raises:
@@ -122,7 +124,7 @@ def predict(
         for member in members
     ]
     inputs = prediction_inputs.as_sequence(inputs)  # once, because a generator ends
-    results = [_predict_by(member, inputs, batch_size, on_bad_image) for member in loaded]
+    results = [_predict_by(member, inputs, batch_size, on_bad_image, max_image_pixels) for member in loaded]
     return results[0] if len(results) == 1 else _mean(loaded, results)
 
 
@@ -139,7 +141,9 @@ def _mean(members: Sequence[runs.Trained], results: Sequence[Predictions]) -> Pr
     return results[0]._replace(predictions=mean, predicted_labels=first.task.predict_labels(mean))
 
 
-def _predict_by(trained: runs.Trained, inputs: Any, batch_size: int | None, on_bad_image: str) -> Predictions:
+def _predict_by(
+    trained: runs.Trained, inputs: Any, batch_size: int | None, on_bad_image: str, max_pixels: int | None
+) -> Predictions:
     run = trained.run
     runtime.use_double(run.config.precision == "f64")
     preprocessing = run.signature.preprocessing
@@ -153,7 +157,8 @@ def _predict_by(trained: runs.Trained, inputs: Any, batch_size: int | None, on_b
     else:
         names = image_files.find_images(inputs)
         size = meshes.bucket(len(names), batch_size or run.execution.eval_batch_size, run.mesh)
-        chunks = image_files.read_images(names, preprocessing, chunk_size=size)
+        max_pixels = max_pixels or run.config.max_image_pixels
+        chunks = image_files.read_images(names, preprocessing, chunk_size=size, max_pixels=max_pixels)
     result = _predict(trained, names, chunks, size)
     if result.errors and on_bad_image == "error":
         more = f" (and {len(result.errors) - 1} more)" if len(result.errors) > 1 else ""

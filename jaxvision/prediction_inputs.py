@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxvision.arrays import check_pixels
-from jaxvision.images import fit, from_array
+from jaxvision.images import from_array
 from jaxvision.interfaces import Preprocessing
+from jaxvision.resizing import fit
 
 CHANNELS = (1, 3, 4)  # of an array: gray, color, color with transparency
 EXPECTED = "expected image files, arrays [H, W, C] or [N, H, W, C], PIL images, or a list of these"

@@ -111,7 +111,7 @@ def preprocessed(dataset: Dataset, spec: str, target: Preprocessing) -> Dataset:
     name, arguments = specs.parse(spec)
     is_asked = "image_size" in arguments or (name != IN_MEMORY and registry.datasets.takes(spec, "preprocessing"))
     shapes = [
-        (preprocessing.size, preprocessing.crop, preprocessing.interpolation)
+        (preprocessing.size, preprocessing.crop, preprocessing.interpolation, preprocessing.resize)
         for preprocessing in (dataset.preprocessing, target)
     ]
     if not is_asked and shapes[0] != shapes[1]:

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvision import image_files, images
+from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.interfaces import Preprocessing
 
-SEEN_AS = Preprocessing((256, 256), 1, (0.0,), (1.0,), interpolation="bilinear")  # the central square in grayscale
+SEEN_AS = Preprocessing(
+    (256, 256), 1, (0.0,), (1.0,), interpolation="bilinear", resize="crop_first"
+)  # the central square in grayscale
 
 
 class Measures(NamedTuple):
@@ -36,17 +39,21 @@ LIMITS = {
 }
 
 
-def measure(image: str | Path | np.ndarray) -> Measures:
+def measure(image: str | Path | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> Measures:
     """Measure an image file, or an array [H, W, C], uint8 or float in 0..1. Raises the errors of `read_image`."""
     is_array = isinstance(image, np.ndarray)
-    gray = images.from_array(image, SEEN_AS) if is_array else image_files.read_image(image, SEEN_AS)
+    gray = (
+        images.from_array(image, SEEN_AS)
+        if is_array
+        else image_files.read_image(image, SEEN_AS, is_scaled=True, max_pixels=max_pixels)
+    )
     y = gray[..., 0].astype(np.float64) / (255 if gray.dtype == np.uint8 else 1)
     inner = y[1:-1, 1:-1]
     laplacian = y[1:-1, :-2] + y[1:-1, 2:] + y[:-2, 1:-1] + y[2:, 1:-1] - 4 * inner
     return Measures(float(laplacian.std()), float(y.mean()), float(y.std()))
 
 
-def check_quality(image: str | Path | np.ndarray) -> list[str]:
+def check_quality(image: str | Path | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> list[str]:
     """Return the problems of an image file or array: any of "blurred", "dark", "bright" and "flat"."""
-    measures = measure(image)
+    measures = measure(image, max_pixels=max_pixels)
     return [word for word, exceeds in LIMITS.items() if exceeds(measures)]

@@ -221,7 +221,7 @@ models = Registry("model", "jaxvision.models", context=("output_size", "input_si
 datasets = Registry(
     "dataset",
     "jaxvision.datasets",
-    context=("data_dir", "split_seed", "on_bad_image", "preprocessing"),
+    context=("data_dir", "split_seed", "on_bad_image", "preprocessing", "resize", "max_image_pixels"),
     contract=Dataset,
 )
 tasks = Registry("task", "jaxvision.tasks", context=("num_classes", "targets", "thresholds"), contract=Task)

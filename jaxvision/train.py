@@ -261,9 +261,8 @@ def train(
 
         opened = partial(pretrained.open_for_run, config, folder, plugins=plugins)
         weights, preprocessing = multihost.run_on_all_hosts(opened)
-    data = multihost.main_process_first(
-        lambda: datas.open_dataset(config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
-    )
+    open_data = partial(datas.open_dataset, config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
+    data = multihost.main_process_first(lambda: open_data(resize=workdirs.resize_rule(folder)))
 
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)

@@ -15,7 +15,7 @@ from typing import Any
 from jaxvision import failures, specs, storage
 from jaxvision.config import Config, Execution, fields_of
 from jaxvision.distributed import multihost
-from jaxvision.interfaces import Kind, Preprocessing, TargetStats
+from jaxvision.interfaces import Kind, Preprocessing, Resize, TargetStats
 
 MAY_CHANGE = {
     name: field.metadata["may_change"] for kind in (Config, Execution) for name, field in fields_of(kind).items()
@@ -49,6 +49,7 @@ class Signature:
 
 def _signature(values: dict[str, Any]) -> Signature:
     nested = {"preprocessing": Preprocessing, "targets": TargetStats}
+    values["preprocessing"].setdefault("resize", "crop_first")  # the rule until version 0.3, which had no such field
     parsed = {name: kind(**_plain(values[name])) for name, kind in nested.items()}
     if parsed["targets"].kind not in typing.get_args(Kind):
         from jaxvision.upgrades import KINDS
@@ -84,6 +85,12 @@ def settings_in(path: Path) -> tuple[Config, Execution] | None:
     if not (path / "config.json").exists():
         return None
     return Config.load(path / "config.json"), Execution.load(path / "execution.json")
+
+
+def resize_rule(path: Path) -> Resize:
+    """Return the resize rule of the run in a folder, or today's if there is no run."""
+    file = path / "signature.json"
+    return Signature.load(file).preprocessing.resize if file.exists() else "short_side"
 
 
 def read(path: Path) -> tuple[Config, Execution, Signature]:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 WORDS = (
     "interfaces config specs registry plugins splits folds storage trees machine images image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
-    "class_names prediction_inputs spec_limits"
+    "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"
@@ -45,7 +45,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tqdm": {"engine/logs.py", "datasets"},
     "sklearn": {"tasks", "datasets"},
     "scipy": {"tasks"},
-    "PIL": {"images.py", "image_files.py", "near_duplicates.py", "datasets"},
+    "PIL": {"image_decoding.py", "pixel_modes.py", "resizing.py", "near_duplicates.py", "datasets"},
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
     "typeguard": {"registry.py", "config.py"},
     "tensorboardX": {"engine/logs.py"},

@@ -28,7 +28,16 @@ SETTINGS = {**fields_of(Config), **fields_of(Execution)}
 TYPES = {**hints_of(Config), **hints_of(Execution)}
 GROUPS = {
     "Model": ("model", "task", "init_from", "freeze", "cache_features"),
-    "Data": ("dataset", "augmentations", "sampling", "validation_fraction", "fold", "split_seed", "on_bad_image"),
+    "Data": (
+        "dataset",
+        "augmentations",
+        "sampling",
+        "validation_fraction",
+        "fold",
+        "split_seed",
+        "on_bad_image",
+        "max_image_pixels",
+    ),
     "Optimization": (
         *("optimizer", "learning_rate", "schedule", "layer_decay", "gradient", "grad_clip_norm", "batch_size"),
         *("grad_accum_steps", "epochs", "steps", "ema", "precision", "seed"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from jaxvision.datasets import register
-from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 from jaxvision.machine import require_memory
 from jaxvision.splits import holdout, statistics_of
@@ -22,15 +21,17 @@ def digits(*, image_size: int = 32, test_fraction: float = 0.2, split_seed: int 
         raise ValueError(f"digits: image_size={image_size}; expected at least 1 pixel")
     if image_size > 512:  # smaller ones take less than 1 GiB
         require_memory(2 * 1797 * image_size**2, f"digits: image_size={image_size}")
+    from PIL import Image
     from sklearn.datasets import load_digits
 
     pixels, targets = load_digits(return_X_y=True)
-    images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # stored as 0..16
-    shape = Preprocessing((image_size, image_size), 1, (0.0,), (1.0,), interpolation="bicubic")
-    images = np.stack([from_array(image, shape) for image in images])
+    small = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    size = (image_size, image_size)
+    resized = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in small]
+    images = np.stack([np.asarray(image)[..., None] for image in resized])
     names = [f"digit {index}" for index in range(len(targets))]
     whole = Split.of(images, targets.astype(np.int32), kind="multiclass", names=names)
     train, test = holdout(whole, test_fraction, seed=split_seed)
     mean, std = statistics_of(train)
-    preprocessing = Preprocessing(shape.size, 1, mean, std, interpolation="bicubic")
+    preprocessing = Preprocessing(size, 1, mean, std, interpolation="bicubic")
     return Dataset(train, None, test, tuple("0123456789"), preprocessing)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision.datasets.cache import cached
+from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import UnreadableImages, random_part, read_image, read_images
 from jaxvision.interfaces import Decode, Kind, Preprocessing, Split
 
@@ -23,14 +24,22 @@ def _stamps(files: Sequence[Path]) -> str:
 
 
 def _read_all(
-    files: Sequence[Path], preprocessing: Preprocessing, *, doing: str, keep: Callable[[int, np.ndarray], None]
+    files: Sequence[Path],
+    preprocessing: Preprocessing,
+    *,
+    doing: str,
+    keep: Callable[[int, np.ndarray], None],
+    max_pixels: int,
+    is_scaled: bool = False,
 ) -> np.ndarray:
     """Decode all files and pass each (index, image) to `keep`; return the error message per file, or ""."""
     from tqdm import tqdm
 
     errors = np.zeros(len(files), object)
     with tqdm(total=len(files), desc=doing, unit="img", disable=not sys.stderr.isatty()) as bar:
-        for chunk, results in read_images(files, preprocessing, advance=bar.update):
+        for chunk, results in read_images(
+            files, preprocessing, advance=bar.update, max_pixels=max_pixels, is_scaled=is_scaled
+        ):
             for index, result in enumerate(results, chunk.start):
                 if isinstance(result, OSError):  # a system error, not a bad file: do not cache it
                     raise result
@@ -41,35 +50,46 @@ def _read_all(
     return np.array([e or "" for e in errors], np.str_)
 
 
-def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _decoded(
+    files: Sequence[Path], preprocessing: Preprocessing, name: str, max_pixels: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the cached images [N, H, W, C] and the error message per file, or ""."""
     shape = {k: v for k, v in asdict(preprocessing).items() if k not in ("mean", "std")}
 
     def make(folder: Path) -> None:
         size = (len(files), *preprocessing.size, preprocessing.channels)
         images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
-        errors = _read_all(files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__)
+        errors = _read_all(
+            files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__, max_pixels=max_pixels
+        )
         images.flush()
         np.save(folder / "errors.npy", errors)
 
-    arrays = cached("folder", f"{shape}\n{_stamps(files)}", make)
+    arrays = cached("folder", f"{shape} {max_pixels}\n{_stamps(files)}", make)
     return arrays["images"], arrays["errors"]
 
 
-def _errors_of(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> np.ndarray:
+def _errors_of(files: Sequence[Path], preprocessing: Preprocessing, name: str, max_pixels: int) -> np.ndarray:
     """Return the error message per file, or "", so that bad files are found before training."""
 
     def make(folder: Path) -> None:
-        errors = _read_all(files, preprocessing, doing=f"checking {name}", keep=lambda index, image: None)
+        errors = _read_all(
+            files,
+            preprocessing,
+            doing=f"checking {name}",
+            keep=lambda index, image: None,
+            max_pixels=max_pixels,
+            is_scaled=True,
+        )
         np.save(folder / "errors.npy", errors)
 
-    return cached("checked", _stamps(files), make)["errors"]
+    return cached("checked", f"{max_pixels}\n{_stamps(files)}", make)["errors"]
 
 
-def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.ndarray) -> np.ndarray:
+def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, max_pixels: int, chosen: np.ndarray) -> np.ndarray:
     """Decode the chosen files; raises the error of the first unreadable one."""
     images = np.empty((len(chosen), *preprocessing.size, preprocessing.channels), np.uint8)
-    for chunk, results in read_images([files[int(i)] for i in chosen], preprocessing):
+    for chunk, results in read_images([files[int(i)] for i in chosen], preprocessing, max_pixels=max_pixels):
         for index, result in enumerate(results, chunk.start):
             if isinstance(result, Exception):
                 raise result
@@ -78,16 +98,15 @@ def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.n
 
 
 def _make_decode(
-    files: Sequence[Path], preprocessing: Preprocessing, random_crop: tuple[float, float] | None
+    files: Sequence[Path], preprocessing: Preprocessing, random_crop: tuple[float, float] | None, max_pixels: int
 ) -> Decode:
-    """Return a function that decodes one file, and crops it at random if given a generator."""
+    """Return a function that decodes one file for training, and crops it at random if given a generator."""
 
     def decode(index: int, rng: np.random.Generator | None) -> np.ndarray:
-        if rng is None or random_crop is None:
-            return read_image(files[index], preprocessing)
-        return read_image(
-            files[index], preprocessing, part=functools.partial(random_part, area_range=random_crop, rng=rng)
-        )
+        part = None
+        if rng is not None and random_crop is not None:
+            part = functools.partial(random_part, area_range=random_crop, rng=rng)
+        return read_image(files[index], preprocessing, part=part, is_scaled=True, max_pixels=max_pixels)
 
     return decode
 
@@ -103,6 +122,7 @@ def read_files(
     groups: np.ndarray | None = None,
     stream: bool = False,
     random_crop: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Split:
     """Read image files into a split.
 
@@ -116,11 +136,13 @@ def read_files(
         groups: group number per file, [N]; rows of one group stay in one split.
         stream: decode at each use instead of once into the cache; files are still checked now.
         random_crop: range of the crop's fraction of the area; training then decodes at each use and crops at random.
+        max_pixels: the largest number of pixels of a file; one with more is unreadable.
     """
     if stream:
-        messages, read = _errors_of(files, preprocessing, name), functools.partial(_read_anew, files, preprocessing)
+        messages = _errors_of(files, preprocessing, name, max_pixels)
+        read = functools.partial(_read_anew, files, preprocessing, max_pixels)
     else:
-        images, messages = _decoded(files, preprocessing, name)
+        images, messages = _decoded(files, preprocessing, name, max_pixels)
         read = images.__getitem__
     errors = [str(message) for message in messages[messages != ""]]
     if errors and on_bad_image == "error":
@@ -128,7 +150,7 @@ def read_files(
         raise ValueError(f"{errors[0]}{more}; repair or remove it, or use --on_bad_image=skip")
     if errors:
         warnings.warn(UnreadableImages(name, errors), stacklevel=2)
-    decode = _make_decode(files, preprocessing, random_crop) if stream or random_crop else None
+    decode = _make_decode(files, preprocessing, random_crop, max_pixels) if stream or random_crop else None
     split = Split(
         read,
         targets,

@@ -17,8 +17,9 @@ from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.roles import assign_roles, same_but_for_unicode
 from jaxvision.datasets.subsets import few
+from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import OTHERS, SkippedFiles, images_in, no_images, skipped_by, suffixes
-from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
 from jaxvision.splits import holdout
 from jaxvision.walk import Tally, entries, folders_in
@@ -112,6 +113,7 @@ def _read_splits(
     on_bad_image: str,
     stream: bool | None,
     random_crop: tuple[float, float] | None,
+    max_pixels: int,
 ) -> dict[str, Split]:
     """Read the files of each split; stream=None streams them if the decoded arrays would exceed MAX_CACHED."""
     if stream is None:
@@ -127,6 +129,7 @@ def _read_splits(
             on_bad_image=on_bad_image,
             stream=stream or (random_crop is not None and name == "train"),
             random_crop=None if name == "test" else random_crop,  # a fold may train on validation
+            max_pixels=max_pixels,
         )
         for name, (files, targets) in listed.items()
     }
@@ -138,7 +141,7 @@ def folder(
     path: str,
     image_size: int | tuple[int, int] | None = None,
     channels: int = 3,
-    crop: float | Literal["squash"] | None = None,
+    crop: float | Literal["squash", "pad"] | None = None,
     interpolation: Interpolation | None = None,
     random_crop: tuple[float, float] | None = None,
     stream: bool | None = None,
@@ -151,6 +154,8 @@ def folder(
     split_seed: int = 0,
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
+    resize: Resize = "short_side",
+    max_image_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Load images from class folders, at path itself or under train, validation and test.
 
@@ -161,8 +166,9 @@ def folder(
         path: folder of the classes or of the splits.
         image_size: side in pixels, or (height, width). Defaults to that of the initial weights, or else 64.
         channels: 3 for color, 1 for grayscale.
-        crop: fraction of the largest central rectangle that is kept; "squash" keeps the whole image and changes its
-            aspect ratio. Defaults to that of the initial weights, or else 1.0.
+        crop: fraction of the largest central rectangle that is kept, after the short side is resized; "squash" keeps
+            the whole image and changes its aspect ratio, "pad" keeps both and adds borders. Defaults to that of the
+            initial weights, or else 1.0.
         interpolation: resampling filter. Defaults to that of the initial weights, or else bilinear.
         random_crop: (smallest, largest) fraction of the area, e.g. (0.08, 1.0). Training then uses random crops of the
             files, with aspect ratios from 3/4 to 4/3, resized to image_size.
@@ -179,6 +185,8 @@ def folder(
         split_seed: seed of all splits and subsets.
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
+        resize: the rule of runs without initial weights, as in `Preprocessing`.
+        max_image_pixels: the largest number of pixels of an image file.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
@@ -189,7 +197,7 @@ def folder(
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {path!r}; give the folder that holds the classes: folder(path='…')")
     shape = requested_preprocessing(
-        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation, resize=resize
     )
     roles = assign_roles(root, validation=validation, test=test)
     names = list_classes(roles.folders["train"], classes)
@@ -197,7 +205,14 @@ def folder(
     is_strict = classes is None and on_unknown_class == "error"
     notes += [_check_unknown(each, names, is_strict=is_strict) for each in roles.folders.values()]
     listed = {name: list_files(each, names, tally) for name, each in roles.folders.items()}
-    splits = _read_splits(listed, shape, on_bad_image=on_bad_image, stream=stream, random_crop=random_crop)
+    splits = _read_splits(
+        listed,
+        shape,
+        on_bad_image=on_bad_image,
+        stream=stream,
+        random_crop=random_crop,
+        max_pixels=max_image_pixels,
+    )
     empty = [name for index, name in enumerate(names) if not (splits["train"].targets == index).any()]
     if empty:
         raise ValueError(

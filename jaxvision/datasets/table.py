@@ -15,7 +15,8 @@ from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.encoding import Encoded, encode
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.rows import Table, column, filled_in, named, read_table
-from jaxvision.interfaces import Dataset, Interpolation, Kind, Preprocessing, Split
+from jaxvision.image_decoding import MAX_PIXELS
+from jaxvision.interfaces import Dataset, Interpolation, Kind, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
 from jaxvision.splits import holdout, target_stats
 
@@ -102,6 +103,7 @@ def _read_splits(
     groups: np.ndarray | None,
     shape: Preprocessing,
     on_bad_image: str,
+    max_pixels: int,
 ) -> dict[str, Split]:
     """Read the images of the kept rows into the non-empty splits."""
     splits = {}
@@ -116,6 +118,7 @@ def _read_splits(
                 name=name,
                 on_bad_image=on_bad_image,
                 groups=None if groups is None else groups[chosen],
+                max_pixels=max_pixels,
             )
     return splits
 
@@ -167,12 +170,14 @@ def table(
     group: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     channels: int = 3,
-    crop: float | Literal["squash"] | None = None,
+    crop: float | Literal["squash", "pad"] | None = None,
     interpolation: Interpolation | None = None,
     test_fraction: float = 0.2,
     split_seed: int = 0,
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
+    resize: Resize = "short_side",
+    max_image_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Load images and their targets from a table, .csv or .parquet, with a header.
 
@@ -201,6 +206,8 @@ def table(
         split_seed: seed of the split.
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
+        resize: the rule of runs without initial weights, as in `Preprocessing`.
+        max_image_pixels: the largest number of pixels of an image file.
 
     Raises:
         FileNotFoundError: if a table does not exist.
@@ -209,7 +216,7 @@ def table(
     if test is not None and split is not None:
         raise ValueError("table: split and test both select the test rows; give only one")
     shape = requested_preprocessing(
-        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation, resize=resize
     )
     tables = [read_table(Path(file).expanduser()) for file in (path, test) if file is not None]
     parts = _parts(tables, split)
@@ -217,7 +224,7 @@ def table(
     files = [file for table in tables for file in _files(table, image)]
     encoded = encode(tables, columns, kind, delimiter=delimiter, min_count=min_count, is_train=parts == "train")
     groups = _groups(tables, group) if group else None
-    splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image)
+    splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image, max_image_pixels)
     if "train" not in splits:
         raise ValueError(f"{tables[0]} has no training rows")
     is_cut = "test" not in splits

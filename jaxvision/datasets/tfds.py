@@ -18,7 +18,7 @@ from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.cache import Arrays, cached
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.images import from_array
-from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split
 from jaxvision.splits import holdout, statistics_of
 
 SPLITS = ("train", "validation", "test")
@@ -137,7 +137,7 @@ def read(
         name: name in TensorFlow Datasets, optionally with a config, 'emnist/letters', and a version, 'emnist:3.1.0'.
         data_dir: folder of the prepared datasets; defaults to ~/tensorflow_datasets.
         shape: preprocessing to decode to; None keeps the dataset's own size.
-        resize: crop and interpolation.
+        resize: crop, interpolation and resize rule.
         constants: mean and standard deviation of the pixels; measured on train if None.
         per_class: number of training images to keep per class.
         imbalance_ratio: size of the first class divided by that of the last, for a long-tailed subset.
@@ -272,7 +272,7 @@ def tfds(
     name: str,
     image_size: int | tuple[int, int] | None = None,
     channels: int = 3,
-    crop: float | Literal["squash"] | None = None,
+    crop: float | Literal["squash", "pad"] | None = None,
     interpolation: Interpolation | None = None,
     per_class: int | None = None,
     imbalance_ratio: float | None = None,
@@ -280,6 +280,7 @@ def tfds(
     data_dir: str | None = None,
     split_seed: int = 0,
     preprocessing: Preprocessing | None = None,
+    resize: Resize = "short_side",
 ) -> Dataset:
     """Load any image classification dataset of TensorFlow Datasets by name.
 
@@ -300,23 +301,24 @@ def tfds(
         data_dir: folder of the prepared datasets; defaults to ~/tensorflow_datasets.
         split_seed: seed of splits and subsets.
         preprocessing: preprocessing of the initial weights, if there are any.
+        resize: the rule of runs without initial weights, as in `Preprocessing`.
 
     Raises:
         ValueError: if the dataset does not exist or is not an image classification dataset.
         ConnectionError: if it must be downloaded and the source cannot be reached.
     """
     requested = requested_preprocessing(
-        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation
+        preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation, resize=resize
     )
-    resize = {"crop": requested.crop, "interpolation": requested.interpolation}
+    resampling = {"crop": requested.crop, "interpolation": requested.interpolation, "resize": requested.resize}
     shape = None
     if image_size is not None or preprocessing is not None:
-        shape = Preprocessing(requested.size, channels, (0.0,), (1.0,), **resize)
+        shape = Preprocessing(requested.size, channels, (0.0,), (1.0,), **resampling)
     return read(
         name,
         data_dir,
         shape=shape,
-        resize=resize,
+        resize=resampling,
         per_class=per_class,
         imbalance_ratio=imbalance_ratio,
         test_fraction=test_fraction,

@@ -122,7 +122,7 @@ def _more(count: int, what: str) -> str:
 def _thumbnail(name: str) -> str:
     """Return the address of a small copy of an image file, empty if the name is that of none."""
     try:
-        image = image_files.read_image(name, THUMBNAIL)
+        image = image_files.read_image(name, THUMBNAIL, is_scaled=True)
     except (ValueError, OSError):
         return ""
     return f"data:image/png;base64,{base64.b64encode(plots.png(image)).decode()}"

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from jaxvision.interfaces import Interpolation, Preprocessing
+from jaxvision.interfaces import Crop, Interpolation, Preprocessing
 from jaxvision.storage import write_json
 from jaxvision.weights import state_dicts
 
 HUB = "hf://"
+CROP_MODES: dict[Any, Crop] = {"squash": None, "border": "pad"}  # timm's names of what keeps the whole image
 FILES = (
     "model.safetensors",
     "pytorch_model.bin",
@@ -190,7 +191,7 @@ def _stated(described: dict[str, Any]) -> dict[str, Any]:
         channels,
         mean,
         std,
-        None if described.get("crop_mode") == "squash" else 1.0 if crop is None else float(crop),
+        CROP_MODES.get(described.get("crop_mode"), 1.0 if crop is None else float(crop)),
         interpolation if interpolation in get_args(Interpolation) else "bilinear",
     )
     return {**stated, "preprocessing": preprocessing}
@@ -234,8 +235,8 @@ def write(
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
         "interpolation": preprocessing.interpolation,
-        "crop_pct": preprocessing.crop or 1.0,
-        "crop_mode": "center" if preprocessing.crop else "squash",
+        "crop_pct": 1.0 if preprocessing.crop in CROP_MODES.values() else preprocessing.crop,
+        "crop_mode": {crop: mode for mode, crop in CROP_MODES.items()}.get(preprocessing.crop, "center"),
         "fixed_input_size": is_fixed_size,
     }
     content = {"architecture": architecture, "num_classes": num_outputs}

@@ -8,7 +8,11 @@ from jaxvision.dataset_report import dataset_report as run_report
 from jaxvision.dataset_report import text
 
 
-@command(group="Look at data", fields=("dataset", "split_seed", "validation_fraction"), required=("dataset",))
+@command(
+    group="Look at data",
+    fields=("dataset", "split_seed", "validation_fraction", "max_image_pixels"),
+    required=("dataset",),
+)
 def dataset_report(
     experiment: Experiment,
     *,

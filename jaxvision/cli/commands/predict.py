@@ -25,6 +25,7 @@ def predict(
     batch_size: int | None = option(run_predict, "batch_size"),
     quality_check: bool = False,
     on_bad_image: Literal["error", "skip"] = "error",
+    max_image_pixels: int | None = option(run_predict, "max_image_pixels"),
     plugins: tuple[str, ...] = (),
 ) -> None:
     """Predict images or series with a trained run, or with several as an ensemble.
@@ -40,6 +41,7 @@ def predict(
         batch_size: images per batch (default: eval_batch_size of training)
         quality_check: add a column that names blurred, dark, bright and low-contrast images
         on_bad_image: error exits with status 2 if a file cannot be read; skip exits with 0
+        max_image_pixels: pixels that an image file may have (default: the limit of training)
 
     Examples:
         jaxvision predict --workdir=runs/first photos/*.jpg
@@ -52,7 +54,8 @@ def predict(
     refuse_workdirs(images, members)
     require(images, "predict needs image files, folders or patterns, as in predict --workdir=runs/first photos/*.jpg")
     require(top >= 1, f"--top={top} must be at least 1")
-    require(batch_size is None or batch_size >= 1, f"--batch_size={batch_size} must be at least 1")
+    for name, value in (("batch_size", batch_size), ("max_image_pixels", max_image_pixels)):
+        require(value is None or value >= 1, f"--{name}={value} must be at least 1")
     predictions = run_predict(
         members,
         images,
@@ -60,6 +63,7 @@ def predict(
         tta=tta,
         batch_size=batch_size,
         on_bad_image="skip",
+        max_image_pixels=max_image_pixels,
         plugins=plugins,
     )
     rows = predictions.rows(top=top)
@@ -69,7 +73,7 @@ def predict(
         not (quality_check and predictions.after), "--quality_check needs images, and this run predicts time series"
     )
     if quality_check:
-        rows = [{**row, "quality": ", ".join(check_quality(row["file"]))} for row in rows]
+        rows = [{**row, "quality": ", ".join(check_quality(row["file"], max_pixels=sys.maxsize))} for row in rows]
     if out is None:
         print_rows(rows, shown_as)
     else:

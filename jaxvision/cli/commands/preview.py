@@ -7,7 +7,9 @@ from jaxvision.cli.experiments import Experiment
 from jaxvision.preview import preview as run_preview
 
 
-@command(group="Look at data", fields=("dataset", "augmentations", "seed", "split_seed", "on_bad_image"))
+@command(
+    group="Look at data", fields=("dataset", "augmentations", "seed", "split_seed", "on_bad_image", "max_image_pixels")
+)
 def preview(
     experiment: Experiment,
     *,
