@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from jaxvision import storage
+from jaxvision import storage, upgrades
 
-VERSION = 3  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
+VERSION = 4  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
 
 
 def _field(default: Any, help: str, *, may_change: bool = False, **limits: Any) -> Any:
@@ -114,6 +114,7 @@ class Config(_Settings):
     ema: float | None = _field(
         None, "decay of the parameters' moving average (EMA), which is evaluated", above=0, below=1, example=0.999
     )
+    ema_warmup: Literal["tensorflow", "timm", "none"] = _field("tensorflow", "rise of the EMA's decay")
     seed: int = _field(0, "seed of initialization, data order, augmentation and dropout", least=0, below=2**32)
     split_seed: int = _field(0, "seed of the train/validation/test split", least=0, below=2**32)
     validation_fraction: float = _field(0.1, "fraction of train held out as validation", least=0, below=1)
@@ -191,11 +192,7 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], int]:
         raise ValueError(
             f"{path} has version {version!r}, but this jaxvision reads versions 1 to {VERSION}: upgrade jaxvision"
         )
-    if version == VERSION:
-        return values, version
-    from jaxvision.upgrades import upgrade
-
-    return upgrade(values), version
+    return values if version == VERSION else upgrades.upgrade_saved(values, version), version
 
 
 SPECS = ("model", "dataset", "task", "gradient", "optimizer", "schedule", "augmentations")
