@@ -7,6 +7,8 @@ one that other experiments start from), and 0.789 without augmentation (--augmen
 training accuracy 1.000). Fine-tuned by `layer_decay` on ten photographs in each of ten classes of clothes:
 0.414 ± 0.023 over 5 seeds. 32 min on two CPU cores (x86-64, JAX 0.10.2, float32), 400 to 600 images/s, under other
 load.
+
+Measured with version 0.1.
 """
 
 from jaxvision import Config

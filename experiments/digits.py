@@ -10,6 +10,8 @@ jaxvision sweep --experiment=digits
 Validation accuracy, 143 images, 0.979 to 1.000 for the six configurations, 1.000 for three of them (one seed, 5.5 min
 in total, under more load); test accuracy of the first of these, learning_rate=0.001, 0.983. --folds=5 evaluates them
 on ten times as many images.
+
+Measured with version 0.1.
 """
 
 from jaxvision import Config

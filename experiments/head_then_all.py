@@ -6,6 +6,8 @@ On ten classes of clothes, 100 training and 100 test photographs, after linear_p
 0.388 ± 0.038 over 5 seeds, compared with 0.246 ± 0.043 for the same network from scratch; 48 to 83 s per run on two
 CPU cores (x86-64, JAX 0.10.2, float32) under other load. data/clothing has the training photographs in train, and
 those of validation and test together in test; --seed and --split_seed, which draws the ten, were 0 to 4.
+
+Measured with version 0.1.
 """
 
 from jaxvision import Config

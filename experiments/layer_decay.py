@@ -7,6 +7,8 @@ On ten classes of clothes, 100 training and 100 test photographs, starting from 
 --layer_decay=None); 39 to 88 s per run on two CPU cores (x86-64, JAX 0.10.2, float32) under other load.
 data/clothing has the training photographs in train, and those of validation and test together in test; --seed and
 --split_seed, which draws the ten, were 0 to 4.
+
+Measured with version 0.1.
 """
 
 from jaxvision import Config

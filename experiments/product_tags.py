@@ -5,6 +5,8 @@ target=('articleType', 'gender', 'season', 'usage'), min_count=20, image_size=64
 
 On 500 of 2,500 photographs: mean average precision 0.803 ± 0.011 over 3 seeds (0.792, 0.814, 0.804); predicting label
 frequencies has 0.129. 4 to 5 min per run on two CPU cores (x86-64, JAX 0.10.2, float32) under other load.
+
+Measured with version 0.1.
 """
 
 from jaxvision import Config

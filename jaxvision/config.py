@@ -116,6 +116,7 @@ class Config(_Settings):
     ema: float | None = _field(
         None, "decay of the parameters' moving average (EMA), which is evaluated", above=0, below=1, example=0.999
     )
+    ema_warmup: Literal["tensorflow", "timm", "none"] = _field("tensorflow", "rise of the EMA's decay")
     seed: int = _field(0, "seed of initialization, data order, augmentation and dropout", least=0, below=2**32)
     split_seed: int = _field(0, "seed of the train/validation/test split", least=0, below=2**32)
     validation_fraction: float = _field(0.1, "fraction of train held out as validation", least=0, below=1)

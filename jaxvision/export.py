@@ -8,7 +8,9 @@ from typing import Literal
 
 from jaxvision import registry, specs
 from jaxvision import run as runs
+from jaxvision.interfaces import Model, Tree
 from jaxvision.pretrained import computes_otherwise, peers
+from jaxvision.trees import flatten_with_paths
 from jaxvision.weights import files as weight_files
 from jaxvision.weights import mapping as weights
 
@@ -52,5 +54,15 @@ def export(
         num_outputs=trained.run.task.output_size,
         pooling=metadata.get("pooling"),
         is_fixed_size=weights.POSITIONS in trained.params,
+        layers=replaceable_layers(trained.run.model, trained.params, names["timm"]),
     )
     return target
+
+
+def replaceable_layers(model: Model, params: Tree, rules: weights.Rules) -> dict[str, str]:
+    """Return timm's names of the layers that its num_classes= and in_chans= replace: classifier and first_conv."""
+    paths = {"classifier": f"{model.head}/kernel", "first_conv": weights.STEM}
+    known = flatten_with_paths(params)
+    return {
+        name: weights.their_name(path, rules).removesuffix(".weight") for name, path in paths.items() if path in known
+    }

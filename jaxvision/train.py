@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import reports, storage
+from jaxvision import reports, storage, upgrades
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution
@@ -255,6 +255,8 @@ def train(
     multihost.run_on_all_hosts(lambda: check_specs(config, execution, is_dataset_named=dataset is None))
     folder = storage.to_path(multihost.broadcast_from_main(str(workdir or workdirs.new_workdir(config))))
     previous = workdirs.settings_in(folder)
+    if previous is not None and not upgrades.DEFINED.isdisjoint(previous[0].differences(config)):
+        config = upgrades.with_definitions_of(previous[0], config)
     weights, preprocessing = None, None
     if config.init_from is not None:
         from jaxvision import pretrained

@@ -18,6 +18,7 @@ from jaxvision.data import IN_MEMORY
 from jaxvision.distributed import compilation
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import step as steps
+from jaxvision.engine.ema import make_update_ema
 from jaxvision.interfaces import Augment, Dataset, Gradient, Split, TrainState, Tree
 
 NUM_ADAPTED = 5_000  # training images for the data-dependent initialization of models that have one
@@ -197,7 +198,7 @@ def compile_setup(setup: TrainingSetup, inputs: jax.ShapeDtypeStruct) -> Trainin
         augment,
         gradient=make_gradient(setup),
         grad_accum_steps=config.grad_accum_steps,
-        ema=config.ema or 0.0,
+        update_ema=make_update_ema(config.ema, config.ema_warmup) if config.ema else None,
         skip_nonfinite=run.execution.on_nonfinite == "skip",
         axis_name=axis_name,
     )

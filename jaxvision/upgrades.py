@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxvision import specs
+
+if TYPE_CHECKING:
+    from jaxvision.config import Config
 
 FIELDS = {  # of Config and Execution, until version 0.2
     "accumulate": "grad_accum_steps",
@@ -44,6 +47,18 @@ LOSS_OPTIONS = {  # of a task in version 0.1; now arguments of its loss, but for
 }
 
 
+DEFINITIONS = {  # arguments with which a factory computes as it did without them, until version 3 of config.json
+    "adagrad": {"eps": 1e-7, "initial_accumulator": 0.1, "epsilon_in_sqrt": True},
+    "muon": {"bias_correction": True},
+    "one_cycle": {"is_delayed": True},
+    "random_resized_crop": {"is_relative": True},
+    "randaugment": {"interpolation": "bilinear"},
+    "rmsprop": {"epsilon_in_sqrt": True, "rate_in_momentum": True},
+    "trivial_augment": {"interpolation": "bilinear"},
+}
+DEFINED = {"optimizer", "schedule", "augmentations"}  # the fields whose specs name them
+
+
 def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
     """Return fields of Config, Execution or both, as any older version wrote them, under today's names and values.
 
@@ -68,6 +83,8 @@ def upgrade_saved(settings: dict[str, Any], version: int) -> dict[str, Any]:
     values = upgrade(settings)
     if version < 4 and isinstance(values.get("dataset"), str):
         values["dataset"] = _with_roles(values["dataset"])
+    if version < 4:
+        values |= {name: keep_definitions(values[name]) for name in DEFINED if isinstance(values.get(name), str)}
     return values
 
 
@@ -85,6 +102,37 @@ def _with_roles(dataset: str) -> str:
     if len(beside) == 1 and beside[0].lower() in VALIDATION and len(folders) > 1:
         return str(specs.Spec(name, {**arguments, "test": beside[0]}))
     return dataset
+
+
+def keep_definitions(text: str) -> str:
+    """Return specs, and those inside them, with the arguments with which they compute as until version 3.
+
+    >>> keep_definitions("partition(generator='rmsprop', ratio=0.5)")
+    "partition(generator='rmsprop(epsilon_in_sqrt=True, rate_in_momentum=True)', ratio=0.5)"
+    """
+    return ", ".join(str(_with_definitions(spec)) for spec in specs.parse_list(text))
+
+
+def _with_definitions(spec: specs.Spec) -> specs.Spec:
+    arguments = {
+        name: keep_definitions(value) if isinstance(value, str) and value.partition("(")[0] in DEFINITIONS else value
+        for name, value in spec.arguments.items()
+    }
+    return specs.Spec(
+        spec.name, arguments | {k: v for k, v in DEFINITIONS.get(spec.name, {}).items() if k not in arguments}
+    )
+
+
+def with_definitions_of(run: Config, config: Config) -> Config:
+    """Return a config with the specs of a run where they differ only in the definitions that the run began with."""
+    from jaxvision.config import is_same
+
+    same = {
+        name: getattr(run, name)
+        for name in DEFINED
+        if is_same(name, getattr(run, name), keep_definitions(getattr(config, name)))
+    }
+    return config.replace(**same)
 
 
 def _upgrade_space(space: dict[str, Any]) -> dict[str, Any]:

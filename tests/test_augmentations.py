@@ -252,7 +252,7 @@ def ramp(height, width):
 def test_resize_crop_shows_a_part_of_the_area_and_ratio_asked_for():
     height, width, num = 40, 60, 512
     images = np.repeat(ramp(height, width)[None], num, axis=0)
-    result = augmented("random_resized_crop(scale=(0.2, 0.6), ratio=(0.8, 2.0))", images)
+    result = augmented("random_resized_crop(scale=(0.2, 0.6), ratio=(0.8, 2.0), is_relative=True)", images)
     tall = height * (result[:, -1, 0, 0] - result[:, 0, 0, 0]) + 1  # from the centre of the first to that of the last
     wide = width * (result[:, 0, -1, 1] - result[:, 0, 0, 1]) + 1
     tall, wide = tall.round(), wide.round()
@@ -267,10 +267,11 @@ def test_resize_crop_shows_a_part_of_the_area_and_ratio_asked_for():
 
 
 def test_resize_crop_of_all_is_the_image_and_what_never_fits_becomes_a_centred_part():
-    np.testing.assert_allclose(augmented("random_resized_crop(scale=(1.0, 1.0), ratio=(1.0, 1.0))"), IMAGES, atol=1e-6)
+    whole = "random_resized_crop(scale=(1.0, 1.0), ratio=(1.0, 1.0), is_relative=True)"
+    np.testing.assert_allclose(augmented(whole), IMAGES, atol=1e-6)
     images = np.repeat(ramp(40, 60)[None], 4, axis=0)
     result = augmented(
-        "random_resized_crop(scale=(1.0, 1.0), ratio=(2.0, 4.0))", images
+        "random_resized_crop(scale=(1.0, 1.0), ratio=(2.0, 4.0), is_relative=True)", images
     )  # half the height, all the width
     np.testing.assert_allclose(result[:, 0, 0, 0] * 40, 10, atol=1e-4)
     np.testing.assert_allclose(result[:, -1, 0, 0] * 40, 29, atol=1e-4)

@@ -169,7 +169,7 @@ def drawn(monkeypatch):
     """What a policy draws for 8192 images: pairs of operations and magnitudes."""
     found = []
 
-    def note(images, which, magnitudes, *, fill):
+    def note(images, which, magnitudes, **options):
         found.append((np.asarray(which), np.asarray(magnitudes)))
         return images
 

@@ -118,14 +118,20 @@ def translation(*, fraction: float = 0.1, fill: float = 0.0) -> Augment:
 
 @register("random_resized_crop")
 def random_resized_crop(
-    *, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    is_relative: bool = False,
 ) -> Augment:
     """Crop a random part of each image and resize it bilinearly to the original size.
 
-    (C. Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6, with these defaults.) scale is the range
-    of the crop's fraction of the image area, sampled uniformly; ratio is the range of its width-to-height ratio
-    relative to the image's, sampled log-uniformly. If none of ten draws fits into the image, the largest central crop
-    with a ratio in range is used.
+    (C. Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6; torchvision's RandomResizedCrop, with its
+    defaults.) If none of ten draws fits into the image, the largest central crop with a ratio in range is used.
+
+    Args:
+        scale: range of the crop's fraction of the image area, sampled uniformly.
+        ratio: range of its width-to-height ratio, sampled log-uniformly.
+        is_relative: the ratio is relative to the image's, as in versions before 0.4.
     """
     check_range("random_resized_crop", "scale", scale, most=1.0)
     check_range("random_resized_crop", "ratio", ratio, most=math.inf)
@@ -133,9 +139,9 @@ def random_resized_crop(
     def augment(key, batch):
         inputs = batch["inputs"]
         num, (height, width) = inputs.shape[0], inputs.shape[1:3]
-        part, fits = rectangles(key, num, (height, width), scale=scale, ratio=ratio, is_relative=True)
-        nearest = min(max(ratio[0], 1.0), ratio[1])  # to the image's own ratio
-        tall, wide = round(height / max(nearest, 1.0)), round(width * min(nearest, 1.0))
+        part, fits = rectangles(key, num, (height, width), scale=scale, ratio=ratio, is_relative=is_relative)
+        across, along = (height, width) if is_relative else (width, height)
+        tall, wide = max(min(height, round(across / ratio[0])), 1), max(min(width, round(along * ratio[1])), 1)
         spans = (
             (height, part.top, part.height, (height - tall) // 2, tall),
             (width, part.left, part.width, (width - wide) // 2, wide),

@@ -14,7 +14,7 @@ from jaxvision.augmentations import register
 from jaxvision.augmentations.color import blend, grey
 from jaxvision.augmentations.geometry import turning
 from jaxvision.augmentations.random_ops import check_fill, each, happens
-from jaxvision.augmentations.resampling import affine
+from jaxvision.augmentations.resampling import Sampling, affine
 from jaxvision.interfaces import Array, Augment
 from jaxvision.materialize import materialize
 
@@ -58,13 +58,16 @@ def _is_one_of(which: Array, names: tuple[str, ...]) -> Array:
     return jnp.isin(which, jnp.array([OPERATIONS.index(name) for name in names]))
 
 
-def moved(images: Array, which: Array, magnitudes: Array, *, fill: float) -> Array:
+def moved(
+    images: Array, which: Array, magnitudes: Array, *, fill: float, interpolation: Sampling = "bilinear"
+) -> Array:
     """Apply to each image the geometric operation with its index in OPERATIONS, [B]; other images are unchanged.
 
     Magnitudes [B] are slopes of shears about the upper left corner, translations in pixels (truncated to integers), and
     rotations in degrees, counter-clockwise.
     """
-    return jnp.clip(affine(images, _maps(which, magnitudes, images.shape[1:3]), fill=fill), 0, 1)
+    maps = _maps(which, magnitudes, images.shape[1:3])
+    return jnp.clip(affine(images, maps, fill=fill, interpolation=interpolation), 0, 1)
 
 
 def retouched(images: Array, which: Array, magnitudes: Array) -> Array:
@@ -137,19 +140,21 @@ def equalized(levels: Array) -> Array:
     return jax.vmap(spread)(flat).reshape(num, channels, height, width).transpose(0, 2, 3, 1)
 
 
-def _drawn(key: Array, images: Array, levels: Array, ranges: Ranges, fill: float) -> Array:
+def _drawn(key: Array, images: Array, levels: Array, ranges: Ranges, *, fill: float, interpolation: Sampling) -> Array:
     """Apply a randomly drawn operation to each image, at the given level [B]."""
     num = len(images)
     which_key, sign_key = jax.random.split(key)
     which = jax.random.randint(which_key, (num,), 0, len(OPERATIONS), jnp.int32)
     signs = jnp.where(happens(sign_key, num, 0.5), 1.0, -1.0).astype(jnp.float32)
     magnitudes = _magnitudes(which, levels, signs, ranges)
-    images = materialize(key, moved(images, which, magnitudes, fill=fill))
+    images = materialize(key, moved(images, which, magnitudes, fill=fill, interpolation=interpolation))
     return materialize(key, retouched(images, which, magnitudes))
 
 
 @register("randaugment")
-def randaugment(*, num_ops: int = 2, magnitude: int = 9, fill: float = 0.0) -> Augment:
+def randaugment(
+    *, num_ops: int = 2, magnitude: int = 9, fill: float = 0.0, interpolation: Sampling = "nearest"
+) -> Augment:
     """Apply `num_ops` operations in sequence to each image, each drawn from fourteen.
 
     (E. Cubuk et al., RandAugment, NeurIPS 2020, section 3; operations and ranges as in torchvision's RandAugment.)
@@ -159,6 +164,7 @@ def randaugment(*, num_ops: int = 2, magnitude: int = 9, fill: float = 0.0) -> A
         magnitude: 0 to 30. At 30: shear 0.3, translation 150/331 of the size, rotation 30 degrees, factors 1 ± 0.9,
             posterize to 4 bits, solarize everything.
         fill: gray level of pixels from outside the image, 0..1, black by default.
+        interpolation: of shears, translations and rotations: nearest, as torchvision's default, or bilinear.
     """
     if not 1 <= num_ops <= MOST_OPS:
         raise ValueError(f"randaugment: num_ops={num_ops}; expected a number of operations, 1 to {MOST_OPS}")
@@ -171,19 +177,20 @@ def randaugment(*, num_ops: int = 2, magnitude: int = 9, fill: float = 0.0) -> A
         ranges = ranges_of_rand_augment(images.shape[1:3])
         levels = jnp.full(len(images), magnitude, jnp.float32)
         for op_key in jax.random.split(key, num_ops):
-            images = _drawn(op_key, images, levels, ranges, fill)
+            images = _drawn(op_key, images, levels, ranges, fill=fill, interpolation=interpolation)
         return {**batch, "inputs": images}
 
     return augment
 
 
 @register("trivial_augment")
-def trivial_augment(*, fill: float = 0.0) -> Augment:
+def trivial_augment(*, fill: float = 0.0, interpolation: Sampling = "nearest") -> Augment:
     """Apply one operation to each image, drawn from fourteen, with a magnitude drawn from 31.
 
     The ranges reach shear 0.99, translation 32 pixels, rotation 135 degrees, factors 1 ± 0.99, posterize to 2 bits and
     solarize everything. Pixels from outside the image are `fill`, a gray level in 0..1, black by default (S. Müller and
     F. Hutter, TrivialAugment, ICCV 2021, section 3; its wide search space, as in torchvision's TrivialAugmentWide).
+    interpolation is that of shears, translations and rotations: nearest, as torchvision's default, or bilinear.
     """
     check_fill("trivial_augment", fill)
 
@@ -191,6 +198,7 @@ def trivial_augment(*, fill: float = 0.0) -> Augment:
         images = batch["inputs"]
         level_key, op_key = jax.random.split(key)
         levels = jax.random.randint(level_key, (len(images),), 0, HIGHEST + 1, jnp.int32).astype(jnp.float32)
-        return {**batch, "inputs": _drawn(op_key, images, levels, TRIVIAL, fill)}
+        images = _drawn(op_key, images, levels, TRIVIAL, fill=fill, interpolation=interpolation)
+        return {**batch, "inputs": images}
 
     return augment

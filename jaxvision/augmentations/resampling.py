@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from jaxvision.interfaces import Array
 
+Sampling = Literal["nearest", "bilinear"]
 
-def affine(images: Array, maps: Array, *, fill: float) -> Array:
-    """Resample each image bilinearly under its map [B, 2, 3]; pixels from outside the image are `fill`.
+
+def affine(images: Array, maps: Array, *, fill: float, interpolation: Sampling = "bilinear") -> Array:
+    """Resample each image under its map [B, 2, 3]; pixels from outside the image are `fill`.
 
     A map takes the position (right, down, 1) of an output pixel, in pixels from the image center, to the position in
     the input that its color is sampled from.
@@ -23,9 +27,11 @@ def affine(images: Array, maps: Array, *, fill: float) -> Array:
     x, y = jnp.clip(x + (width + 1) / 2, 0, width + 1), jnp.clip(y + (height + 1) / 2, 0, height + 1)
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
     pixels = padded.reshape(size, (height + 2) * (width + 2), channels)
+    take = jax.vmap(lambda pixels, indices: pixels.at[indices].get(mode="promise_in_bounds"))
+    if interpolation == "nearest":  # of two pixels equally near the latter, as in Pillow
+        return take(pixels, (jnp.floor(y + 0.5) * (width + 2) + jnp.floor(x + 0.5)).astype(jnp.int32))
     left, above = jnp.minimum(jnp.floor(x), width), jnp.minimum(jnp.floor(y), height)
     corner = (above * (width + 2) + left).astype(jnp.int32)
-    take = jax.vmap(lambda pixels, indices: pixels.at[indices].get(mode="promise_in_bounds"))
     here, right_of, below, across = (take(pixels, corner + offset) for offset in (0, 1, width + 2, width + 3))
     x, y = (x - left)[..., None], (y - above)[..., None]
     return (here * (1 - x) + right_of * x) * (1 - y) + (below * (1 - x) + across * x) * y

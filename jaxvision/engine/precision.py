@@ -11,8 +11,8 @@ from jaxvision.interfaces import Array, Model, Preprocessing, Tree
 
 
 def as_float(inputs: Array) -> Array:
-    """Return pixels as float32 in 0..1, from uint8 or floats in 0..1."""
-    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
+    """Return pixels as floats in 0..1, from uint8 or such floats: float64 if JAX computes in it, else float32."""
+    return inputs.astype(float) / 255 if inputs.dtype == jnp.uint8 else inputs
 
 
 def with_precision(model: Model, preprocessing: Preprocessing, *, precision: str = "f32") -> Model:
@@ -22,8 +22,8 @@ def with_precision(model: Model, preprocessing: Preprocessing, *, precision: str
     statistics) and outputs stay float32 (P. Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.1).
     With "f64", parameters are float64 too.
     """
-    mean, std = (jnp.asarray(values, jnp.float32) for values in (preprocessing.mean, preprocessing.std))
     inner, outer = {"f32": (None, None), "bf16": (jnp.bfloat16, jnp.float32), "f64": (jnp.float64,) * 2}[precision]
+    mean, std = (jnp.asarray(values, float) for values in (preprocessing.mean, preprocessing.std))
 
     def normalise(inputs):
         return _cast((as_float(inputs) - mean) / std, inner)

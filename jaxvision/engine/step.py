@@ -81,15 +81,6 @@ def _accumulate(
     return jax.lax.scan(add, (*zeros, model_state), (parts, keys), unroll=is_inlined)[0]
 
 
-def _update_ema(ema: Tree, new: Tree, step: Array, decay: float) -> Tree:
-    """Update an EMA of parameters and model state with the rate 1 - min(decay, (1 + step) / (10 + step)).
-
-    The warmup is that of TensorFlow's ExponentialMovingAverage with num_updates.
-    """
-    rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, b: (a + rate * (b - a)).astype(a.dtype), ema, new)
-
-
 def _is_schedule(node: Any) -> bool:
     return isinstance(node, optax.ScaleByScheduleState)
 
@@ -107,7 +98,7 @@ def make_train_step(
     *,
     gradient: Gradient,
     grad_accum_steps: int = 1,
-    ema: float = 0.0,
+    update_ema: Callable[[Tree, Tree, Array], Tree] | None = None,
     skip_nonfinite: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Values]]:
@@ -124,7 +115,7 @@ def make_train_step(
         gradient: The rule that computes gradients from the losses of examples.
         grad_accum_steps: The number of microbatches of a batch. Their gradients are summed for one update, so that only
             the activations of one microbatch are in memory at a time.
-        ema: The decay of state.ema.
+        update_ema: The function (state.ema, new parameters and model state, step) -> new state.ema.
         skip_nonfinite: Whether a step with a non-finite loss or gradient is skipped; only the step number and the
             learning-rate schedule advance.
         axis_name: The device axis to sum over if the batch is the part of one device, as under pmap.
@@ -156,7 +147,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = _apply_updates(state.params, updates, lambda p, update: (p + update).astype(p.dtype))
         means["gradient_norm"] = optax.tree.norm(gradients)
-        average = _update_ema(state.ema, (params, model_state), state.step, ema) if ema else None
+        average = update_ema(state.ema, (params, model_state), state.step) if update_ema else None
         new = TrainState(state.step + 1, params, model_state, opt_state, average, state.key)
         if skip_nonfinite:
             finite = jnp.isfinite(means["loss"]) & jnp.isfinite(means["gradient_norm"])

@@ -81,7 +81,9 @@ def focal(
 ) -> LossFunction:
     """Compute the focal loss, cross-entropy times (1 - p)^gamma: it down-weights easy examples.
 
-    (T.-Y. Lin et al., Focal Loss, ICCV 2017, equation 4.)
+    (T.-Y. Lin et al., Focal Loss, ICCV 2017, equation 4.) Of soft targets t, for sigmoid outputs it is the
+    cross-entropy times (1 - p_t)^gamma with p_t = t p + (1 - t) (1 - p), as in torchvision and optax; for softmax
+    outputs the sum of -t (1 - p)^gamma log p over the classes, as in Keras.
 
     Args:
         activation: as for `cross_entropy`.
@@ -157,10 +159,11 @@ def _sigmoid_loss(*, gamma: float, smoothing: float, weights: tuple[Any, Any]):
         targets = targets * (1 - smoothing) + smoothing / 2 if smoothing else targets
         positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         terms = [-(1 - targets) * negative, -targets * positive]
-        if gamma:
-            terms = [terms[0] * jnp.exp(positive * gamma), terms[1] * jnp.exp(negative * gamma)]
         of_negative, of_positive = (t * jnp.asarray(w, logits.dtype) for t, w in zip(terms, weights, strict=True))
         loss_per_column = of_negative + of_positive
+        if gamma:  # log(1 - p_t), with p_t the probability of agreement with the target, as a sum of both cases
+            wrong = jnp.logaddexp(jnp.log1p(-targets) + positive, jnp.log(targets) + negative)
+            loss_per_column *= jnp.exp(gamma * wrong)
         return loss_per_column if is_one else loss_per_column.mean(axis=-1)
 
     return loss

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from jaxvision.interfaces import Model
 from jaxvision.models import register
 from jaxvision.models.convolution import conv_general
-from jaxvision.models.layers import Conv, PooledConv, require_least_size
+from jaxvision.models.layers import BatchNorm, Conv, PooledConv, require_least_size
 from jaxvision.models.linen import from_linen, tap
 from jaxvision.models.pooling import max_pool
 
 WHITENED = 2  # side in pixels of the whitened patches
 EPSILON = 5e-4  # added to the patch variances, to bound the scale of nearly constant components
-Norm = partial(nn.BatchNorm, momentum=0.6, epsilon=1e-12, use_scale=False)
+Norm = partial(BatchNorm, momentum=0.6, epsilon=1e-12, use_scale=False)
 
 
 def _passing_on(key, shape, dtype=jnp.float32):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision.models.convolution import conv_general, dot_general
+from jaxvision.models.linen import mean_over_devices
 
 
 def adaptive_average_pool(inputs: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -39,8 +40,45 @@ Dense = partial(nn.Dense, dot_general=dot_general)  # for maps and sequences; eq
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 NormFreeConv = partial(Conv, use_bias=False, kernel_init=he_normal)
 
-# PyTorch's and torchvision's values, so that their weights compute the same outputs here.
-BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+class BatchNorm(nn.BatchNorm):
+    """Flax's batch norm over the last axis with PyTorch's definition: its momentum, epsilon and running variance.
+
+    The variance is the mean square of x - mean, as in PyTorch. Flax's default, the mean square minus the squared mean,
+    loses all digits in float32 if the mean is thousands of deviations. The running variance is unbiased: that of n
+    values is multiplied by n / (n - 1).
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x, use_running_average: bool | None = None, *, mask: None = None):
+        is_stored = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        shape = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype) if self.use_scale else 1
+        bias = self.param("bias", self.bias_init, shape, self.param_dtype) if self.use_bias else 0
+        if is_stored:
+            mean, var = running_mean.value, running_var.value
+        else:
+            mean, var, unbiased_var = self._statistics(x)
+            if not self.is_initializing():
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased_var
+        outputs = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+        return outputs.astype(self.dtype or jnp.result_type(x, scale, bias))
+
+    def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return mean, variance and unbiased variance of each channel over the whole batch, in float32 or float64."""
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        axes = tuple(range(x.ndim - 1))
+        mean, num_parts = mean_over_devices(self, x.mean(axes))
+        # The derivative of the variance by the mean is 0; without it, the backward pass reads the map once less.
+        var, _ = mean_over_devices(self, jnp.square(x - lax.stop_gradient(mean)).mean(axes))
+        count = num_parts * (x.size // x.shape[-1])
+        return mean, var, var * (count / max(count - 1, 1))
 
 
 def drop_path(branch: jax.Array, rate: float, *, train: bool) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable
@@ -40,6 +39,13 @@ def tap_attention(module: nn.Module, shares: jax.Array) -> None:
         module.put_variable("attention", "attention", shares)
 
 
+def mean_over_devices(norm: nn.BatchNorm, mean: jax.Array) -> tuple[jax.Array, int]:
+    """Return the mean over the devices that a batch norm is synchronized with, and their number."""
+    if norm.axis_name is None or norm.is_initializing():
+        return mean, 1
+    return jax.lax.pmean(mean, norm.axis_name), jax.lax.axis_size(norm.axis_name)
+
+
 class Variation(NamedTuple):
     """How a model's training mode differs from that of its module."""
 
@@ -63,6 +69,7 @@ class Variation(NamedTuple):
         if context.method_name != "__call__":
             return function(*arguments, **options)
         if isinstance(module, nn.BatchNorm):
+            object.__setattr__(module, "use_fast_variance", False)  # it is wrong in float32 for means far from 0
             if self.axis is not None:
                 object.__setattr__(module, "axis_name", self.axis)
             if "/".join(module.path) in self.frozen:
@@ -140,7 +147,7 @@ def _model(
             return module.apply(variables, inputs, **mode(False)), state
         rngs = {} if key is None else {"dropout": key}
         norms: set[str] = set()
-        with contextlib.nullcontext() if variation == Variation() else nn.intercept_methods(variation.noting(norms)):
+        with nn.intercept_methods(variation.noting(norms)):
             outputs, new_state = module.apply(variables, inputs, **mode(True), rngs=rngs, mutable=list(state))
         if variation.axis is not None:
             check_synchronized(state, dict(new_state), norms)

@@ -183,15 +183,16 @@ def _randomness(variable: Any, key: Array | None, number: int, *, train: bool) -
 
 
 def _vary(module: Any, frozen: frozenset[str], axis: str | None) -> None:
-    """Make batch norms synchronize over a device axis, and the modules at the frozen paths act as in evaluation.
+    """Make batch norms compute the variance in two passes, and synchronize over a device axis; freeze modules.
 
-    The latter ignore the mode that the module passes to its batch norms.
+    The modules at the frozen paths act as in evaluation. They ignore the mode that the module gives to norms.
     """
     from flax import nnx
 
     for path, part in nnx.iter_modules(module):
-        if axis is not None and isinstance(part, nnx.BatchNorm):
-            part.axis_name = axis
+        if isinstance(part, nnx.BatchNorm):
+            part.use_fast_variance = False  # it is wrong in float32 for means far from 0
+            part.axis_name = axis or part.axis_name
         if "/".join(map(str, path)) in frozen:
             part.eval()
             if isinstance(part, nnx.BatchNorm):

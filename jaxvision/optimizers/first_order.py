@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import optax
 
 from jaxvision.optimizers import register
@@ -124,8 +128,10 @@ def rmsprop(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     decay_all: bool = False,
+    epsilon_in_sqrt: bool = False,
+    rate_in_momentum: bool = False,
 ) -> optax.GradientTransformation:
-    """Build RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e), with L2 weight decay.
+    """Build RMSProp (T. Tieleman, G. Hinton, 2012, lecture 6e) as in PyTorch, with L2 weight decay.
 
     Args:
         learning_rate: a number or a schedule.
@@ -134,24 +140,46 @@ def rmsprop(
         momentum: momentum coefficient, 0 to below 1.
         weight_decay: L2 penalty, added to the gradient.
         decay_all: decay biases and norm parameters too.
+        epsilon_in_sqrt: add eps under the square root, as optax does by default.
+        rate_in_momentum: multiply by the learning rate before the momentum, as optax and TensorFlow do.
     """
     check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={"decay": decay, "momentum": momentum})
-    return optax.chain(
-        coupled_decay(weight_decay, decay_all), optax.rmsprop(learning_rate, decay, eps, momentum=momentum or None)
-    )
+    scaled = optax.scale_by_rms(decay, eps, eps_in_sqrt=epsilon_in_sqrt)
+    steps = [optax.scale_by_learning_rate(learning_rate), optax.trace(momentum) if momentum else optax.identity()]
+    ordered = steps if rate_in_momentum else steps[::-1]
+    return optax.chain(coupled_decay(weight_decay, decay_all), optax.chain(scaled, *ordered))
 
 
 @register("adagrad")
 def adagrad(
-    *, learning_rate: LearningRate = 1e-2, eps: float = 1e-7, weight_decay: float = 0.0, decay_all: bool = False
+    *,
+    learning_rate: LearningRate = 1e-2,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+    initial_accumulator: float = 0.0,
+    epsilon_in_sqrt: bool = False,
 ) -> optax.GradientTransformation:
-    """Build Adagrad (J. Duchi et al., JMLR 2011); weight decay is L2 regularization.
+    """Build Adagrad (J. Duchi et al., JMLR 2011) as in PyTorch; weight decay is L2 regularization.
 
     Args:
         learning_rate: a number or a schedule.
         eps: added to the denominator.
         weight_decay: L2 penalty, added to the gradient.
         decay_all: decay biases and norm parameters too.
+        initial_accumulator: the sum of squared gradients before the first step; optax and TensorFlow have 0.1.
+        epsilon_in_sqrt: add eps under the square root, as optax does.
     """
-    check(at_least_0={"eps": eps, "weight_decay": weight_decay}, below_1={})
-    return optax.chain(coupled_decay(weight_decay, decay_all), optax.adagrad(learning_rate, eps=eps))
+    check(at_least_0={"eps": eps, "weight_decay": weight_decay, "initial_accumulator": initial_accumulator}, below_1={})
+    scaled = optax.scale_by_rss(initial_accumulator, eps)
+    if not epsilon_in_sqrt:
+        scaled = optax.GradientTransformation(scaled.init, partial(_divide_by_root_of_sum, eps=eps))
+    scaled = optax.chain(scaled, optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(coupled_decay(weight_decay, decay_all), scaled)
+
+
+def _divide_by_root_of_sum(updates, state, params=None, *, eps: float):
+    """Divide by the root of the sum of squared gradients, plus eps; a parameter without gradients so far stays."""
+    sums = jax.tree.map(lambda g, total: total + jnp.square(g), updates, state.sum_of_squares)
+    updates = jax.tree.map(lambda g, total: jnp.where(total > 0, g / (jnp.sqrt(total) + eps), 0), updates, sums)
+    return updates, optax.ScaleByRssState(sum_of_squares=sums)

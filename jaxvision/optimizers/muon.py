@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,13 +27,17 @@ def muon(
     b1: float = 0.9,
     b2: float = 0.999,
     decay_all: bool = False,
+    bias_correction: bool = False,
 ) -> optax.GradientTransformation:
     """Build Muon (K. Jordan et al., 2024) for matrices and kernels, and AdamW for the rest.
+
+    As in the author's code, the momentum is not bias-corrected: with Nesterov, the fraction `momentum` of it and the
+    fraction 1 - momentum of the gradient are orthogonalized.
 
     Args:
         learning_rate: a number or a schedule.
         momentum: momentum coefficient of Muon, 0 to below 1.
-        nesterov: use Nesterov momentum, in both parts.
+        nesterov: use Nesterov momentum in Muon.
         num_iterations: number of Newton-Schulz iterations.
         rms: orthogonalized updates are scaled to this root mean square, about that of AdamW, so that one learning rate
             and one weight decay fit both (J. Liu et al., Muon is Scalable for LLM Training, 2025, section 2.2).
@@ -40,21 +45,34 @@ def muon(
         b1: decay rate of AdamW's first moment, 0 to below 1.
         b2: decay rate of AdamW's second moment, 0 to below 1.
         decay_all: decay biases and norm parameters too.
+        bias_correction: correct the bias of Muon's momentum, and use Nesterov momentum in AdamW too, as optax does.
     """
 
     check(at_least_0={"weight_decay": weight_decay, "rms": rms}, below_1={"momentum": momentum, "b1": b1, "b2": b2})
-    return optax.contrib.muon(
-        learning_rate,
-        ns_steps=num_iterations,
-        beta=momentum,
-        nesterov=nesterov,
-        weight_decay=weight_decay,
-        adam_weight_decay=weight_decay if decay_all else 0.0,
-        adam_b1=b1,
-        adam_b2=b2,
-        muon_weight_dimension_numbers=_as_matrices,
-        consistent_rms=rms,
+    decay_of_rest = weight_decay if decay_all else 0.0
+    if bias_correction:
+        return optax.contrib.muon(
+            learning_rate,
+            ns_steps=num_iterations,
+            beta=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            adam_weight_decay=decay_of_rest,
+            adam_b1=b1,
+            adam_b2=b2,
+            muon_weight_dimension_numbers=_as_matrices,
+            consistent_rms=rms,
+        )
+    matrices = optax.chain(
+        optax.trace(momentum, nesterov=nesterov),
+        optax.scale(1 - momentum),  # the trace is a sum, Jordan's momentum a mean; it matters beside epsilon alone
+        _orthogonalized(num_iterations, eps=1e-7),
+        optax.stateless(lambda updates, _: jax.tree.map(partial(_at_rms, rms=rms), updates)),
+        optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
+        optax.scale_by_learning_rate(learning_rate),
     )
+    parts: dict[Any, Any] = {"muon": matrices, "adam": optax.adamw(learning_rate, b1, b2, weight_decay=decay_of_rest)}
+    return optax.partition(parts, lambda params: jax.tree.map(lambda p: "muon" if p.ndim > 1 else "adam", params))
 
 
 @register("muon_sgd")
@@ -95,10 +113,7 @@ def muon_sgd(
         decay = optax.add_decayed_weights(weight_decay / ratio) if ratio else optax.identity()
         return optax.chain(decay, optax.sgd(rate, sgd_momentum or None, nesterov=True))
 
-    orthogonal = optax.contrib.scale_by_muon(
-        ns_steps=num_iterations, beta=0.0, nesterov=False, weight_dimension_numbers=_as_matrices
-    )
-    trace = optax.trace(momentum, nesterov=True)
+    trace, orthogonal = optax.trace(momentum, nesterov=True), _orthogonalized(num_iterations, eps=1e-8)
     kernel = _at_fixed_norm(optax.chain(trace, orthogonal, optax.scale_by_learning_rate(learning_rate)))
     parts: dict[Any, Any] = {"kernel": kernel, "dense": sgd_at(dense_ratio), "bias": sgd_at(bias_ratio)}
 
@@ -106,6 +121,18 @@ def muon_sgd(
         return jax.tree.map(lambda p: "kernel" if p.ndim == 4 else "dense" if p.ndim > 1 else "bias", params)
 
     return optax.partition(parts, label)
+
+
+def _orthogonalized(num_iterations: int, *, eps: float) -> optax.GradientTransformation:
+    """Return the transformation that orthogonalizes each update by Newton-Schulz iterations."""
+    return optax.contrib.scale_by_muon(
+        ns_steps=num_iterations, beta=0.0, nesterov=False, eps=eps, weight_dimension_numbers=_as_matrices
+    )
+
+
+def _at_rms(update: jax.Array, *, rms: float) -> jax.Array:
+    """Scale an orthogonal matrix, or a kernel [..., out] taken as one, to a root mean square."""
+    return rms * max(update.size // update.shape[-1], update.shape[-1]) ** 0.5 * update
 
 
 def _as_matrices(params: Tree) -> Tree:

@@ -207,6 +207,7 @@ def write(
     num_outputs: int,
     pooling: str | None = None,
     is_fixed_size: bool = False,
+    layers: Mapping[str, str] | None = None,
 ) -> None:
     """Write model.safetensors and a config.json in timm's format, with preprocessing and classes.
 
@@ -219,6 +220,7 @@ def write(
         num_outputs: number of outputs.
         pooling: timm's name of the final pooling.
         is_fixed_size: whether timm should build the network for this image size.
+        layers: timm's names of the layers that its num_classes= and in_chans= replace, "classifier" and "first_conv".
 
     Raises:
         ValueError: if the folder is not empty.
@@ -238,6 +240,7 @@ def write(
         "crop_pct": 1.0 if preprocessing.crop in CROP_MODES.values() else preprocessing.crop,
         "crop_mode": {crop: mode for mode, crop in CROP_MODES.items()}.get(preprocessing.crop, "center"),
         "fixed_input_size": is_fixed_size,
+        **(layers or {}),
     }
     content = {"architecture": architecture, "num_classes": num_outputs}
     content |= {"global_pool": pooling} if pooling else {}
