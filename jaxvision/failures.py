@@ -82,6 +82,14 @@ def diverged_predictions(step: int, workdir: Any) -> str:
     )
 
 
+def untrusted_plugin(workdir: Any, plugin: str, why: str) -> str:
+    """Return the message that a plug-in of a workdir was not run."""
+    return (
+        f"the workdir {str(workdir)!r} names the plug-in {plugin!r}, which was not run, because {why}: give "
+        "--trust_plugins to run it (in Python, load(…, trust_plugins=True)), or --plugins=FILE with your own copy"
+    )
+
+
 def other_files(path: Any) -> str:
     """Return the message that a folder is not a workdir."""
     return f"{str(path)!r} contains files that do not belong to a training run; use a new or empty folder as --workdir"

@@ -17,6 +17,7 @@ from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, is_same
 from jaxvision.distributed import multihost
 from jaxvision.engine.signals import Interrupted
+from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
 from jaxvision.ranking import Row, Sweep, rank, table
 from jaxvision.reports import best_evaluation, plots
@@ -79,7 +80,7 @@ def sweep(
     multihost.run_on_all_hosts(
         lambda: [check_specs(trial.config, execution, is_dataset_named=dataset is None) for trial in trials]
     )
-    folder = storage.to_path(workdir) if workdir else workdirs.new_workdir(config, prefix="sweep-")
+    folder = storage.to_path(workdir) if workdir else new_workdir(config, prefix="sweep-")
     path = storage.to_path(multihost.broadcast_from_main(str(folder)))
     evaluation = {"tta": execution.tta, "on_nonfinite": execution.on_nonfinite}  # these change the results
     request = {**dataclasses.asdict(config), **evaluation, **search_plan.as_json()}
@@ -148,7 +149,10 @@ def _entered(path: Path, request: Row) -> Iterator[dict[str, Row]]:
             if multihost.is_main_process():
                 path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(storage.locked(path))
-            return _read(path, request)  # again, because another process may have run in between
+            rows = _read(path, request)  # again, because another process may have run in between
+            if multihost.is_main_process() and not (path / FILE).exists():
+                _write(path, request, rows)  # before the first trial, which a signal or a kill may stop
+            return rows
 
         yield multihost.run_on_all_hosts(enter)
 

@@ -11,15 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.datasets.cache import cached
+from jaxvision.datasets.cache import ArrayFile, cached, stamps
 from jaxvision.image_files import UnreadableImages, random_part, read_image, read_images
 from jaxvision.interfaces import Decode, Kind, Preprocessing, Split
-
-
-def _stamps(files: Sequence[Path]) -> str:
-    """Return the paths, sizes and modification times of files, as a cache key."""
-    stats = [p.stat() for p in files]
-    return "\n".join(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(files, stats, strict=True))
 
 
 def _read_all(
@@ -47,12 +41,11 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing, name: str) -> 
 
     def make(folder: Path) -> None:
         size = (len(files), *preprocessing.size, preprocessing.channels)
-        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
-        errors = _read_all(files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__)
-        images.flush()
+        with ArrayFile(folder / "images.npy", np.uint8, size) as images:
+            errors = _read_all(files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__)
         np.save(folder / "errors.npy", errors)
 
-    arrays = cached("folder", f"{shape}\n{_stamps(files)}", make)
+    arrays = cached("folder", f"{shape}\n{stamps(files)}", make)
     return arrays["images"], arrays["errors"]
 
 
@@ -63,7 +56,7 @@ def _errors_of(files: Sequence[Path], preprocessing: Preprocessing, name: str) -
         errors = _read_all(files, preprocessing, doing=f"checking {name}", keep=lambda index, image: None)
         np.save(folder / "errors.npy", errors)
 
-    return cached("checked", _stamps(files), make)["errors"]
+    return cached("checked", stamps(files), make)["errors"]
 
 
 def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, chosen: np.ndarray) -> np.ndarray:
