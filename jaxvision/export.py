@@ -8,6 +8,7 @@ from typing import Literal
 
 from jaxvision import registry, specs
 from jaxvision import run as runs
+from jaxvision.new_folder import new_folder
 from jaxvision.pretrained import computes_otherwise, peers
 from jaxvision.weights import files as weight_files
 from jaxvision.weights import mapping as weights
@@ -43,14 +44,15 @@ def export(
         raise ValueError(f"weights of {spec!r} cannot be exported: {computes_otherwise(spec, 'timm')}")
     target = Path(folder).expanduser()
     metadata = registry.models.entry(name).metadata
-    weight_files.write(
-        target,
-        weights.export(trained.params, trained.model_state, names["timm"]),
-        architecture=peers(name).get("timm", name),
-        preprocessing=signature.preprocessing,
-        classes=signature.classes,
-        num_outputs=trained.run.task.output_size,
-        pooling=metadata.get("pooling"),
-        is_fixed_size=weights.POSITIONS in trained.params,
-    )
+    with new_folder(target) as written:
+        weight_files.write(
+            written,
+            weights.export(trained.params, trained.model_state, names["timm"]),
+            architecture=peers(name).get("timm", name),
+            preprocessing=signature.preprocessing,
+            classes=signature.classes,
+            num_outputs=trained.run.task.output_size,
+            pooling=metadata.get("pooling"),
+            is_fixed_size=weights.POSITIONS in trained.params,
+        )
     return target

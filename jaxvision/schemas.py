@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +16,11 @@ def check_type(value: Any, hint: Any) -> None:
     """Raise TypeError if a value is not of a type; a bool counts as no number."""
     import typeguard
 
-    kinds = typing.get_args(hint) or (hint,)
     try:
         typeguard.check_type(value, hint)
     except typeguard.TypeCheckError:
         raise TypeError from None
-    if isinstance(value, bool) and bool not in kinds and Any not in kinds:
+    if isinstance(value, bool) and not {bool, Any} & {hint, *typing.get_args(hint)}:
         raise TypeError
 
 
@@ -42,26 +42,18 @@ def parse(kind: Any, value: Any, name: str) -> Any:
     except TypeError:
         from jaxvision import hints
 
-        raise ValueError(f"{name}={_shown(value)} is not {hints.describe(kind)}") from None
+        expected = {tuple: "a list", dict: "an object"}.get(origin) or hints.describe(kind)
+        raise ValueError(f"{name}={reprlib.repr(value)} is not {expected}") from None
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < MOST):
-        raise ValueError(f"{name}={_shown(value)} is not a finite number")
+        raise ValueError(f"{name}={reprlib.repr(value)} is not a finite number")
     return value
 
 
 def _parse_fields(kind: Any, values: Any, name: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{name}={_shown(values)} is not an object")
-    fields, hints = {field.name: field for field in dataclasses.fields(kind)}, typing.get_type_hints(kind)
-    unknown = [key for key in values if key not in fields]
+        raise ValueError(f"{name}={reprlib.repr(values)} is not an object")
+    hints = typing.get_type_hints(kind)
+    unknown = [key for key in values if key not in hints]
     if unknown:
         raise ValueError(f"{name} has the unknown field {unknown[0]!r}")
-    required = {each for each in fields if fields[each].default is fields[each].default_factory is dataclasses.MISSING}
-    missing = sorted(required - values.keys())
-    if missing:
-        raise ValueError(f"{name} has no {missing[0]!r}")
     return kind(**{key: parse(hints[key], value, f"{name}.{key}" if name else key) for key, value in values.items()})
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -90,6 +90,19 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, re
         raise ValueError(f"{what}; {repair}" if repair else what) from None
 
 
+def refuse_links_out(folder: Path, *, skip: Collection[str] = ()) -> None:
+    """Raise ValueError if a folder holds a link to a place outside, where a write would change other files.
+
+    `skip` names entries of the folder in which nothing is written.
+    """
+    root = os.path.realpath(folder)
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if place != root or name not in skip]
+        for path in (os.path.join(place, name) for name in (*folders, *files) if place != root or name not in skip):
+            if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise ValueError(f"{path!r} is a link out of the folder, which is not followed for writing: remove it")
+
+
 def foreign_files(path: Path, ours: Collection[str]) -> list[str]:
     """Return the names of the files in a folder that are not `ours`, nor left by an interrupted write of ours.
 

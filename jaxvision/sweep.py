@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from jaxvision import run as runs
+from jaxvision import schemas, storage
 from jaxvision import search_space as spaces
-from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, is_same
 from jaxvision.distributed import multihost
@@ -30,6 +30,16 @@ from jaxvision.upgrades import upgrade
 __all__ = ["Sweep", "sweep", "table"]
 
 FILE = "sweep.json"
+ROW = {  # types of the values of a trial's row
+    "trial": str,
+    "setting": dict[str, Any],
+    "seed": int,
+    "name": str,
+    "value": float,
+    "steps": int,
+    "seconds": float,
+    "error": str,
+}
 
 
 def sweep(
@@ -148,6 +158,7 @@ def _entered(path: Path, request: Row) -> Iterator[dict[str, Row]]:
             _read(path, request)
             if multihost.is_main_process():
                 path.mkdir(parents=True, exist_ok=True)
+                storage.refuse_links_out(path)
                 stack.enter_context(storage.locked(path))
             rows = _read(path, request)  # again, because another process may have run in between
             if multihost.is_main_process() and not (path / FILE).exists():
@@ -177,8 +188,20 @@ def _read(path: Path, request: Row) -> dict[str, Row]:
 
 
 def _by_name(rows: Sequence[Row]) -> dict[str, Row]:
-    return {row["trial"]: {**row, "setting": upgrade(row["setting"])} for row in rows}
+    return {row["trial"]: {**row, "setting": upgrade(row["setting"])} for row in map(_checked, rows)}
+
+
+def _checked(row: Row) -> Row:
+    """Return the row of a trial. Raises ValueError if it has no result and no error, or values of other types."""
+    if "error" not in row and not {"name", "value", "steps", "seconds"} <= row.keys():
+        raise ValueError(f"the trial {row.get('trial')!r} has neither a result nor an error")
+    for name, kind in ROW.items():
+        if name in row:
+            schemas.parse(kind, row[name], name)
+    return row
 
 
 def _write(path: Path, request: Row, rows: dict[str, Row], *, settings: Sequence[Row] = ()) -> None:
-    storage.write_json(path / FILE, {"asked": request, "trials": list(rows.values()), "settings": settings})
+    storage.write_json(
+        path / FILE, {"asked": request, "trials": list(rows.values()), "settings": settings}, has_digest=True
+    )

@@ -121,6 +121,7 @@ def claim(path: Path, config: Config, execution: Execution, signature: Signature
 def _owned(path: Path, config: Config, execution: Execution, signature: Signature) -> Iterator[None]:
     check(path, config, execution, signature)
     path.mkdir(parents=True, exist_ok=True)
+    storage.refuse_links_out(path)
     with storage.locked(path):
         check(path, config, execution, signature)  # again: another run may have started and ended in between
         signature.save(path / "signature.json")

@@ -10,8 +10,8 @@ from trace_path import code_lines, long_functions, traced_files
 PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
-    "interfaces config schemas specs registry plugins trust splits folds storage trees machine images image_files "
-    "arrays quality_check search_space materialize upgrades hints failures spec_equality interruption"
+    "interfaces config schemas specs registry plugins trust splits folds storage new_folder trees machine images "
+    "image_files arrays quality_check search_space materialize upgrades hints failures spec_equality interruption"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file"

@@ -29,8 +29,7 @@ def read_rows(path: Path) -> list[Row]:
         except (ValueError, TypeError, KeyError, RecursionError):
             damaged += [number] * line.endswith(b"\n")
     if damaged:
-        text = f"{path}: {len(damaged)} damaged lines are ignored, the first of them line {damaged[0]}"
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(f"{path}: ignores {len(damaged)} damaged lines, the first is line {damaged[0]}", stacklevel=2)
     return rows
 
 

@@ -233,7 +233,7 @@ def test_a_damaged_line_of_metrics_costs_no_other(line, tmp_path):
     lines = [json.dumps(row).encode() for row in rows]
     lines.insert(1, line if isinstance(line, bytes) else line.encode())
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    with pytest.warns(UserWarning, match=r"metrics\.jsonl: 1 damaged lines are ignored, .* line 2"):
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: ignores 1 damaged lines, the first is line 2"):
         assert logs.read_rows(tmp_path / "metrics.jsonl") == rows
     with pytest.warns(UserWarning, match="line 2"):
         logs.drop_rows(tmp_path / "metrics.jsonl", after=4)
