@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from jaxvision import storage
+from jaxvision import schemas, storage
 
 VERSION = 4  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
 
@@ -52,14 +52,12 @@ class _Settings:
     """What both kinds share: checks by types and limits, copies, differences."""
 
     def __post_init__(self) -> None:
-        import typeguard
-
         types = hints_of(type(self))
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             try:
-                typeguard.check_type(value, types[each.name])
-            except typeguard.TypeCheckError:
+                schemas.check_type(value, types[each.name])
+            except TypeError:
                 from jaxvision import hints
 
                 raise TypeError(f"{each.name}={value!r} is not {hints.describe(types[each.name])}") from None
@@ -80,7 +78,7 @@ class _Settings:
 
     def save(self, path: Path) -> None:
         """Write the fields as JSON, with the version of the file format."""
-        storage.write_json(path, {"version": VERSION, **dataclasses.asdict(self)})
+        storage.write_json(path, {"version": VERSION, **dataclasses.asdict(self)}, has_digest=True)
 
 
 @_names_are_checked
@@ -146,7 +144,7 @@ class Config(_Settings):
         values, version = _read_settings(path)
         if version == 1:
             values = {name: value for name, value in values.items() if name not in fields_of(Execution)}
-        return Config().replace(**values)
+        return _construct(Config, values, path)
 
 
 @_names_are_checked
@@ -175,13 +173,10 @@ class Execution(_Settings):
     def load(path: Path) -> Execution:
         """Read what was saved. In a workdir of version 0.1, the fields are in config.json beside the path."""
         if path.exists():
-            return Execution().replace(**_read_settings(path)[0])
-        values, version = _read_settings(path.with_name("config.json"))
-        if version != 1:
-            raise ValueError(
-                f"{str(path.parent)!r} has no {path.name}, the Execution of its run: copy it along with config.json"
-            )
-        return Execution().replace(**{name: values[name] for name in fields_of(Execution) if name in values})
+            return _construct(Execution, _read_settings(path)[0], path)
+        from jaxvision.upgrades import execution_beside
+
+        return _construct(Execution, execution_beside(path, *_read_settings(path.with_name("config.json"))), path)
 
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], int]:
@@ -189,17 +184,29 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], int]:
 
     Raises ValueError if the file is damaged, or of a version that this package does not know.
     """
-    values = storage.read_json(path)
-    version = values.pop("version", 1)
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
+    values, version = storage.read_json(path, _under_todays_names)
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(
             f"{path} has version {version!r}, but this jaxvision reads versions 1 to {VERSION}: upgrade jaxvision"
         )
-    if version == VERSION:
+    return values, version
+
+
+def _under_todays_names(values: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    version = values.pop("version", 1)
+    if version not in range(1, VERSION):
         return values, version
     from jaxvision.upgrades import upgrade_saved
 
     return upgrade_saved(values, version), version
+
+
+def _construct(kind: type[Settings], values: dict[str, Any], path: Path) -> Settings:
+    """Return settings with the values of a file. Raises ValueError that names the file and the first wrong value."""
+    try:
+        return kind().replace(**values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 SPECS = ("model", "dataset", "task", "gradient", "optimizer", "schedule", "augmentations")
@@ -218,7 +225,8 @@ def is_same(name: str, one: Any, other: Any) -> bool:
 
 def _is_within(value: Any, *, least=None, above=None, below=None, most=None, example=None) -> bool:
     return (
-        (least is None or value >= least)
+        (not isinstance(value, float) or math.isfinite(value))
+        and (least is None or value >= least)
         and (above is None or value > above)
         and (below is None or value < below)
         and (most is None or value <= most)

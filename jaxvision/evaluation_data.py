@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import failures, splits
+from jaxvision import failures, splits, storage
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.interfaces import Dataset, TargetStats
@@ -41,6 +41,7 @@ def open_run(
     Raises ValueError if no spec is given and the data are not those of training, or if other data do not fit the run.
     """
     path = workdirs.open_workdir(workdir)
+    storage.refuse_links_out(path, skip=("checkpoints",))
     trained = runs.load(path, checkpoint=checkpoint, tta=tta, plugins=plugins)
     config, signature = trained.run.config, trained.run.signature
     is_spec = isinstance(dataset, str)

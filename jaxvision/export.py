@@ -9,6 +9,7 @@ from typing import Literal
 from jaxvision import registry, specs
 from jaxvision import run as runs
 from jaxvision.interfaces import Model, Tree
+from jaxvision.new_folder import new_folder
 from jaxvision.pretrained import computes_otherwise, peers
 from jaxvision.trees import flatten_with_paths
 from jaxvision.weights import files as weight_files
@@ -45,17 +46,18 @@ def export(
         raise ValueError(f"weights of {spec!r} cannot be exported: {computes_otherwise(spec, 'timm')}")
     target = Path(folder).expanduser()
     metadata = registry.models.entry(name).metadata
-    weight_files.write(
-        target,
-        weights.export(trained.params, trained.model_state, names["timm"]),
-        architecture=peers(name).get("timm", name),
-        preprocessing=signature.preprocessing,
-        classes=signature.classes,
-        num_outputs=trained.run.task.output_size,
-        pooling=metadata.get("pooling"),
-        is_fixed_size=weights.POSITIONS in trained.params,
-        layers=replaceable_layers(trained.run.model, trained.params, names["timm"]),
-    )
+    with new_folder(target) as written:
+        weight_files.write(
+            written,
+            weights.export(trained.params, trained.model_state, names["timm"]),
+            architecture=peers(name).get("timm", name),
+            preprocessing=signature.preprocessing,
+            classes=signature.classes,
+            num_outputs=trained.run.task.output_size,
+            pooling=metadata.get("pooling"),
+            is_fixed_size=weights.POSITIONS in trained.params,
+            layers=replaceable_layers(trained.run.model, trained.params, names["timm"]),
+        )
     return target
 
 

@@ -78,14 +78,6 @@ def indivisible(batch_size: int, num_devices: int) -> str:
     return f"batch_size={batch_size} is not divisible by {num_devices} devices; the nearest are {around}"
 
 
-def forked() -> str:
-    """Return the message that a process was forked from one in which JAX had started its threads."""
-    return (
-        "this process was forked from one that uses JAX, whose threads do not exist here, so that it would wait for "
-        "them forever: use multiprocessing.get_context('spawn'), or fork before the first use of JAX"
-    )
-
-
 def diverged(wrong: Sequence[str], step: int) -> str:
     """Return the message that a loss or gradient norm is not finite."""
     return (
@@ -108,6 +100,14 @@ def diverged_predictions(step: int, workdir: Any) -> str:
     return (
         f"the predictions of step {step} in {str(workdir)!r} are not finite, because training diverged; train again "
         "with a lower --learning_rate"
+    )
+
+
+def untrusted_plugin(workdir: Any, plugin: str, why: str) -> str:
+    """Return the message that a plug-in of a workdir was not run."""
+    return (
+        f"the workdir {str(workdir)!r} names the plug-in {plugin!r}, which was not run, because {why}: give "
+        "--trust_plugins to run it (in Python, load(…, trust_plugins=True)), or --plugins=FILE with your own copy"
     )
 
 

@@ -9,7 +9,7 @@ import math
 import os
 import typing
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from jaxvision import upgrades
 from jaxvision.config import Config, Execution, fields_of
@@ -174,3 +174,21 @@ def disk_error(error: BaseException) -> str:
         return "another process could not write its part, or has ended"
     known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
     return next((reason for reason in known if reason in text), f"{type(error).__name__}: {text[:300]}")
+
+
+def unwritable_checkpoint(folder: Any, error: BaseException, complete: Sequence[int]) -> str:
+    """Return the message that a checkpoint cannot be written, with the steps whose checkpoints are complete."""
+    return (
+        f"a checkpoint cannot be written to {folder}: {disk_error(error)}; complete checkpoints: "
+        f"{', '.join(map(str, complete)) or 'none'}. Fix the cause and repeat the command, which resumes from the last "
+        "of them"
+    )
+
+
+def locked_folder(path: Any, file: IO[str]) -> str:
+    """Return the message that another process holds the lock of a folder, which its file describes."""
+    file.seek(0)
+    return (
+        f"another run trains in {str(path)!r}: {file.read(200).strip() or 'just started'}; wait for it, stop it, or "
+        "use another --workdir"
+    )

@@ -45,6 +45,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.crop not in (None, "pad") and (isinstance(self.crop, str) or not 0 < self.crop <= 1):
             raise ValueError(f"crop={self.crop!r}; expected a fraction in (0, 1], 'pad', or None for the whole image")
+        is_shaped = len(self.size) in (1, 2) and min(*self.size, self.channels) >= 1
+        is_scaled = len(self.mean) == len(self.std) == self.channels and min(self.std) > 0
+        if not is_shaped or not is_scaled or not all(map(math.isfinite, self.mean + self.std)):
+            raise ValueError(f"{self}; expected a size, channels and std above 0, a finite mean and std per channel")
 
     @property
     def is_image(self) -> bool:

@@ -48,6 +48,17 @@ def load_plugins(plugins: Iterable[str], *, required: bool = True) -> None:
             _loaded_plugins.add(full_name)
 
 
+def is_loaded(plugin: str) -> bool:
+    """Return whether a plug-in has been loaded in this process."""
+    return plugin_place(plugin) in _loaded_plugins
+
+
+def add_working_directory() -> None:
+    """Let imports find modules in the working directory, after all others."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
 def plugin_place(plugin: str) -> str:
     """Return a name that works from any folder: the absolute path of a file, the dotted name of a module."""
     return str(Path(plugin).expanduser().resolve()) if plugin.endswith(".py") else plugin
@@ -56,8 +67,7 @@ def plugin_place(plugin: str) -> str:
 def import_plugin(plugin: str) -> ModuleType:
     """Import a module by dotted name (also from the working directory) or by the path of a .py file."""
     if not plugin.endswith(".py"):
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
+        add_working_directory()
         return importlib.import_module(plugin)
     path = Path(plugin_place(plugin))
     if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 import typing
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxvision.interfaces import Dataset, Gradient, Model, Task
-from jaxvision.plugins import load_entry_points
+from jaxvision.plugins import ENTRY_POINTS, load_entry_points
 from jaxvision.specs import Spec, parse
 
 
@@ -98,7 +99,8 @@ class Registry:
         if not self._is_loaded:
             self._is_loaded = True
             self._load_home()
-            load_entry_points()
+            if importlib.metadata.entry_points(group=ENTRY_POINTS):
+                load_entry_points()
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the registered names that match a pattern with wildcards, sorted."""

@@ -152,23 +152,11 @@ def _build_model(
     registry.models.check(config.model)
     input_size = (*preprocessing.size, preprocessing.channels)
     model: Model = registry.models.build(config.model, output_size=output_size, input_size=input_size)
-    if execution.remat:
-        if model.remat is None:
-            raise ValueError(failures.no_blocks(config.model))
-        model = _rebuilt(model, model.remat())
-    if axis_name is None:
-        return model
-    if model.synchronize is not None:
-        return _rebuilt(model, model.synchronize(axis_name))
-    _, state = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *input_size), np.float32))
-    if jax.tree.leaves(state):
-        raise ValueError(failures.not_synchronized(config.model))
+    if execution.remat or axis_name is not None:
+        from jaxvision.model_variants import with_variants
+
+        return with_variants(model, config.model, input_size, remat=execution.remat, axis_name=axis_name)
     return model
-
-
-def _rebuilt(model: Model, variant: Model) -> Model:
-    """Return a variant of a model with the fields that do not vary, which its author may have set with `_replace`."""
-    return variant._replace(head=model.head, features=model.features, adapt=model.adapt)
 
 
 def _check_outputs(run: Run) -> None:
@@ -218,7 +206,12 @@ def count_steps(config: Config, num_examples: int) -> int:
 
 
 def load(
-    workdir: str | Path, *, checkpoint: str | int = "best", tta: str | None = None, plugins: Sequence[str] = ()
+    workdir: str | Path,
+    *,
+    checkpoint: str | int = "best",
+    tta: str | None = None,
+    plugins: Sequence[str] = (),
+    trust_plugins: bool = False,
 ) -> Trained:
     """Load a trained run without opening its data.
 
@@ -227,20 +220,24 @@ def load(
         checkpoint: best, last, or the step of a checkpoint.
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         plugins: Modules or .py files that register more, besides those of training.
+        trust_plugins: Run the plug-ins of training even if somebody else trained. Plug-ins are code.
 
     Returns:
         The run with the parameters of the checkpoint.
 
     Raises:
         FileNotFoundError: There is no such workdir.
-        ValueError: The checkpoint is missing or damaged.
+        ValueError: The checkpoint is missing or damaged, or a plug-in of training is not trusted.
     """
     from jaxvision.engine.checkpoint import Checkpoints
 
     path = workdirs.open_workdir(workdir)
     config, execution, signature = workdirs.read(path)
-    load_plugins(plugins)
-    load_plugins(signature.plugins, required=False)
+    if plugins or signature.plugins:
+        from jaxvision import trust
+
+        load_plugins(plugins)
+        trust.load_named_plugins(path, signature.plugins, given=plugins, trust_plugins=trust_plugins)
     execution = execution.replace(remat=False, tta=tta or execution.tta)  # remat only matters in the backward pass
     run = assemble(config, signature, meshes.make_mesh(), execution=execution)
     checkpoints = Checkpoints(path / "checkpoints", monitor=run.task.monitor, read_only=True)
@@ -260,7 +257,9 @@ def load(
     if task.fit_thresholds is not None:
         from jaxvision import threshold_file
 
-        task = build_task(config, signature, thresholds=threshold_file.load(path, chosen, execution.tta))
+        num_thresholds = len(signature.classes) if signature.targets.kind == "multilabel" else 1
+        thresholds = threshold_file.load_or_warn(path, chosen, execution.tta, count=num_thresholds)
+        task = build_task(config, signature, thresholds=thresholds)
 
     def predict_step(params, model_state, batch):
         batch = {**batch, "inputs": precision.as_float(batch["inputs"])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ from etils import epath
 
 Value = TypeVar("Value")
 LOCK = "lock"  # file name
+DIGEST = "digest"  # field of a JSON file, the hash of its other fields
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -62,25 +64,47 @@ def append_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write values as JSON, atomically."""
+def digest_of_values(values: Any) -> str:
+    """Return a hash of plain values."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def write_json(path: Path, values: Any, *, has_digest: bool = False) -> None:
+    """Write values as JSON, atomically; with a digest, by which `read_json` finds damage that is still valid JSON."""
+    values = {**values, DIGEST: digest_of_values(values)} if has_digest else values
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, repair: str = "") -> Value:
     """Read a JSON object and return the result of `parse`.
 
-    Raises ValueError if the file is damaged: not JSON, not an object, or one that `parse` does not accept. `repair` is
-    appended to the message.
+    Raises ValueError if the file is damaged: not JSON, not an object, not that of its digest, or one that `parse` does
+    not accept. `repair` is appended to the message.
     """
     text = epath.Path(path).read_bytes()
     try:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise TypeError(f"it is a {type(values).__name__}, not an object")
+        if DIGEST in values and values.pop(DIGEST) != digest_of_values(values):
+            raise ValueError(f"its content differs from its {DIGEST}; if you edited it, remove that line")
         return parse(values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}{'; ' * bool(repair)}{repair}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        what = f"{path} is damaged: {type(error).__name__}: {error}"
+        raise ValueError(f"{what}; {repair}" if repair else what) from None
+
+
+def refuse_links_out(folder: Path, *, skip: Collection[str] = ()) -> None:
+    """Raise ValueError if a folder holds a link to a place outside, where a write would change other files.
+
+    `skip` names entries of the folder in which nothing is written.
+    """
+    root = os.path.realpath(folder)
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if place != root or name not in skip]
+        for path in (os.path.join(place, name) for name in (*folders, *files) if place != root or name not in skip):
+            if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise ValueError(f"{path!r} is a link out of the folder, which is not followed for writing: remove it")
 
 
 def foreign_files(path: Path, ours: Collection[str]) -> list[str]:
@@ -111,11 +135,9 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise ValueError(
-                f"another run trains in {str(path)!r}: {file.read().strip() or 'just started'}; "
-                "wait for it, stop it, or use another --workdir"
-            ) from None
+            from jaxvision import hints
+
+            raise ValueError(hints.locked_folder(path, file)) from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(f"{path} cannot be locked ({error}): make sure that no second run trains in it", stacklevel=3)
         file.truncate(0)

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 
 from jaxvision import run as runs
+from jaxvision import schemas, storage
 from jaxvision import search_space as spaces
-from jaxvision import storage
 from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, is_same
 from jaxvision.distributed import multihost
 from jaxvision.engine.signals import Interrupted
+from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
 from jaxvision.ranking import Row, Sweep, rank, table
 from jaxvision.reports import best_evaluation, plots
@@ -29,6 +30,16 @@ from jaxvision.upgrades import upgrade
 __all__ = ["Sweep", "sweep", "table"]
 
 FILE = "sweep.json"
+ROW = {  # types of the values of a trial's row
+    "trial": str,
+    "setting": dict[str, Any],
+    "seed": int,
+    "name": str,
+    "value": float,
+    "steps": int,
+    "seconds": float,
+    "error": str,
+}
 
 
 def sweep(
@@ -79,7 +90,7 @@ def sweep(
     multihost.run_on_all_hosts(
         lambda: [check_specs(trial.config, execution, is_dataset_named=dataset is None) for trial in trials]
     )
-    folder = storage.to_path(workdir) if workdir else workdirs.new_workdir(config, prefix="sweep-")
+    folder = storage.to_path(workdir) if workdir else new_workdir(config, prefix="sweep-")
     path = storage.to_path(multihost.broadcast_from_main(str(folder)))
     evaluation = {"tta": execution.tta, "on_nonfinite": execution.on_nonfinite}  # these change the results
     request = {**dataclasses.asdict(config), **evaluation, **search_plan.as_json()}
@@ -147,8 +158,12 @@ def _entered(path: Path, request: Row) -> Iterator[dict[str, Row]]:
             _read(path, request)
             if multihost.is_main_process():
                 path.mkdir(parents=True, exist_ok=True)
+                storage.refuse_links_out(path)
                 stack.enter_context(storage.locked(path))
-            return _read(path, request)  # again, because another process may have run in between
+            rows = _read(path, request)  # again, because another process may have run in between
+            if multihost.is_main_process() and not (path / FILE).exists():
+                _write(path, request, rows)  # before the first trial, which a signal or a kill may stop
+            return rows
 
         yield multihost.run_on_all_hosts(enter)
 
@@ -173,8 +188,20 @@ def _read(path: Path, request: Row) -> dict[str, Row]:
 
 
 def _by_name(rows: Sequence[Row]) -> dict[str, Row]:
-    return {row["trial"]: {**row, "setting": upgrade(row["setting"])} for row in rows}
+    return {row["trial"]: {**row, "setting": upgrade(row["setting"])} for row in map(_checked, rows)}
+
+
+def _checked(row: Row) -> Row:
+    """Return the row of a trial. Raises ValueError if it has no result and no error, or values of other types."""
+    if "error" not in row and not {"name", "value", "steps", "seconds"} <= row.keys():
+        raise ValueError(f"the trial {row.get('trial')!r} has neither a result nor an error")
+    for name, kind in ROW.items():
+        if name in row:
+            schemas.parse(kind, row[name], name)
+    return row
 
 
 def _write(path: Path, request: Row, rows: dict[str, Row], *, settings: Sequence[Row] = ()) -> None:
-    storage.write_json(path / FILE, {"asked": request, "trials": list(rows.values()), "settings": settings})
+    storage.write_json(
+        path / FILE, {"asked": request, "trials": list(rows.values()), "settings": settings}, has_digest=True
+    )

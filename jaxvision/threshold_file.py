@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jaxvision import storage
+from jaxvision import schemas, storage
 
 FILE = "thresholds.json"
 REPAIR = "`jaxvision evaluate` writes it again"
 
 
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The thresholds of one checkpoint with one test-time augmentation."""
+
+    step: int
+    tta: Literal["none", "flip", "flip_shift"]
+    thresholds: tuple[float, ...]
+
+
 def save(workdir: Path, step: int, tta: str, thresholds: Sequence[float]) -> None:
-    """Save the thresholds of a checkpoint with a test-time augmentation, beside those of others."""
-    entry = {"step": step, "tta": tta, "thresholds": list(thresholds)}
-    others = [each for each in _read(workdir) if (each["step"], each["tta"]) != (step, tta)]
-    storage.write_json(workdir / FILE, {"fitted": [*others, entry]})
+    """Save the thresholds of a checkpoint with a test-time augmentation, beside those of others.
+
+    A file that is damaged is replaced, with a warning: thresholds of other checkpoints are fitted again when needed.
+    """
+    entry = {"step": step, "tta": tta, "thresholds": [float(value) for value in thresholds]}
+    try:
+        others = [dataclasses.asdict(each) for each in _read(workdir) if (each.step, each.tta) != (step, tta)]
+    except ValueError as error:
+        warnings.warn(str(error).replace(REPAIR, "it is replaced"), stacklevel=2)
+        others = []
+    storage.write_json(workdir / FILE, {"fitted": [*others, entry]}, has_digest=True)
 
 
 def load(workdir: Path, step: int, tta: str) -> tuple[float, ...] | None:
@@ -24,18 +42,29 @@ def load(workdir: Path, step: int, tta: str) -> tuple[float, ...] | None:
 
     Raises ValueError if the file is damaged.
     """
-    found = [each["thresholds"] for each in _read(workdir) if (each["step"], each["tta"]) == (step, tta)]
-    return tuple(map(float, found[0])) if found else None
+    return next((each.thresholds for each in _read(workdir) if (each.step, each.tta) == (step, tta)), None)
 
 
-def _read(workdir: Path) -> list[dict[str, Any]]:
+def load_or_warn(workdir: Path, step: int, tta: str, *, count: int) -> tuple[float, ...] | None:
+    """Return the thresholds as `load` does; warn and return None, as if none were fitted, if the file is damaged."""
+    try:
+        thresholds = load(workdir, step, tta)
+        if thresholds is not None and len(thresholds) != count:
+            raise ValueError(f"{workdir / FILE} is damaged: {len(thresholds)} thresholds instead of {count}; {REPAIR}")
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=3)
+        return None
+    return thresholds
+
+
+def _read(workdir: Path) -> tuple[Fitted, ...]:
     file = workdir / FILE
-    return storage.read_json(file, _entries, repair=REPAIR) if file.exists() else []
+    return storage.read_json(file, _entries, repair=REPAIR) if file.exists() else ()
 
 
-def _entries(content: dict[str, Any]) -> list[dict[str, Any]]:
+def _entries(content: dict[str, Any]) -> tuple[Fitted, ...]:
     if "fitted" not in content:  # until version 0.2, the file had one entry
         from jaxvision.upgrades import upgrade
 
         content = {"fitted": [upgrade(content)]}
-    return [{name: each[name] for name in ("step", "tta", "thresholds")} for each in content["fitted"]]
+    return schemas.parse(tuple[Fitted, ...], content["fitted"], "fitted")

@@ -24,6 +24,7 @@ from jaxvision.engine.signals import EvaluationInterrupted, Interrupted, catch_s
 from jaxvision.engine.timing import Sums
 from jaxvision.evaluate import evaluate_on
 from jaxvision.interfaces import Dataset, TrainState
+from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
 from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, prepare
 
@@ -249,11 +250,12 @@ def train(
         FloatingPointError: Training diverged.
         Interrupted: A signal arrived. The state has been saved.
     """
-    load_plugins(plugins)
+    if plugins:
+        load_plugins(plugins)
     runtime.use_double(config.precision == "f64")
     config = config if dataset is None else config.replace(dataset=datas.IN_MEMORY)
     multihost.run_on_all_hosts(lambda: check_specs(config, execution, is_dataset_named=dataset is None))
-    folder = storage.to_path(multihost.broadcast_from_main(str(workdir or workdirs.new_workdir(config))))
+    folder = storage.to_path(multihost.broadcast_from_main(str(workdir or new_workdir(config))))
     previous = workdirs.settings_in(folder)
     if previous is not None and not upgrades.DEFINED.isdisjoint(previous[0].differences(config)):
         config = upgrades.with_definitions_of(previous[0], config)

@@ -170,3 +170,22 @@ def upgrade_task_spec(spec: str) -> str:
     gamma = moved.pop("focal", 0.0)
     loss = specs.Spec("focal", {"gamma": gamma, **moved}) if gamma else specs.Spec("cross_entropy", moved)
     return str(specs.Spec(name, {**rest, "loss": str(loss)} if loss.arguments else rest))
+
+
+def upgrade_targets(targets: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of targets in a signature with today's name of their kind."""
+    return {**targets, "kind": KINDS.get(str(targets["kind"]), targets["kind"])}
+
+
+def execution_beside(path: Path, values: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return the fields of an Execution among those of the config.json beside its path, where version 0.1 had them.
+
+    Raises ValueError if the config.json is of a later version, so that a file is missing.
+    """
+    from jaxvision.config import Execution, fields_of
+
+    if version != 1:
+        raise ValueError(
+            f"{str(path.parent)!r} has no {path.name}, the Execution of its run: copy it along with config.json"
+        )
+    return {name: values[name] for name in fields_of(Execution) if name in values}

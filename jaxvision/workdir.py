@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import time
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxvision import failures, specs, storage
+from jaxvision import failures, schemas, storage
 from jaxvision.config import Config, Execution, fields_of
 from jaxvision.distributed import multihost
 from jaxvision.interfaces import Kind, Preprocessing, Resize, TargetStats
@@ -39,7 +38,7 @@ class Signature:
 
     def save(self, path: Path) -> None:
         """Write the signature as JSON."""
-        storage.write_json(path, dataclasses.asdict(self))
+        storage.write_json(path, dataclasses.asdict(self), has_digest=True)
 
     @staticmethod
     def load(path: Path) -> Signature:
@@ -48,26 +47,17 @@ class Signature:
 
 
 def _signature(values: dict[str, Any]) -> Signature:
-    nested = {"preprocessing": Preprocessing, "targets": TargetStats}
     values["preprocessing"].setdefault("resize", "crop_first")  # the rule until version 0.3, which had no such field
-    parsed = {name: kind(**_plain(values[name])) for name, kind in nested.items()}
-    if parsed["targets"].kind not in typing.get_args(Kind):
-        from jaxvision.upgrades import KINDS
+    if values["targets"]["kind"] not in typing.get_args(Kind):
+        from jaxvision.upgrades import upgrade_targets
 
-        parsed["targets"] = dataclasses.replace(parsed["targets"], kind=KINDS[parsed["targets"].kind])
-    return Signature(**{**values, "classes": tuple(values["classes"]), "plugins": tuple(values["plugins"]), **parsed})
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values with lists, which JSON makes of tuples, as tuples again."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def new_workdir(config: Config, *, prefix: str = "") -> Path:
-    """Return the path of a new folder: workdirs/, a prefix, the names of dataset and model, and the time."""
-    names = "-".join(specs.parse(spec).name for spec in (config.dataset, config.model))
-    base = Path("workdirs") / f"{prefix}{names}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(path for n in range(1000) if not (path := base.with_name(base.name + (f"-{n}" if n else ""))).exists())
+        values["targets"] = upgrade_targets(values["targets"])
+    signature = schemas.parse(Signature, values, "")
+    classes, targets = signature.classes, signature.targets
+    is_complete = len(set(classes)) == len(classes) and len(targets.counts) in (0, len(classes))
+    if not is_complete or min(*targets.counts, targets.num_examples - 1, 0) < 0 or targets.std <= 0:
+        raise ValueError("its classes, their counts, num_examples and std do not fit each other")
+    return signature
 
 
 def open_workdir(workdir: str | Path) -> Path:
@@ -138,9 +128,14 @@ def claim(path: Path, config: Config, execution: Execution, signature: Signature
 def _owned(path: Path, config: Config, execution: Execution, signature: Signature) -> Iterator[None]:
     check(path, config, execution, signature)
     path.mkdir(parents=True, exist_ok=True)
+    storage.refuse_links_out(path)
     with storage.locked(path):
         check(path, config, execution, signature)  # again: another run may have started and ended in between
         signature.save(path / "signature.json")
+        if signature.plugins:
+            from jaxvision import trust
+
+            trust.record(path, signature.plugins)
         execution.save(path / "execution.json")
         config.save(path / "config.json")  # last: its presence marks a complete workdir
         yield

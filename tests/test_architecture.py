@@ -10,12 +10,13 @@ from trace_path import code_lines, long_functions, traced_files
 PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
-    "interfaces config specs registry plugins splits folds storage trees machine images image_files walk arrays "
+    "interfaces config schemas specs registry plugins trust splits folds storage new_folder trees machine images "
+    "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
-RUN = "workdir data run pretrained training_setup threshold_file"
+RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file"
 COMMANDS = (
     "train evaluate predict preview export ensemble dataset_report sweep ranking trials generative_metrics probe "
     "thresholds near_duplicates evaluation_data"
@@ -47,7 +48,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "scipy": {"tasks"},
     "PIL": {"image_decoding.py", "pixel_modes.py", "resizing.py", "near_duplicates.py", "datasets"},
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
-    "typeguard": {"registry.py", "config.py"},
+    "typeguard": {"registry.py", "schemas.py"},
     "tensorboardX": {"engine/logs.py"},
     "pyarrow": {"datasets"},
     "requests": {"datasets"},

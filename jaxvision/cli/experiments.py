@@ -13,8 +13,9 @@ from jaxvision import registry, storage
 from jaxvision import workdir as workdirs
 from jaxvision.cli.errors import UsageError
 from jaxvision.config import Config, Execution
-from jaxvision.plugins import import_plugin, load_plugins
+from jaxvision.plugins import import_plugin
 from jaxvision.specs import nearest
+from jaxvision.trust import load_named_plugins
 
 CLONE = Path(__file__).parents[2] / "experiments"
 
@@ -91,12 +92,15 @@ def _imported(file: str) -> ModuleType:
         raise UsageError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
 
 
-def load_run(workdir: str) -> Experiment | None:
-    """Return the settings of the run in a folder and load its plugins, or return None if there is no run."""
+def load_run(workdir: str, *, plugins: Sequence[str] = ()) -> Experiment | None:
+    """Return the settings of the run in a folder and load its plugins, or return None if there is no run.
+
+    `plugins` are those that the user gave.
+    """
     path = storage.to_path(workdir)
     settings = workdirs.settings_in(path)
     if settings is None or not (path / "signature.json").exists():
         return None
     signature = workdirs.Signature.load(path / "signature.json")
-    load_plugins(signature.plugins, required=False)
-    return Experiment(*settings, plugins=signature.plugins, data_dir=signature.data_dir)
+    named = load_named_plugins(path, signature.plugins, given=plugins)
+    return Experiment(*settings, plugins=named, data_dir=signature.data_dir)

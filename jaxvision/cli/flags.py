@@ -21,6 +21,7 @@ from jaxvision.config import Config, Execution, fields_of, hints_of
 from jaxvision.distributed import cluster, multihost, runtime
 from jaxvision.plugins import load_plugins
 from jaxvision.specs import nearest
+from jaxvision.trust import trusting
 
 Argv = Sequence[str]
 
@@ -49,6 +50,7 @@ PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.Ar
 NONE = ("None", "none")
 EXPERIMENT = "file or name of an experiment, whose settings the flags change"
 PLUGINS = "modules or .py files that register further models, datasets and so on, separated by commas"
+TRUST = "run the plug-ins that a workdir names even if you did not train there with them; plug-ins are code"
 
 _BY_ITSELF = "detected automatically under SLURM, Open MPI, Kubernetes and on TPU pods"
 PROCESSES = {
@@ -97,6 +99,7 @@ def define(command: Command, values: flags.FlagValues) -> None:
         if not argument.is_positional:
             define_flag(values, argument.name, argument.kind, argument.default, argument.help)
     flags.DEFINE_list("plugins", [], PLUGINS, flag_values=values)
+    flags.DEFINE_bool("trust_plugins", False, TRUST, flag_values=values)
     for name, (kind, default, help) in PROCESSES.items() if command.is_distributed else ():
         define_flag(values, name, kind, default, help)
     if command.takes_settings:
@@ -143,7 +146,7 @@ def experiment_of(command: Command, values: flags.FlagValues) -> Experiment:
     load_plugins(values.plugins)  # before the experiment, which may need them
     place = values["workdir"].value if command.resumes else None
     changes = given(values, SETTINGS)
-    run = load_run(place) if place and not values.experiment else None
+    run = load_run(place, plugins=values.plugins) if place and not values.experiment else None
     base = load_experiment(values.experiment) if values.experiment else run or Experiment(Config())
     if run is None and not values.experiment and place and not changes:
         near = nearest(os.path.basename(place), _siblings(place))
@@ -183,7 +186,7 @@ def help_text(command: Command) -> str:
     if command.examples:
         lines += ["Examples:", *(f"  {line}" for line in command.examples), ""]
     own = [entry(each.name, each.help, each.default, is_positional=each.is_positional) for each in command.arguments]
-    own += [entry("plugins", PLUGINS, ())]
+    own += [entry("plugins", PLUGINS, ()), entry("trust_plugins", TRUST, None)]
     own += [entry("experiment", EXPERIMENT, None)] if command.takes_settings else []
     lines += [f"Flags of {command.name}:", *own]
     names = SETTINGS if command.fields is None else command.fields
@@ -260,11 +263,12 @@ def call(command: Command, argv: Argv) -> None:
         _join(values)
     if command.takes_plugins:
         arguments["plugins"] = tuple(values.plugins)
-    if command.takes_settings:
-        words = [multihost.run_on_all_hosts(lambda: experiment_of(command, values)), *words]
-    else:
-        load_plugins(values.plugins)
-    command.function(*words, **arguments)
+    with trusting(values.trust_plugins):
+        if command.takes_settings:
+            words = [multihost.run_on_all_hosts(lambda: experiment_of(command, values)), *words]
+        else:
+            load_plugins(values.plugins)
+        command.function(*words, **arguments)
 
 
 def _with_files(argv: Argv, values: flags.FlagValues) -> list[str]:

@@ -11,16 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.datasets.cache import cached
+from jaxvision.datasets.cache import ArrayFile, cached, stamps
 from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import UnreadableImages, random_part, read_image, read_images
 from jaxvision.interfaces import Decode, Kind, Preprocessing, Split
-
-
-def _stamps(files: Sequence[Path]) -> str:
-    """Return the paths, sizes and modification times of files, as a cache key."""
-    stats = [p.stat() for p in files]
-    return "\n".join(f"{p} {s.st_size} {s.st_mtime_ns}" for p, s in zip(files, stats, strict=True))
 
 
 def _read_all(
@@ -58,14 +52,13 @@ def _decoded(
 
     def make(folder: Path) -> None:
         size = (len(files), *preprocessing.size, preprocessing.channels)
-        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
-        errors = _read_all(
-            files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__, max_pixels=max_pixels
-        )
-        images.flush()
+        with ArrayFile(folder / "images.npy", np.uint8, size) as images:
+            errors = _read_all(
+                files, preprocessing, doing=f"decoding {name}", keep=images.__setitem__, max_pixels=max_pixels
+            )
         np.save(folder / "errors.npy", errors)
 
-    arrays = cached("folder", f"{shape} {max_pixels}\n{_stamps(files)}", make)
+    arrays = cached("folder", f"{shape} {max_pixels}\n{stamps(files)}", make)
     return arrays["images"], arrays["errors"]
 
 
@@ -83,7 +76,7 @@ def _errors_of(files: Sequence[Path], preprocessing: Preprocessing, name: str, m
         )
         np.save(folder / "errors.npy", errors)
 
-    return cached("checked", f"{max_pixels}\n{_stamps(files)}", make)["errors"]
+    return cached("checked", f"{max_pixels}\n{stamps(files)}", make)["errors"]
 
 
 def _read_anew(files: Sequence[Path], preprocessing: Preprocessing, max_pixels: int, chosen: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
-from jaxvision.datasets.cache import Arrays, cached
+from jaxvision.datasets.cache import ArrayFile, Arrays, cached, stamps
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split
@@ -92,16 +92,15 @@ def _write_split(folder: Path, source: Any, split: str, keys: tuple[str, str], s
     from tqdm import tqdm
 
     size = (len(source), *shape.size, shape.channels)
-    images = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, size)
+    images = ArrayFile(folder / f"{split}_images.npy", np.uint8, size)
     targets = np.zeros(len(source), np.int32)
-    with tqdm(total=size[0], desc=f"decoding {split}", unit="img", disable=not sys.stderr.isatty()) as bar:
+    with images, tqdm(total=size[0], desc=f"decoding {split}", unit="img", disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(source), CHUNK_SIZE):
             indices = range(start, min(start + CHUNK_SIZE, len(source)))
             for index, example in zip(indices, source.__getitems__(list(indices)), strict=True):
                 images[index] = from_array(example[keys[0]], shape)
                 targets[index] = example[keys[1]]
             bar.update(len(indices))
-    images.flush()
     np.save(folder / f"{split}_targets.npy", targets)
 
 
@@ -156,8 +155,7 @@ def read(
 
         with _quiet():
             prepared = prepare(name, root, lambda info: _decoding(info, name, shape, resize or {}))
-    info = (prepared / "dataset_info.json").stat()
-    key = f"{prepared.resolve()} {info.st_mtime_ns} {info.st_size} {shape} {resize}"
+    key = f"{prepared.resolve()} {stamps(sorted(prepared.iterdir()))} {shape} {resize}"
 
     def write(folder: Path) -> None:
         with _quiet():

@@ -27,8 +27,8 @@ def make_mesh(spec: str = "", devices: Sequence[Any] | None = None) -> Mesh:
 
     Raises ValueError if it has more devices than there are, or with several hosts, fewer.
     """
-    if forks.is_child:
-        raise RuntimeError(failures.forked())
+    if forks.is_forked:
+        forks.refuse()
     available = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     sizes: dict[str, int] = {}
     if spec:
@@ -108,8 +108,8 @@ def local_slice(batch_size: int, mesh: Mesh) -> slice:
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Put this host's rows of a batch on its devices, in equal parts; the rows of all hosts form the batch."""
-    if forks.is_child:
-        raise RuntimeError(failures.forked())
+    if forks.is_forked:
+        forks.refuse()
     sharding = NamedSharding(mesh, PartitionSpec(AXES))
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)

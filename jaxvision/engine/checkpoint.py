@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +19,9 @@ from jax.sharding import Mesh
 from jaxvision import storage
 from jaxvision.distributed import mesh as meshes
 from jaxvision.distributed import multihost
-from jaxvision.engine.integrity import digest, digest_of_values
+from jaxvision.engine.integrity import digest
 from jaxvision.interfaces import Monitor, TrainState, Tree
+from jaxvision.storage import digest_of_values
 
 VALUES = "values.json"  # in the folder of a checkpoint: the values of its evaluation, which follows the save
 SAVE_SECONDS = 180  # timeout of a save; after it, another process is taken to have failed to write
@@ -151,13 +151,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # the type depends on which layer meets the full or failing disk
-            complete = ", ".join(map(str, _finished(self._folder))) or "none"
             from jaxvision import hints
 
-            raise OSError(
-                f"a checkpoint cannot be written to {self._folder}: {hints.disk_error(error)}; complete checkpoints: "
-                f"{complete}. Fix the cause and repeat the command, which resumes from the last of them"
-            ) from None
+            raise OSError(hints.unwritable_checkpoint(self._folder, error, _finished(self._folder))) from None
 
     def steps(self) -> list[int]:
         """Return the saved steps, oldest first."""
@@ -212,7 +208,11 @@ class Checkpoints:
         plain = jax.eval_shape(_plain, like)
         model, training = _split(meshes.abstract(plain, meshes.state_shardings(plain, mesh)))
         step, items = self._read_first(steps[::-1], {"model": model, "training": training})
-        self._quarantine([other for other in steps if other > step])
+        if steps[-1] > step:
+            from jaxvision.engine.quarantine import quarantine
+
+            quarantine(self._folder, [other for other in steps if other > step])
+            self._manager.reload()
         training_items = items["training"]
         state = TrainState(
             training_items["step"],
@@ -222,16 +222,6 @@ class Checkpoints:
         )
         is_evaluated = self._values(step) is not None
         return state, {} if is_evaluated else items["report"]["sums"]
-
-    def _quarantine(self, steps: list[int]) -> None:
-        """Rename checkpoints that cannot be read, so that their steps can be saved again and nothing is lost."""
-        if steps and multihost.is_main_process():
-            for step in steps:
-                path = self._folder / str(step)
-                path.rename(path.with_name(f"damaged-{step}-{time.strftime('%Y%m%d-%H%M%S')}"))
-        if steps:
-            multihost.allgather_str("")  # a barrier
-            self._manager.reload()
 
     def restore_model(self, steps: list[int], like: Weights, mesh: Mesh, *, ema: bool) -> tuple[int, Weights]:
         """Restore (step, (params, model_state)) from the first intact one of the steps; with `ema`, the averages."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 import jax
@@ -39,8 +37,3 @@ def digest(tree: Any) -> str:
     with np.errstate(over="ignore"):
         ours = sum(_sum(leaf, salt) for salt, leaf in enumerate(leaves))
     return f"{sum(map(int, multihost.allgather_str(str(ours)))) % 2**64:016x}"
-
-
-def digest_of_values(values: Any) -> str:
-    """Return a hash of plain values."""
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()

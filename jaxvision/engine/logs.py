@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,25 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of metrics.jsonl, without a last line that a kill cut short."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    """Read the rows of metrics.jsonl, without a last line that a kill cut short; warn about other damaged lines."""
+    rows, damaged = [], []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else (), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+            rows.append(_checked(json.loads(line)))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            damaged += [number] * line.endswith(b"\n")
+    if damaged:
+        warnings.warn(f"{path}: ignores {len(damaged)} damaged lines, the first is line {damaged[0]}", stacklevel=2)
     return rows
+
+
+def _checked(row: Row) -> Row:
+    """Return a row. Raises ValueError, TypeError or KeyError if it has no step, epoch or split, or other texts."""
+    numbers = [row["epoch"], *(value for name, value in row.items() if name != "split")]
+    is_huge = any(abs(value) >= 2**63 and isinstance(value, int) for value in numbers)
+    if type(row["step"]) is not int or not isinstance(row["split"], str) or is_huge:
+        raise ValueError
+    return row
 
 
 def drop_rows(path: Path, *, after: int) -> None:
