@@ -83,7 +83,7 @@ def test_thresholds_of_an_ensemble_are_chosen_for_its_mean(tmp_path):
     _, validation = holdout(data.train, 0.2, seed=0)
     images = validation.read(np.arange(len(validation)))
     mean = np.mean([jv.predict(each, images).probabilities for each in workdirs], axis=0)[:, 1]
-    wanted = metrics.best_threshold(validation.targets, mean, what="recall", share=0.9)
+    wanted = metrics.best_threshold(validation.targets, mean, what="recall", target=0.9)
     assert report["threshold"] == pytest.approx(wanted, rel=1e-4)
     assert (mean[validation.targets == 1] >= report["threshold"]).mean() >= 0.9
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 FACTS = ("num_examples", "num_parameters", "step", "threshold")  # numbers that are not metrics
+MOST_NAMED = 10  # absent classes
 
 
 def text(report: dict[str, Any]) -> str:
@@ -13,6 +14,8 @@ def text(report: dict[str, Any]) -> str:
     confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report.get("most_confused", ())[:3]]
     if confused:
         lines.append(f"most confused: {', '.join(confused)}")
+    if report.get("absent_classes"):
+        lines.append(absent_line(report))
     if "threshold" in report and "confusion_matrix" in report:
         lines.append(f"{list(report['per_class'])[1]} from a probability of {report['threshold']:.4f} on")
     absent = report.get("absent_in_validation", ())
@@ -32,6 +35,15 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"{name}, for comparison: {_told(part, report)}")
     lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report, report)}")
     return "\n".join(lines)
+
+
+def absent_line(report: dict[str, Any]) -> str:
+    """Return the definition of the macro average where the split lacks classes, and which these are."""
+    absent, count = report["absent_classes"], len(report["per_class"])
+    more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
+    names = ", ".join(absent[:MOST_NAMED]) + more
+    occurring = f"{count - len(absent)} of {count} classes that {report['split']} has"
+    return f"macro averages are over the {occurring}; without examples: {names}"
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,111 @@
+"""Evaluate a trained run on a split of its data: metrics, report.json, predictions.csv and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision import data as datas
+from jaxvision import failures, reports, specs
+from jaxvision import run as runs
+from jaxvision.distributed import compilation, multihost
+from jaxvision.engine import inference, logs
+from jaxvision.engine.step import make_eval_step
+from jaxvision.interfaces import Dataset, Outputs, Split, Task
+
+Measure = Callable[[Split], tuple[dict[str, float], Outputs]]
+
+
+def evaluate_on(
+    trained: runs.Trained,
+    data: Dataset,
+    *,
+    split: str = "test",
+    out: str | Path | None = None,
+    fid_classifier: str | Path | None = None,
+    plugins: Sequence[str] = (),
+) -> reports.Report:
+    """Evaluate a loaded run on a split of the data that it was trained on, as `evaluate` does."""
+    chosen, config = split_of(data, split), trained.run.config
+    measure, absent = make_measure(trained), {}
+    if trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel":
+        from jaxvision.thresholds import absent_in_validation, with_thresholds
+
+        trained = with_thresholds(trained, data, measure)
+        measure = make_measure(trained)
+        absent = absent_in_validation(trained, data) if chosen.kind == "multilabel" else {}
+    task = trained.run.task
+    values, outputs = measure(chosen)
+    report = {
+        "split": split,
+        "headline": task.headline,
+        "num_examples": len(chosen),
+        "num_parameters": runs.num_parameters(trained.params),
+        "step": trained.step,
+        **values,
+        **task.measure(chosen, outputs, data.classes),
+        "baseline": baselines(task, data, chosen),
+        **absent,
+    }
+    if fid_classifier is not None:
+        if outputs.predictions.ndim != 4:
+            raise ValueError(f"fid_classifier is for generated images, and the task {config.task!r} generates none")
+        from jaxvision.generative_metrics import generative_metrics
+
+        report |= generative_metrics(outputs.predictions, chosen, data.train, fid_classifier, plugins=plugins)
+    if split != "train":
+        report["train"] = _measure_on_train(data, len(chosen), measure)
+        report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
+    if multihost.is_main_process():
+        rows = logs.read_rows(trained.workdir / "metrics.jsonl")
+        folder = reports.folder_of(trained.workdir, split) if out is None else Path(out)
+        reports.save(folder, report, rows, chosen, outputs, task, data.classes)
+    return reports.Report(report)
+
+
+def split_of(data: Dataset, name: str) -> Split:
+    """Return a split by name. Raises ValueError if the dataset does not have it."""
+    splits = datas.splits_of(data)
+    if name not in splits:
+        raise ValueError(f"no split {name!r}{specs.nearest(name, splits)}; expected one of {', '.join(splits)}")
+    return splits[name]
+
+
+def make_measure(trained: runs.Trained) -> Measure:
+    """Build the function that predicts a split and scores it. It raises FloatingPointError if one is not finite."""
+    run = trained.run
+    eval_step = compilation.compile_eval(make_eval_step(run.model, run.task), run.mesh)
+
+    def measure(split: Split):
+        values, outputs = inference.infer_split(
+            eval_step,
+            trained.params,
+            trained.model_state,
+            split,
+            batch_size=run.execution.eval_batch_size,
+            mesh=run.mesh,
+        )
+        if not np.isfinite(outputs.predictions).all():
+            raise FloatingPointError(failures.diverged_predictions(trained.step, trained.workdir))
+        return {"loss": values["loss"], **values}, outputs
+
+    return measure
+
+
+def baselines(task: Task, data: Dataset, split: Split) -> dict[str, dict[str, float]]:
+    """Score the predictions of simple rules: those of the split, or else the baseline of the task."""
+    rules = dict(split.baselines)
+    if not rules and task.baseline is not None:
+        name, prediction = task.baseline(data.train.targets)
+        rules = {name: np.broadcast_to(prediction, (len(split), *prediction.shape))}
+    targets, _ = split.in_original_units(split.targets)
+    return {name: task.score(targets, predictions) for name, predictions in rules.items()}
+
+
+def _measure_on_train(data: Dataset, num_examples: int, measure) -> dict[str, float]:
+    """Evaluate as many evenly spaced training examples as the split has, to measure the generalization gap."""
+    size = min(num_examples, len(data.train))
+    subset = data.train.select(np.linspace(0, len(data.train) - 1, size, dtype=int))
+    return {"num_examples": size, **measure(subset)[0]}
