@@ -16,8 +16,8 @@ WORDS = (
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"
 COMMANDS = (
-    "train evaluate evaluation predict preview export ensemble ensemble_outputs dataset_report sweep ranking trials "
-    "generative_metrics probe thresholds near_duplicates"
+    "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
+    "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

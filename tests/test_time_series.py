@@ -156,7 +156,7 @@ def test_the_next_value_is_printed_and_what_has_none_is_told(wave, tmp_path, cap
     words = [f"--workdir={result.workdir}", str(file)]
     assert run("predict", [*words, "--format=csv"]) == 0
     head, row = capsys.readouterr().out.split()
-    assert head == "file,after,value" and row.startswith(f"{file},119,")
+    assert head == "file,after,prediction" and row.startswith(f"{file},119,")
     assert run("predict", [*words, "--quality_check"]) == 2
     assert "--quality_check needs images" in capsys.readouterr().err
     assert run("predict", [words[0], str(shortened(file, tmp_path, steps=108))]) == 2
