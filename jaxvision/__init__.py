@@ -1,5 +1,8 @@
 """Train, evaluate and export image classifiers with JAX: `jv.train(jv.Config(model="cnn", dataset="digits"))`."""
 
+import jaxvision.interruption  # noqa: F401 - first, because the other imports take a second
+
+# isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 

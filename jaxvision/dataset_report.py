@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def dataset_report(
     Two images are near-duplicates if their difference hashes (each pixel of 9 x 8 compared with its right neighbor)
     differ in at most 3 of 64 bits, and the mean squared difference of their standardized thumbnails is at most 0.01:
     the same image in another size, format or brightness. Pairs across splits leak test data into training; pairs with
-    different targets are mislabeled or ambiguous. Unreadable files are listed, not raised.
+    different targets are mislabeled or ambiguous. Unreadable files are listed, not raised, and files that look like
+    pictures and are not read are counted by suffix.
 
     Args:
         config: names the dataset and its splits.
@@ -55,10 +57,12 @@ def dataset_report(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = datas.open_dataset(config.replace(on_bad_image="skip"), data_dir=data_dir, dataset=dataset)
-    unreadable = []
+    unreadable, skipped = [], Counter()
     for message in (warning.message for warning in caught):
         if isinstance(message, image_files.UnreadableImages):
             unreadable += message.errors
+        elif isinstance(message, image_files.SkippedFiles):
+            skipped.update(message.counts)
         else:
             warnings.warn(message, stacklevel=2)
     splits = datas.splits_of(data)
@@ -66,6 +70,7 @@ def dataset_report(
         "dataset": config.dataset,
         "splits": {name: _described(split, data) for name, split in splits.items()},
         "unreadable": unreadable,
+        "skipped": dict(skipped.most_common()),
     }
     pairs = near_duplicates(splits) if data.preprocessing.is_image else None
     if pairs is not None:
@@ -197,6 +202,8 @@ def text(report: dict[str, Any]) -> str:
     unreadable = report["unreadable"]
     lines.append(f"unreadable: {_counted(len(unreadable), 'image') if unreadable else 'none'}")
     lines += _first(unreadable, len(unreadable))
+    if report["skipped"]:
+        lines.append(f"skipped: {image_files.describe_skipped(report['skipped'])}")
     if "num_near_duplicates" in report:
         lines.append(
             f"near-duplicates: {_counted(report['num_near_duplicates'], 'pair')}, {report['num_leaks']:,} of them "

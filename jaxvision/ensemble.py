@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision import reports, specs
+from jaxvision import failures, reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import multihost
 from jaxvision.ensemble_outputs import combine
-from jaxvision.evaluate import opened
 from jaxvision.evaluation import baselines, make_measure, split_of
+from jaxvision.evaluation_data import open_run
 from jaxvision.interfaces import Dataset, Task
 from jaxvision.thresholds import with_thresholds
 
@@ -38,19 +38,14 @@ def ensemble(
     """
     if len(workdirs) < 2 or len({str(Path(each).resolve()) for each in workdirs}) < len(workdirs):
         raise ValueError(f"an ensemble needs two or more different workdirs, not {', '.join(map(str, workdirs))}")
+    if isinstance(dataset, str):
+        raise ValueError(f"dataset={dataset!r}: other data than those of training are for one run, not an ensemble")
     members = [
-        opened(each, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
+        open_run(each, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)[:2]
         for each in workdirs
     ]
     (first, data), chosen = members[0], split_of(members[0][1], split)
-    for place, (trained, other) in zip(workdirs, members, strict=True):
-        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
-        if tasks[0] != tasks[1]:
-            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
-        if other.classes != data.classes:
-            theirs, ours = map(_shown, (other.classes, data.classes))
-            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
-        _check_same(members[0], (trained, other), split, place)
+    _check_members(workdirs, members, split)
     outputs = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
     if outputs[0].predictions.ndim == 4:
         raise ValueError("an ensemble needs runs with predictions, not generators of images")
@@ -66,17 +61,33 @@ def ensemble(
             str(place): task_of.measure(chosen, each)
             for place, task_of, each in zip(workdirs, own, outputs, strict=True)
         },
+        "checkpoints": {
+            str(place): _checkpoint(trained) for place, (trained, _) in zip(workdirs, members, strict=True)
+        },
         **task.measure(chosen, mean, data.classes),
         "baseline": baselines(task, data, chosen),
     }
     if multihost.is_main_process():
-        folder = reports.folder_of(first.workdir, "ensemble") if out is None else Path(out)
+        folder = reports.folder_of(first.workdir, report) if out is None else Path(out)
         reports.save(folder, report, [], chosen, mean, task, data.classes)
     return reports.Report(report)
 
 
-def _shown(classes: Sequence[str]) -> str:
-    return ", ".join(classes) if len(classes) <= 5 else f"{', '.join(classes[:3])} and {len(classes) - 3} more"
+def _checkpoint(trained: runs.Trained) -> dict[str, Any]:
+    return {"step": trained.step, "checkpoint": trained.checkpoint, "tta": trained.run.execution.tta}
+
+
+def _check_members(workdirs: Sequence[str | Path], members: Sequence[tuple[runs.Trained, Dataset]], split: str) -> None:
+    """Raise ValueError if the runs of an ensemble differ in task, classes or the examples of a split."""
+    first, data = members[0]
+    for place, (trained, other) in zip(workdirs, members, strict=True):
+        tasks = [specs.parse(each.run.config.task).name for each in (first, trained)]
+        if tasks[0] != tasks[1]:
+            raise ValueError(f"{str(place)!r} has the task {tasks[1]!r}, and {str(workdirs[0])!r} {tasks[0]!r}")
+        if other.classes != data.classes:
+            theirs, ours = map(failures.shortened, (other.classes, data.classes))
+            raise ValueError(f"{str(place)!r} has the classes {theirs}, and {str(workdirs[0])!r} {ours}")
+        _check_same(members[0], (trained, other), split, place)
 
 
 def _check_same(one: tuple[runs.Trained, Dataset], other: tuple[runs.Trained, Dataset], split: str, place) -> None:

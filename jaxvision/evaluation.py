@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import failures, reports, specs
+from jaxvision import failures, folds, reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import compilation, multihost
 from jaxvision.engine import inference, logs
@@ -21,16 +22,17 @@ Measure = Callable[[Split], tuple[dict[str, float], Outputs]]
 def evaluate_on(
     trained: runs.Trained,
     data: Dataset,
+    differences: Sequence[str] = (),
     *,
     split: str = "test",
     out: str | Path | None = None,
     fid_classifier: str | Path | None = None,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
-    """Evaluate a loaded run on a split of the data that it was trained on, as `evaluate` does."""
-    chosen, config = split_of(data, split), trained.run.config
+    """Evaluate a loaded run on a split of the data of its training, or of others with `differences`, as `evaluate`."""
+    chosen, config = split_of(data, split, has_all=bool(differences)), trained.run.config
     measure, absent = make_measure(trained), {}
-    if trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel":
+    if not differences and (trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel"):
         from jaxvision.thresholds import absent_in_validation, with_thresholds
 
         trained = with_thresholds(trained, data, measure)
@@ -38,16 +40,19 @@ def evaluate_on(
         absent = absent_in_validation(trained, data) if chosen.kind == "multilabel" else {}
     task = trained.run.task
     values, outputs = measure(chosen)
+    rows = logs.read_rows(trained.workdir / "metrics.jsonl")
     report = {
         "split": split,
         "headline": task.headline,
         "num_examples": len(chosen),
         "num_parameters": runs.num_parameters(trained.params),
         "step": trained.step,
+        "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor),
+        "tta": trained.run.execution.tta,
         **values,
         **task.measure(chosen, outputs, data.classes),
-        "baseline": baselines(task, data, chosen),
-        **absent,
+        "baseline": {} if differences else baselines(task, data, chosen),
+        **({"data_differences": [*differences]} if differences else absent),
     }
     if fid_classifier is not None:
         if outputs.predictions.ndim != 4:
@@ -55,19 +60,20 @@ def evaluate_on(
         from jaxvision.generative_metrics import generative_metrics
 
         report |= generative_metrics(outputs.predictions, chosen, data.train, fid_classifier, plugins=plugins)
-    if split != "train":
+    if split != "train" and not differences:
         report["train"] = _measure_on_train(data, len(chosen), measure)
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
     if multihost.is_main_process():
-        rows = logs.read_rows(trained.workdir / "metrics.jsonl")
-        folder = reports.folder_of(trained.workdir, split) if out is None else Path(out)
+        folder = reports.folder_of(trained.workdir, report) if out is None else Path(out)
         reports.save(folder, report, rows, chosen, outputs, task, data.classes)
     return reports.Report(report)
 
 
-def split_of(data: Dataset, name: str) -> Split:
-    """Return a split by name. Raises ValueError if the dataset does not have it."""
+def split_of(data: Dataset, name: str, *, has_all: bool = False) -> Split:
+    """Return a split by name, with `has_all` also that of "all" examples. Raises ValueError if there is none."""
     splits = datas.splits_of(data)
+    if has_all:
+        splits["all"] = functools.reduce(folds.concatenate, splits.values())
     if name not in splits:
         raise ValueError(f"no split {name!r}{specs.nearest(name, splits)}; expected one of {', '.join(splits)}")
     return splits[name]
@@ -108,4 +114,4 @@ def _measure_on_train(data: Dataset, num_examples: int, measure) -> dict[str, fl
     """Evaluate as many evenly spaced training examples as the split has, to measure the generalization gap."""
     size = min(num_examples, len(data.train))
     subset = data.train.select(np.linspace(0, len(data.train) - 1, size, dtype=int))
-    return {"num_examples": size, **measure(subset)[0]}
+    return {"num_examples": size, "num_in_split": len(data.train), **measure(subset)[0]}

@@ -98,14 +98,53 @@ def other_settings(path: Any, differences: Mapping[str, tuple[Any, Any]]) -> str
 
 def other_data(path: Any) -> str:
     """Return the message that the data are not those that a run began with."""
-    return f"the data changed since the run in {str(path)!r} started; use the same data or another --workdir"
+    return (
+        f"the data changed since the run in {str(path)!r} started; use the same data, or start another run from its "
+        f"weights: --init_from={path} --workdir=NEW"
+    )
+
+
+def other_data_to_evaluate(path: Any, differences: str, command: str, *, in_memory: bool) -> str:
+    """Return the message that the data of a run changed since its training, so that its splits are not known."""
+    repair = "pass the same data" if in_memory else f"restore them, or evaluate on the data as they are now: {command}"
+    return f"the data changed since the run in {str(path)!r} was trained ({differences}): {repair}"
+
+
+def other_classes(path: Any, ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Return the message that data to evaluate on have other targets than a run."""
+    return (
+        f"the run in {str(path)!r} has the classes {shortened(ours)}, and these data {shortened(theirs)}; expected the "
+        "same, in the same order"
+    )
+
+
+def other_size(path: Any, size: Sequence[int], expected: Sequence[int]) -> str:
+    """Return the message that the examples to evaluate on have another size than those of a run."""
+    shown = ["x".join(map(str, each)) for each in (size, expected)]
+    return (
+        f"the run in {str(path)!r} takes inputs of {shown[1]}, and these are of {shown[0]}: remove image_size and "
+        "channels from --dataset"
+    )
+
+
+def no_stored_thresholds(path: Any, step: int, tta: str) -> str:
+    """Return the message that thresholds were not fitted before, and that other data must not fit them."""
+    return (
+        f"the run in {str(path)!r} has no thresholds for step {step} with tta={tta!r}, and other data than those of "
+        "training do not fit them: first evaluate with the data of training"
+    )
+
+
+def shortened(classes: Sequence[str]) -> str:
+    """Return the names of classes, the first three if there are many."""
+    return ", ".join(classes) if len(classes) <= 5 else f"{', '.join(classes[:3])} and {len(classes) - 3} more"
 
 
 def too_few_examples(effective_batch_size: int, num_examples: int) -> str:
     """Return the message that the training split does not fill one step."""
     return (
-        f"the effective batch size {effective_batch_size} exceeds the {num_examples} training examples: "
-        f"make --batch_size times --grad_accum_steps {num_examples} or less"
+        f"the effective batch size {effective_batch_size} exceeds the {num_examples} training examples: use "
+        f"--batch_size={2 ** (num_examples.bit_length() - 1)}, or less with --grad_accum_steps"
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxvision import upgrades
 from jaxvision.config import Config, Execution, fields_of
-from jaxvision.specs import Spec, literals, nearest
+from jaxvision.specs import Spec, literals, nearest, parse
 
 if TYPE_CHECKING:
     from jaxvision.registry import Registry
@@ -31,7 +31,7 @@ COMMANDS = {  # of other tools, and of version 0.1
     "val": "jaxvision evaluate",
     "validate": "jaxvision evaluate",
 }
-FLAGS = {  # of other tools, and of version 0.1
+FLAGS = {  # of other tools, and of version 0.1; with the value that was given, or "…"
     "advice": "--quality_check",
     "amp": "--precision=bf16",
     "arch": "--model",
@@ -40,17 +40,17 @@ FLAGS = {  # of other tools, and of version 0.1
     "checkpoint_dir": "--workdir",
     "clip_grad": "--grad_clip_norm",
     "data": "--dataset",
-    "dropout": "--model='cnn(dropout=0.2)'",
+    "dropout": "--model='cnn(dropout={value})'",
     "epoch": "--epochs",
-    "image_size": "--dataset=\"folder(path='photos', image_size=224)\"",
-    "img_size": "--dataset=\"folder(path='photos', image_size=224)\"",
-    "imgsz": "--dataset=\"folder(path='photos', image_size=224)\"",
+    "image_size": "--dataset={dataset}",
+    "img_size": "--dataset={dataset}",
+    "imgsz": "--dataset={dataset}",
     "judge": "--fid_classifier",
-    "label_smoothing": "--task=\"multiclass(loss='cross_entropy(label_smoothing=0.1)')\"",
+    "label_smoothing": "--task=\"multiclass(loss='cross_entropy(label_smoothing={value})')\"",
     "loss": "--task=\"multiclass(loss='focal')\"",
     "lr": "--learning_rate",
     "max_epochs": "--epochs",
-    "momentum": "--optimizer='sgd(momentum=0.9)'",
+    "momentum": "--optimizer='sgd(momentum={value})'",
     "opt": "--optimizer",
     "output": "--workdir",
     "output_dir": "--workdir",
@@ -58,8 +58,8 @@ FLAGS = {  # of other tools, and of version 0.1
     "project": "--workdir",
     "resume": "--workdir, which resumes the run that is there",
     "sched": "--schedule",
-    "wd": "--optimizer='adamw(weight_decay=0.01)'",
-    "weight_decay": "--optimizer='adamw(weight_decay=0.01)'",
+    "wd": "--optimizer='adamw(weight_decay={value})'",
+    "weight_decay": "--optimizer='adamw(weight_decay={value})'",
     "weights": "--init_from",
 }
 FACTORIES = {"optimizer": {"sam": "--gradient=sam"}, "task": {"focal": "--task=\"multiclass(loss='focal')\""}}
@@ -71,14 +71,27 @@ def for_command(name: str, known: Iterable[str]) -> str:
     return f"; use `{COMMANDS[name]}`" if name in COMMANDS else nearest(name, known)
 
 
-def for_flag(name: str, known: Sequence[str]) -> str:
-    """Return what to give in place of an unknown flag, "; use --learning_rate", or ""."""
+def for_flag(name: str, known: Sequence[str], *, value: str = "", dataset: str = "") -> str:
+    """Return what to give in place of an unknown flag, "; use --learning_rate", or "".
+
+    `value` is that of the flag, and `dataset` the spec on the same command line.
+    """
     if name in upgrades.FIELDS:
         return f"; use --{upgrades.FIELDS[name]}"
     if name in FLAGS:
-        return f"; use {FLAGS[name]}"
+        return f"; use {FLAGS[name].format(value=value or '…', dataset=_sized(dataset, value or '…'))}"
     flags = [f"--{flag}" for flag in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(flags)}?" if flags else ""
+
+
+def _sized(dataset: str, size: str) -> str:
+    """Return a dataset spec, quoted for a shell, with an image size."""
+    try:
+        name, arguments = parse(dataset) if dataset else Spec("folder", {"path": "photos"})
+    except ValueError:
+        name, arguments = Spec("folder", {"path": "photos"})
+    inner = [f"{key}={value!r}" for key, value in arguments.items() if key != "image_size"]
+    return f'"{name}({", ".join([*inner, f"image_size={size}"])})"'
 
 
 def for_field(cls: type, name: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import math
 import os
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from jaxvision.interfaces import Preprocessing
 from jaxvision.machine import num_cores
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+OTHERS = {  # suffixes of pictures that are not read, and how to make images of them
+    **dict.fromkeys((".heic", ".heif", ".hif"), "convert them to JPEG"),
+    **dict.fromkeys((".avif", ".jxl", ".jp2", ".psd", ".ai", ".eps", ".svg", ".ico"), "convert them to JPEG or PNG"),
+    **dict.fromkeys((".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"), "develop them to JPEG"),
+    **dict.fromkeys((".pdf", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"), "extract images from them"),
+}
 SCALED = ("JPEG", "MPO")  # formats whose decoder can scale down
 
 
@@ -53,6 +60,8 @@ def read_image(
         if isinstance(error, OSError) and error.errno:  # an error of the system, not of the file's content
             raise OSError(f"cannot open the image {os.fspath(file)!r}: {error.strerror}") from None
         why = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
+        repair = OTHERS.get(Path(file).suffix.lower())
+        why = f"a {Path(file).suffix} file is not read; {repair.replace('them', 'it')}" if repair else why
         raise ValueError(f"cannot read the image {os.fspath(file)!r}: {why}") from None
 
 
@@ -98,23 +107,62 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
+class SkippedFiles(UserWarning):
+    """Warning that files of a folder look like pictures and are not read; `counts` has their number by suffix."""
+
+    def __init__(self, folder: str | Path, counts: Mapping[str, int]):
+        super().__init__(f"{os.fspath(folder)}: skipped {describe_skipped(counts)}")
+        self.counts = dict(counts)
+
+
+def count_skipped(paths: Iterable[Path]) -> dict[str, int]:
+    """Count by suffix the files that look like pictures and are not read, most frequent first.
+
+    >>> count_skipped([Path("a.HEIC"), Path("b.mov"), Path("c.heic"), Path("d.jpg"), Path("notes.txt")])
+    {'.heic': 2, '.mov': 1}
+    """
+    suffixes = [path.suffix.lower() for path in paths if not path.name.startswith(".")]
+    return dict(Counter(suffix for suffix in suffixes if suffix in OTHERS).most_common())
+
+
+def describe_skipped(counts: Mapping[str, int]) -> str:
+    """Return in words which files were skipped, and how to make images of them.
+
+    >>> describe_skipped({".heic": 2, ".mov": 1})
+    '2 .heic (convert them to JPEG), 1 .mov (extract images from them)'
+    """
+    return ", ".join(f"{count:,} {suffix} ({OTHERS[suffix]})" for suffix, count in counts.items())
+
+
+def walk(folder: str | Path) -> tuple[list[Path], dict[str, int]]:
+    """Return the image files below a folder, sorted, and the numbers of other pictures by suffix (`count_skipped`)."""
+    paths = sorted(Path(folder).rglob("*"))
+    others = [path for path in paths if path.suffix.lower() in OTHERS and path.is_file()]
+    return [path for path in paths if is_image(path)], count_skipped(others)
+
+
 def find_images(paths: Iterable[str]) -> list[str]:
     """Expand files, folders (recursively) and glob patterns to image files, sorted within each argument.
 
-    Raises FileNotFoundError if an argument matches nothing.
+    Warns about files in folders that look like pictures and are not read. Raises FileNotFoundError if an argument
+    matches nothing.
     """
     files: list[str] = []
     for path in paths:
-        path = os.path.expanduser(path)
+        path, skipped = os.path.expanduser(path), {}
         if os.path.isdir(path):
-            matches = sorted(str(p) for p in Path(path).rglob("*") if is_image(p))
+            images, skipped = walk(path)
+            matches = [str(image) for image in images]
         else:
             matches = (
                 [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
             )
         if not matches:
             what = "images in the folder" if os.path.isdir(path) else "file, folder or pattern"
-            raise FileNotFoundError(f"no {what} {path!r}; expected files ending in {' '.join(EXTENSIONS)}")
+            others = f", and it has {describe_skipped(skipped)}" if skipped else ""
+            raise FileNotFoundError(f"no {what} {path!r}; expected files ending in {' '.join(EXTENSIONS)}{others}")
+        if skipped:
+            warnings.warn(SkippedFiles(path, skipped), stacklevel=2)
         files += matches
     return files
 

@@ -37,7 +37,8 @@ class Run(NamedTuple):
 class Trained(NamedTuple):
     """A run with the parameters of one checkpoint, or their EMA if the config has one.
 
-    `predict_step(params, model_state, batch)` returns predictions; it is compiled once per batch size.
+    `predict_step(params, model_state, batch)` returns predictions; it is compiled once per batch size. `checkpoint` is
+    what was asked for: best, last, or a step.
     """
 
     run: Run
@@ -46,6 +47,7 @@ class Trained(NamedTuple):
     params: Tree
     model_state: Tree
     predict_step: Callable[[Tree, Tree, Batch], Any]
+    checkpoint: str = "best"
 
     def __repr__(self) -> str:
         size = f"{num_parameters(self.params):,} parameters"
@@ -253,7 +255,7 @@ def load(
         return task.predict(run.model, params, model_state, batch)
 
     compiled = compilation.compile_eval(predict_step, run.mesh)
-    return Trained(run._replace(task=task), path, chosen, params, model_state, compiled)
+    return Trained(run._replace(task=task), path, chosen, params, model_state, compiled, str(checkpoint))
 
 
 def num_parameters(params: Any) -> int:

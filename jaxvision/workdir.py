@@ -118,6 +118,9 @@ def claim(path: Path, config: Config, execution: Execution, signature: Signature
             owned = _owned(path, config, execution, signature)
             multihost.run_on_all_hosts(lambda: stack.enter_context(owned) if multihost.is_main_process() else None)
             yield path
+        except KeyboardInterrupt as stop:
+            stop.add_note(str(path))  # for the message on the command line
+            raise
         except OSError as error:
             if error.errno is None or error.filename is not None:
                 raise

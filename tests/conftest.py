@@ -41,7 +41,7 @@ def photos(tmp_path) -> Path:
     return make_photos(tmp_path / "photos")
 
 
-def make_photos(place: Path) -> Path:
+def make_photos(place: Path, *, num_images: int = 20) -> Path:
     """Writes them into a folder, which it gives."""
     import numpy as np
     from PIL import Image
@@ -50,7 +50,7 @@ def make_photos(place: Path) -> Path:
     for name, level in (("dark", 60), ("light", 190)):
         folder = place / name
         folder.mkdir(parents=True)
-        for index in range(20):
+        for index in range(num_images):
             pixels = rng.normal(level, 30, (24, 30, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index}.png")
     return place

@@ -11,13 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "jaxvision"
 
 WORDS = (
     "interfaces config specs registry plugins splits folds storage trees machine images image_files arrays "
-    "quality_check search_space materialize upgrades hints failures spec_equality"
+    "quality_check search_space materialize upgrades hints failures spec_equality interruption"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir data run pretrained training_setup threshold_file"
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
-    "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates"
+    "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
+    "evaluation_data"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

@@ -275,6 +275,54 @@ def test_words_of_other_tools_and_of_version_0_1(flag, text, refused):
     assert text in refused("train", flag)
 
 
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--image_size=96"], "use --dataset=\"folder(path='photos', image_size=96)\" ("),
+        (
+            ["--dataset=folder(path='a', image_size=9, channels=1)", "--imgsz=32"],
+            "path='a', channels=1, image_size=32)",
+        ),
+        (["--img_size"], "image_size=…)"),
+        (["--dropout=0.5"], "use --model='cnn(dropout=0.5)' ("),
+        (["--wd=0.3"], "use --optimizer='adamw(weight_decay=0.3)' ("),
+    ],
+)
+def test_hints_repeat_the_value_that_was_given(flags, text, refused):
+    assert text in refused("train", *flags)
+
+
+@pytest.mark.parametrize("word", ["None", "none"])
+def test_none_removes_a_setting(word, tmp_path):
+    names = ("augmentations", "freeze", "fold", "mesh", "init_from", "patience")
+    (tmp_path / "tuned.py").write_text(
+        "import jaxvision as jv\nCONFIG = jv.Config(augmentations='horizontal_flip', init_from='nowhere', fold='1/2')\n"
+    )
+    flags = ["--experiment=tuned.py", *TINY, *(f"--{name}={word}" for name in names), "--workdir=run"]
+    assert cli.run("train", flags) == 0
+    config, execution = (kind.load(Path("run") / file) for kind, file in SETTINGS_FILES)
+    assert (config.augmentations, config.freeze, config.fold, execution.mesh) == ("", "", "", "")
+    assert config.init_from is None and config.patience is None
+
+
+@pytest.mark.parametrize("flag", [["--plugins=greeter.py"], ["--plugins", "greeter.py"]])
+def test_a_plugins_own_command_is_found(flag, tmp_path):
+    (tmp_path / "greeter.py").write_text(
+        "from jaxvision.cli.command import command\n"
+        "@command()\ndef greet() -> None:\n    'Greet.'\n    print('hello')\n"
+    )
+    words = [sys.executable, "-m", "jaxvision", "greet", *flag]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_the_help_shows_what_is_required(capsys):
+    assert cli.run("dataset_report", ["--help"]) == 0
+    assert re.search(r"--dataset +dataset spec \(required\)", capsys.readouterr().out)
+    assert cli.run("dataset_report", []) == 2
+    assert "dataset_report needs --dataset, as for train" in capsys.readouterr().err
+
+
 def test_fields_are_hinted_at_in_python():
     for name, text in (("learnin_rate", "did you mean 'learning_rate'?"), ("keep", "use max_to_keep, a field of Exec")):
         with pytest.raises(ValueError, match=re.escape(text)):
@@ -407,6 +455,12 @@ def test_predict_prints_a_table_json_and_csv(workdir, photos, capsys):
     }  # fmt: skip
 
 
+def test_a_second_workdir_is_not_taken_for_a_folder_of_images(workdir, photos, refused):
+    (workdir.parent / "other").symlink_to(workdir)
+    error = refused("predict", "--workdir=run", "other", str(photos))
+    assert error == "jaxvision: other is a workdir, not images: write --workdir=run --workdir=other\n"
+
+
 def test_predict_names_what_is_no_image_and_keeps_the_rest(workdir, photos, refused, capsys, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     assert "notes.txt" in refused("predict", "--workdir=run", "notes.txt")
@@ -421,13 +475,26 @@ def test_predict_names_what_is_no_image_and_keeps_the_rest(workdir, photos, refu
 
 
 def test_list(refused, capsys):
-    assert "unknown kind 'model'; did you mean 'models'" in refused("list", "model")
+    assert "unknown kind 'modle'; did you mean 'models'" in refused("list", "modle")
     assert "no name in models matches 'x*'" in refused("list", "models", "x*")
     assert cli.run("list", []) == 0
     shown = capsys.readouterr().out
     assert all(f"{kind}:" in shown for kind in registry.REGISTRIES)
     assert {"losses", "gradients"} <= registry.REGISTRIES.keys()
     assert "resnet18(stem='imagenet')" in shown and "num_parameters 11,689,512" in shown
+
+
+def test_list_takes_singular_and_plural_and_lists_experiments(refused, capsys, tmp_path):
+    for words in (["models", "cnn"], ["model", "cnn"]):
+        assert cli.run("list", words) == 0
+        assert capsys.readouterr().out.startswith("  cnn(channels=(32, 64, 64)")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text('"""Train on my photos."""\nraise SystemExit("not run")')
+    for word in ("experiment", "experiments"):
+        assert cli.run("list", [word]) == 0
+        shown = capsys.readouterr().out
+        assert "  mine\n      Train on my photos.\n" in shown and "  digits\n      Train" in shown
+    assert "no name in experiments matches 'digit'; did you mean 'digits'?" in refused("list", "experiments", "digit")
 
 
 def test_a_bug_in_a_users_factory_keeps_its_traceback_and_what_it_raises_is_told(tmp_path, refused):
@@ -541,7 +608,11 @@ def test_evaluate_takes_a_checkpoint_and_test_time_augmentation(two_runs, capsys
         capsys.readouterr()
         assert cli.run("evaluate", ["run,0", f"--checkpoint={checkpoint}", "--format=json", "--out=some"]) == 0
         reports[checkpoint] = json.loads(capsys.readouterr().out)
-    assert reports["last"] == reports["2"] and reports["1"]["step"] == 1 and reports["best"]["step"] in (1, 2)
+    assert (
+        {**reports["last"], "checkpoint": "requested step"} == reports["2"]
+        and reports["1"]["step"] == 1
+        and reports["best"]["step"] in (1, 2)
+    )
     assert reports["1"]["loss"] != reports["2"]["loss"]
     assert cli.run("evaluate", ["run,0", "--checkpoint=2", "--tta=flip", "--format=json", "--out=some"]) == 0
     assert json.loads(capsys.readouterr().out)["loss"] != reports["2"]["loss"]

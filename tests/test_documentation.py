@@ -158,6 +158,15 @@ def test_commands_parse(page):
             check_command(arguments[0], arguments[1:])
 
 
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "guide.md"], ids=lambda page: page.name)
+def test_batches_of_folders_fit_60_photos(page):
+    """After a fifth for testing and a tenth of the rest for validation, 43 of them are left for training."""
+    for program, arguments in documented_commands(page):
+        if program == "jaxvision" and arguments[0] == "train" and "folder(" in "".join(arguments):
+            sizes = [int(word.partition("=")[2]) for word in arguments if word.startswith("--batch_size=")]
+            assert sizes and sizes[0] <= 43, arguments
+
+
 def test_commands_are_found_in_the_pages():
     found = {page.name: [arguments[:1] for _, arguments in documented_commands(page)] for page in PAGES}
     assert ["predict"] in found["README.md"] and ["sweep"] in found["guide.md"] and len(found["clusters.md"]) == 4

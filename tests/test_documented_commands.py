@@ -174,6 +174,7 @@ def write_table(path, rows):
 def make_data(folder):
     """Write the files that the pages name: images in classes and splits, tables of them, a series and a plug-in."""
     make_photos(folder / "all")
+    make_photos(folder / "photos_of_june")
     for path in sorted((folder / "all").glob("*/*.png")):
         part = "train" if int(path.stem) < 12 else "validation" if int(path.stem) < 16 else "test"
         for place in (folder / "photos", folder / "shared" / "products", folder / "shared" / "data" / "products"):

@@ -131,17 +131,17 @@ def test_training_ends_early_and_stays_ended(tmp_path, capsys):
 def test_an_end_that_a_stop_cut_short_is_the_same_end(tmp_path, monkeypatch):
     train = importlib.import_module("jaxvision.train")  # the name in the package is the function's
     config = CONFIG.replace(steps=40, eval_every=2, patience=2, learning_rate=1e-9)
-    evaluated = train._evaluated
+    evaluated = train._evaluate_and_log
 
     def stopped(session, state, *rest):
         if int(state.step) == 6:
             raise KeyboardInterrupt
         return evaluated(session, state, *rest)
 
-    monkeypatch.setattr(train, "_evaluated", stopped)
+    monkeypatch.setattr(train, "_evaluate_and_log", stopped)
     with pytest.raises(KeyboardInterrupt):
         jv.train(config, workdir=tmp_path / "run")
-    monkeypatch.setattr(train, "_evaluated", evaluated)
+    monkeypatch.setattr(train, "_evaluate_and_log", evaluated)
     result = jv.train(config, workdir=tmp_path / "run")
     assert [row["step"] for row in result.history if row["split"] == "validation"] == [2, 4, 6]
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -110,8 +111,66 @@ def test_evaluating_again_gives_the_same(run):
 
 def test_other_data_are_refused(run, photos):
     (photos / "dark" / "0.png").unlink()
-    with pytest.raises(ValueError, match="not the data that the run"):
+    repair = r"evaluate on the data as they are now: jaxvision evaluate .*run --dataset=\"folder\(path='"
+    with pytest.raises(ValueError, match=rf"24 training examples then, 23 now; dark 12 then, 11 now\): .*{repair}"):
         jv.evaluate(run.workdir)
+
+
+def test_changed_data_are_evaluated_with_their_difference_and_without_a_choice(run, photos):
+    before = json.loads((run.workdir / "report" / "report.json").read_text())
+    image = Image.open(photos / "dark" / "0.png")
+    image.save(photos / "dark" / "new.png")
+    spec = jv.Config.load(run.workdir / "config.json").dataset
+    report = jv.evaluate(run.workdir, dataset=spec)
+    assert report["data_differences"] == ["24 training examples then, 25 now", "dark 12 then, 13 now"]
+    assert not {"gap", "train"} & report.keys() and report["baseline"] == {} and report["num_examples"] == 8
+    assert json.loads((run.workdir / "report" / "report.json").read_text()) == before
+    assert json.loads((run.workdir / "report_other_data" / "report.json").read_text()) == report
+    lines = text(report).splitlines()
+    assert "not the data of training: 24 training examples then, 25 now; dark 12 then, 13 now" in lines
+    assert any("if the run was trained on some of these images, the metrics are too good" in line for line in lines)
+    assert jv.evaluate(run.workdir, dataset=spec, split="all")["num_examples"] == 41
+
+
+def test_moved_data_are_the_same_and_keep_the_size_of_the_run(run, photos):
+    photos.rename(photos.with_name("moved"))
+    report = jv.evaluate(run.workdir, dataset=f"folder(path='{photos.with_name('moved')}')")
+    assert report == run.test
+
+
+def test_other_data_that_do_not_fit_are_refused(run, photos, tmp_path):
+    with pytest.raises(ValueError, match="takes inputs of 16x16x3, and these are of 8x8x3: remove image_size"):
+        jv.evaluate(run.workdir, dataset=f"folder(path='{photos}', image_size=8)")
+    shutil.copytree(photos / "dark", photos / "third")
+    with pytest.raises(ValueError, match="has the classes dark, light, and these data dark, light, third"):
+        jv.evaluate(run.workdir, dataset=f"folder(path='{photos}')")
+    with pytest.raises(ValueError, match="are for one run, not an ensemble"):
+        jv.ensemble([run.workdir, tmp_path / "other"], dataset=f"folder(path='{photos}')")
+
+
+def test_other_data_fit_no_thresholds(photos, tmp_path):
+    spec = f"folder(path='{photos}', image_size=16)"
+    config = jv.Config(model="mlp(hidden=())", dataset=spec, task="binary(threshold='f1')", batch_size=16, steps=2)
+    jv.train(config.replace(validation_fraction=0.25), workdir=tmp_path / "run")
+    stored = (tmp_path / "run" / "thresholds.json").read_text()
+    threshold = json.loads(stored)["fitted"][0]["thresholds"][0]
+    (photos / "dark" / "0.png").unlink()
+    assert jv.evaluate(tmp_path / "run", dataset=spec)["threshold"] == threshold
+    with pytest.raises(ValueError, match="has no thresholds for step 2 with tta='flip', and other data"):
+        jv.evaluate(tmp_path / "run", dataset=spec, tta="flip")
+    assert (tmp_path / "run" / "thresholds.json").read_text() == stored
+
+
+def test_the_report_states_the_checkpoint_the_augmentation_and_the_examples_of_the_gap(run):
+    assert run.test["tta"] == "none" and run.test["train"]["num_in_split"] == 24
+    assert run.test["checkpoint"] in ("highest accuracy on validation", "lowest loss on validation")
+    lines = text(run.test).splitlines()
+    assert f"checkpoint of step {run.test['step']} ({run.test['checkpoint']}), tta none" in lines
+    gap = next(line for line in lines if "gap" in line)
+    assert "on 8 of 24 training examples" in gap and gap.endswith("(train minus test)")
+    last = jv.evaluate(run.workdir, checkpoint="last", tta="flip")
+    assert (last["tta"], last["checkpoint"]) == ("flip", "last")
+    assert jv.evaluate(run.workdir, checkpoint=last["step"])["checkpoint"] == "requested step"
 
 
 def test_predictions_of_files_are_those_of_the_evaluation(run, photos):

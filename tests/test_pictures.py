@@ -144,3 +144,20 @@ def test_colors_are_told_apart_without_red_and_green(tmp_path, figures):
     series = np.arange(9.0)
     plots.series(dict.fromkeys(("train", "validation", "test"), series), [], tmp_path / "series.png")
     assert [line.get_color() for line in figures[0].axes[0].lines] == list(plots.PALETTE[:3])
+
+
+@pytest.mark.parametrize("size", [2, 10, 43])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 40), (40, 64)])
+@pytest.mark.parametrize("count", [1, 2, 7, 25])
+def test_the_captions_of_mistakes_are_whole_and_apart(size, shape, count, tmp_path, figures):
+    classes = [f"WWWW No passing for vehicles over 3.5 metric tons WWWW {index}" for index in range(size)]
+    targets = np.arange(count) % size
+    labels = (targets + 1) % size
+    predictions = np.eye(size)[labels]
+    names = [f"photos/WWW_IMG_20240101_{index}_WWW.jpg" for index in range(count)]
+    split = Split.of(np.zeros((count, *shape, 3), np.uint8), targets, kind="multiclass", names=names)
+    files._draw_mistakes(tmp_path / "mistakes.png", split, predictions, labels, classes)
+    (figure,) = figures
+    assert is_whole(figure) and not overlapping([axes.title for axes in figure.axes])
+    images = [axes.get_window_extent() for axes in figure.axes]
+    assert not [axes for axes in figure.axes for box in images if axes.title.get_window_extent().overlaps(box)]

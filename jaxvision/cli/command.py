@@ -33,7 +33,8 @@ class Command(NamedTuple):
     """A function that the command line can call.
 
     `fields` names the settings of Config and Execution that are its flags; None for all. If `resumes`, the settings of
-    the run in --workdir are the defaults. If `is_distributed`, several processes can run it together.
+    the run in --workdir are the defaults. If `is_distributed`, several processes can run it together. `required` are
+    settings without which, or an experiment, the command is refused.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Command(NamedTuple):
     fields: tuple[str, ...] | None
     resumes: bool
     is_distributed: bool
+    required: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -84,6 +86,7 @@ def command(
     fields: tuple[str, ...] | None = (),
     resumes: bool = False,
     is_distributed: bool = False,
+    required: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a command.
 
@@ -96,10 +99,11 @@ def command(
         fields: The settings of Config and Execution that are flags; None for all.
         resumes: Whether the settings of the run in --workdir are the defaults.
         is_distributed: Whether several processes can run it together.
+        required: The settings that the command line must set, unless it names an experiment.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        new_command = Command(name or function.__name__, function, group, fields, resumes, is_distributed)
+        new_command = Command(name or function.__name__, function, group, fields, resumes, is_distributed, required)
         missing = [argument.name for argument in new_command.arguments if not argument.help]
         if missing or not new_command.summary:
             raise ValueError(

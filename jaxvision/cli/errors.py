@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision import registry
+from jaxvision import interruption, registry
 
 BAD_INPUT = 2  # exit status
 
@@ -77,13 +77,22 @@ def _resume_command(name: str, argv: Sequence[str], workdir: str) -> str:
     return shlex.join([*words_of(name), *argv, *([] if named else [f"--workdir={workdir}"])])
 
 
+def _interrupted(stop: KeyboardInterrupt, name: str) -> str:
+    """Return the message after Ctrl-C, with what training had written by then; `claim` notes the workdir."""
+    workdirs = getattr(stop, "__notes__", ())
+    if workdirs:
+        resume = shlex.join(["jaxvision", "train", f"--workdir={workdirs[0]}"])
+        return f"interrupted; the settings of the run and its checkpoints so far are kept; to resume: {resume}"
+    return interruption.NOTHING if name in ("train", "launch") else "interrupted"
+
+
 def _print_error(line: str) -> None:
     print(f"jaxvision: {line}", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def _catch_early_signals() -> Iterator[None]:
-    """Let Ctrl-C end the command, and record it: a library called from within JAX may swallow the exception."""
+    """Let Ctrl-C end the command. Record it, and send it again if a callback of JAX swallows the exception."""
     from jaxvision.engine.signals import early_signals
 
     early_signals.clear()
@@ -95,11 +104,19 @@ def _catch_early_signals() -> Iterator[None]:
         early_signals.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, receive)
+    def repeat_swallowed(unraisable):
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            hook(unraisable)
+
+    before, hook = signal.signal(signal.SIGINT, receive), sys.unraisablehook
+    sys.unraisablehook = repeat_swallowed
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is interruption.end else before)
 
 
 def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], name: str) -> int:
@@ -123,8 +140,8 @@ def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], 
     except Interrupted as stop:
         _print_error(f"{stop}; to resume: {_resume_command(name, argv, str(stop.workdir))}")
         return stop.exit_status
-    except KeyboardInterrupt:
-        _print_error("interrupted")
+    except KeyboardInterrupt as stop:
+        _print_error(_interrupted(stop, name))
         return 128 + signal.SIGINT
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         if not _is_message(error, Path(function.__code__.co_filename).parent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,10 +47,26 @@ def find_experiment(place: str) -> str:
         return found
     if "." in place and not place.endswith(".py"):
         return place
-    folders = [folder for folder in ("experiments", CLONE) if os.path.isdir(folder)]
-    known = {file[:-3] for folder in folders for file in os.listdir(folder) if file.endswith(".py")}
-    near = nearest(place, known) or ": neither a file nor a name in experiments/ here or in the clone"
+    near = nearest(place, _experiment_files()) or ": neither a file nor a name in experiments/ here or in the clone"
     raise UsageError(f"no experiment {place!r}{near}")
+
+
+def _experiment_files() -> dict[str, Path]:
+    """Return the files in experiments/ here and in the clone, by name; those here come first."""
+    folders = [folder for folder in (CLONE, Path("experiments")) if folder.is_dir()]
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py"))}
+
+
+def experiment_summaries() -> dict[str, str]:
+    """Return the first lines of the docstrings of the experiments in experiments/, by name, without running them."""
+    return {name: _summary(file) for name, file in _experiment_files().items()}
+
+
+def _summary(file: Path) -> str:
+    try:
+        return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    except (SyntaxError, ValueError) as error:
+        return f"cannot be read: {error}"
 
 
 def load_experiment(place: str) -> Experiment:

@@ -37,6 +37,7 @@ GROUPS = {
     "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite"),
 }
 PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.ArgumentParser()}
+NONE = ("None", "none")
 EXPERIMENT = "file or name of an experiment, whose settings the flags change"
 PLUGINS = "modules or .py files that register further models, datasets and so on, separated by commas"
 
@@ -50,14 +51,14 @@ PROCESSES = {
 
 
 class _OrNone(flags.ArgumentParser):
-    """Parse a value or None, which resets what an experiment sets."""
+    """Parse a value or one of the words that remove it, which resets what an experiment sets."""
 
-    def __init__(self, parser: flags.ArgumentParser):
+    def __init__(self, parser: flags.ArgumentParser, *, words: Sequence[str] = ("None",), removed: str | None = None):
         super().__init__()
-        self._parser = parser
+        self._parser, self._words, self._removed = parser, words, removed
 
     def parse(self, argument: Any) -> Any:
-        return None if argument == "None" else self._parser.parse(argument)
+        return self._removed if argument in self._words else self._parser.parse(argument)
 
     def flag_type(self) -> str:
         return self._parser.flag_type()
@@ -73,7 +74,11 @@ def define_flag(values: flags.FlagValues, name: str, hint: Any, default: Any, he
     elif kinds[0] is bool:
         flags.DEFINE_bool(name, default, help, flag_values=values)
     else:
-        parser = _OrNone(PARSERS[kinds[0]]) if type(None) in typing.get_args(hint) else PARSERS[kinds[0]]
+        parser = PARSERS[kinds[0]]
+        if type(None) in typing.get_args(hint):
+            parser = _OrNone(parser, words=NONE if name in SETTINGS else ("None",))
+        elif name in SETTINGS and SETTINGS[name].default == "":  # the empty text means none
+            parser = _OrNone(parser, words=NONE, removed="")
         flags.DEFINE(parser, name, default, help, values, flags.ArgumentSerializer())
 
 
@@ -100,7 +105,8 @@ def parse_flags(name: str, values: flags.FlagValues, argv: Argv) -> list[str]:
         return values([name, *argv])[1:]
     except flags.UnrecognizedFlagError as error:
         known = [flag for flag in values if len(flag) > 1]
-        hint = hints.for_flag(error.flagname, known)
+        spec = next((word.partition("=")[2] for word in argv if word.lstrip("-").startswith("dataset=")), "")
+        hint = hints.for_flag(error.flagname, known, value=str(error.flagvalue).partition("=")[2], dataset=spec)
         raise UsageError(f"unknown flag --{error.flagname}{hint} ({' '.join(words_of(name))} --help)") from None
     except flags.Error as error:
         raise UsageError(_explain(error)) from None
@@ -135,6 +141,9 @@ def experiment_of(command: Command, values: flags.FlagValues) -> Experiment:
         raise UsageError(f"there is no run in {place!r} to resume{near}; give --model and --dataset to start one there")
     if os.path.exists(str(changes.get("dataset", ""))):
         raise UsageError(f"--dataset={changes['dataset']} is a path: write {_dataset_of(changes['dataset'])}")
+    missing = [name for name in command.required if name not in changes and not values.experiment]
+    if missing:
+        raise UsageError(f"{command.name} needs --{missing[0]}, as for train")
     config = base.config.replace(**{name: changes[name] for name in changes if name in fields_of(Config)})
     execution = base.execution.replace(**{name: changes[name] for name in changes if name in fields_of(Execution)})
     plugins = [*values.plugins, *(plugin for plugin in base.plugins if plugin not in values.plugins)]
@@ -173,9 +182,7 @@ def help_text(command: Command) -> str:
         listed = [name for name in members if name in names]
         if listed:
             lines += ["", f"{group}:"]
-            lines += [
-                entry(name, SETTINGS[name].metadata["help"], SETTINGS[name].default, TYPES[name]) for name in listed
-            ]
+            lines += [_setting_entry(command, name) for name in listed]
     if command.is_distributed:
         lines += [
             "",
@@ -183,6 +190,12 @@ def help_text(command: Command) -> str:
             *(entry(name, text, default) for name, (_, default, text) in PROCESSES.items()),
         ]
     return "\n".join(lines)
+
+
+def _setting_entry(command: Command, name: str) -> str:
+    """Return the lines of a setting in the help of a command."""
+    text, default = SETTINGS[name].metadata["help"], SETTINGS[name].default
+    return entry(name, *((f"{text} (required)", None) if name in command.required else (text, default)), TYPES[name])
 
 
 def _width() -> int:

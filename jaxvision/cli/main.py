@@ -16,6 +16,18 @@ def run(name: str, argv: Argv) -> int:
     return run_command(lambda argv: call(commands()[name], argv), argv, name)
 
 
+def _plugins_in(argv: Argv) -> list[str]:
+    """Return the plug-ins that a command line names, as --plugins=FILE or --plugins FILE.
+
+    >>> _plugins_in(["greet", "--plugins", "a.py,b.py", "--plugins=c.py"])
+    ['a.py', 'b.py', 'c.py']
+    """
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    split = [(*word.lstrip("-").partition("="), after) for word, after in pairs if word.startswith("-")]
+    texts = [value if sign else after for name, sign, value, after in split if name == "plugins"]
+    return [plugin for text in texts for plugin in text.split(",") if plugin]
+
+
 def _run_added(argv: Argv) -> None:
     """Run a command that a plug-in adds, or print the list of commands or the version.
 
@@ -28,8 +40,7 @@ def _run_added(argv: Argv) -> None:
         print(f"jaxvision {jaxvision.__version__}")
         return
     load_entry_points()
-    given = [word.removeprefix("--plugins=") for word in argv if word.startswith("--plugins=")]
-    load_plugins(plugin for plugins in given for plugin in plugins.split(","))
+    load_plugins(_plugins_in(argv))
     known = commands()
     if name in known:
         call(known[name], argv[1:])

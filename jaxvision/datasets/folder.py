@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.subsets import few
-from jaxvision.image_files import EXTENSIONS, is_image
+from jaxvision.image_files import EXTENSIONS, OTHERS, SkippedFiles, describe_skipped, walk
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Split
 from jaxvision.splits import holdout
 
@@ -54,7 +56,7 @@ def list_classes(path: Path) -> list[str]:
     """Return the names of the class folders. Raises ValueError if there are fewer than two."""
     classes = [p.name for p in _folders(path)]
     if not classes:
-        loose = any(p.suffix.lower() in EXTENSIONS for p in path.iterdir())
+        loose = any(p.suffix.lower() in (*EXTENSIONS, *OTHERS) for p in path.iterdir())
         what = "images but no class folders" if loose else "no class folders"
         raise ValueError(f"folder {str(path)!r} has {what}; expected one folder of images per class")
     if len(classes) == 1:
@@ -63,19 +65,26 @@ def list_classes(path: Path) -> list[str]:
 
 
 def list_files(path: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
-    """List a split's files and their class indices. Raises ValueError for a class that train does not have."""
+    """List a split's files and their class indices. Warns about files that look like pictures and are not read.
+
+    Raises ValueError for a class that train does not have.
+    """
     unknown = [p.name for p in _folders(path) if p.name not in classes]
     if unknown:
         raise ValueError(
             f"folder {str(path)!r} has the class {unknown[0]!r}, which train does not have: {', '.join(classes)}"
         )
-    files, targets = [], []
+    files, targets, skipped = [], [], Counter()
     for index, name in enumerate(classes):
-        images = sorted(p for p in (path / name).rglob("*") if is_image(p))
+        images, others = walk(path / name)
         files += images
         targets += [index] * len(images)
+        skipped.update(others)
     if not files:
-        raise ValueError(f"folder {str(path)!r} has no images; expected files ending in {' '.join(EXTENSIONS)}")
+        others = f", and it has {describe_skipped(skipped)}" if skipped else ""
+        raise ValueError(f"folder {str(path)!r} has no images; expected files ending in {' '.join(EXTENSIONS)}{others}")
+    if skipped:
+        warnings.warn(SkippedFiles(path, dict(skipped.most_common())), stacklevel=2)
     return files, np.array(targets, np.int32)
 
 

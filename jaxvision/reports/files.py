@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,26 @@ def best_evaluation(history: Sequence[logs.Row], monitor: Monitor) -> tuple[floa
     return max(values, key=lambda pair: (monitor.key(pair[0]), pair[1]), default=None)
 
 
-def folder_of(workdir: Path, split: str) -> Path:
-    """Return the folder of the report of a split, or of an ensemble as "ensemble"."""
-    return workdir / ("report" if split == "test" else f"report_{split}")
+def folder_of(workdir: Path, report: Mapping[str, Any]) -> Path:
+    """Return the folder of a report: that of its split, of an ensemble, or of other data than those of training."""
+    if "data_differences" in report:
+        return workdir / "report_other_data"
+    name = "ensemble" if "members" in report else report["split"]
+    return workdir / ("report" if name == "test" else f"report_{name}")
+
+
+def describe_checkpoint(requested: str, rows: Sequence[logs.Row], monitor: Monitor | None) -> str:
+    """Return in words how a checkpoint was chosen; `requested` is best, last, or a step.
+
+    >>> rows = [{"split": "validation", "step": 5, "accuracy": 0.5}]
+    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"))
+    'highest accuracy on validation'
+    """
+    if requested == "best" and monitor is not None and best_evaluation(rows, monitor) is not None:
+        return f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
+    if requested == "best":
+        return "last, because nothing was measured on validation"
+    return "last" if requested == "last" else "requested step"
 
 
 def draw_step(folder: Path, step: int, predictions: np.ndarray) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 
 # M. Okabe and K. Ito, Color Universal Design, 2008, without its yellow: all kinds of color vision tell these apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+IMAGE_INCHES = 1.9  # the longer side of an image among others
+CAPTION_POINTS = 8
 MOST_COUNTED = 20  # classes of a confusion matrix whose cells have room for their counts
 NOT_DRAWN = {"step", "epoch", "split", "seconds", "data_wait_fraction", "waiting"}  # the last: as version 0.1 named it
 
@@ -40,6 +42,13 @@ def _figure(width: float, height: float):
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
+
+
+def _inches(line: str) -> float:
+    """Return the width of a line of a caption."""
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), line, size=CAPTION_POINTS).get_extents().width / 72 if line.strip() else 0.0
 
 
 def shortened(name: str, *, length: int = 22) -> str:
@@ -133,16 +142,21 @@ def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: 
     """Draw images [N, H, W, C], uint8 or floats in 0..1, each below its caption, in at most so many columns."""
     columns = min(columns, len(inputs))
     rows = -(-len(inputs) // columns)
-    lines = max((caption.count("\n") + 1 for caption in captions if caption), default=0)
-    figure = _figure(2 * columns, (2.05 + 0.15 * lines) * rows)
-    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
-    for axes in panels:
+    lines = [line for caption in captions for line in caption.split("\n")]
+    above = 0.08 + 0.15 * max((caption.count("\n") + 1 for caption in captions if caption), default=0)
+    height, width = (IMAGE_INCHES * side / max(inputs.shape[1:3]) for side in inputs.shape[1:3])
+    column, row = max(IMAGE_INCHES, *map(_inches, lines)) + 0.1, above + height + 0.05  # inches
+    total = column * columns, row * rows
+    figure = _figure(*total)
+    figure.set_layout_engine("none")
+    for index, (image, caption) in enumerate(zip(inputs, captions, strict=True)):
+        left, bottom = (index % columns + 0.5) * column - width / 2, total[1] - index // columns * row - above - height
+        axes = figure.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
         axes.axis("off")
-    for axes, image, caption in zip(panels, inputs, captions, strict=False):
         white = 255 if image.dtype == np.uint8 else 1  # else greys would be spread from black to white
         image = image.squeeze(-1) if image.shape[-1] == 1 else image
         axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(caption, fontsize=CAPTION_POINTS, pad=3)
     figure.savefig(file)
 
 

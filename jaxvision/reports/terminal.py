@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+SEEN = "if the run was trained on some of these images, the metrics are too good; gap and baseline are left out"
 FACTS = ("num_examples", "num_parameters", "step", "threshold")  # numbers that are not metrics
 MOST_NAMED = 10  # absent classes
 
@@ -28,11 +29,15 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"class fractions: {fractions}")
     if report.get("gap"):
         name = _last(report["gap"], report)
-        lines.append(f"{name} on train {report['train'][name]:.4f}, gap {report['gap'][name]:+.4f}")
+        lines.append(_gap_line(report, name))
     for name, part in report.get("members", {}).items():
         lines.append(f"{name} alone: {_told(part, report)}")
     for name, part in report.get("baseline", {}).items():
         lines.append(f"{name}, for comparison: {_told(part, report)}")
+    if "checkpoint" in report:
+        lines.append(f"checkpoint of step {report['step']:,} ({report['checkpoint']}), tta {report['tta']}")
+    if "data_differences" in report:
+        lines += [f"not the data of training: {'; '.join(report['data_differences'])}", SEEN]
     lines.append(f"{report['split']} of {report['num_examples']:,}: {_told(report, report)}")
     return "\n".join(lines)
 
@@ -44,6 +49,13 @@ def absent_line(report: dict[str, Any]) -> str:
     names = ", ".join(absent[:MOST_NAMED]) + more
     occurring = f"{count - len(absent)} of {count} classes that {report['split']} has"
     return f"macro averages are over the {occurring}; without examples: {names}"
+
+
+def _gap_line(report: dict[str, Any], name: str) -> str:
+    """Return the line with a metric on the training examples that were evaluated, their number, and the gap."""
+    train, gap = report["train"], report["gap"][name]
+    part = f"{train['num_examples']:,} of {train['num_in_split']:,} training examples"
+    return f"{name} on {part} {train[name]:.4f}, gap {gap:+.4f} (train minus {report['split']})"
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from jaxvision.cli.command import command, option
-from jaxvision.cli.errors import require
 from jaxvision.cli.experiments import Experiment
 from jaxvision.dataset_report import dataset_report as run_report
 from jaxvision.dataset_report import text
 
 
-@command(group="Look at data", fields=("dataset", "split_seed", "validation_fraction"))
+@command(group="Look at data", fields=("dataset", "split_seed", "validation_fraction"), required=("dataset",))
 def dataset_report(
     experiment: Experiment,
     *,
@@ -25,6 +24,5 @@ def dataset_report(
     Examples:
         jaxvision dataset_report --dataset="folder(path='photos')" --out=reports/photos
     """
-    require(experiment.name or "dataset" in experiment.changes, "dataset_report needs --dataset, as for train")
     print(text(run_report(experiment.config, out=out, data_dir=data_dir)))
     print(f"report and plots in {out}")

@@ -22,6 +22,7 @@ def evaluate(
     out: str | None = option(run_evaluate, "out"),
     format: Literal["text", "json"] = "text",
     fid_classifier: str | None = option(run_evaluate, "fid_classifier"),
+    dataset: str | None = option(run_evaluate, "dataset"),
     data_dir: str | None = option(run_evaluate, "data_dir"),
     plugins: tuple[str, ...] = (),
 ) -> None:
@@ -30,18 +31,20 @@ def evaluate(
     Args:
         workdirs: folders of trained runs; several form an ensemble, evaluated on its mean prediction
         workdir: the same as a repeatable flag
-        split: train, validation or test
+        split: train, validation or test; with --dataset of other data also all
         checkpoint: best, last, or the step of a checkpoint
         tta: test-time augmentation: none, flip, flip_shift (default: that of training)
-        out: folder of the report (default: report in the workdir)
+        out: folder of the report (default: report in the workdir; of other data report_other_data)
         format: output format, text or json
         fid_classifier: workdir of a classifier, whose features are used for the FID of generated images
+        dataset: spec of moved or other data; the difference from those of training is printed, and nothing is fitted
         data_dir: folder of TensorFlow Datasets (default: that of training)
 
     Examples:
         jaxvision evaluate runs/first
         jaxvision evaluate runs/first --split=validation --tta=flip --out=reports/flip
         jaxvision evaluate runs/seed0 runs/seed1 runs/seed2
+        jaxvision evaluate runs/first --dataset="folder(path='new_photos')" --split=all
     """
     from jaxvision import reports
     from jaxvision.ensemble import ensemble
@@ -49,6 +52,7 @@ def evaluate(
     members = split_workdirs([*workdirs, *workdir])
     require(members, "evaluate needs the folder of a trained run, as in evaluate runs/first")
     require(len(members) == 1 or not fid_classifier, "--fid_classifier supports one generator, not several")
+    require(len(members) == 1 or not dataset, "--dataset supports one run, not an ensemble")
     options = {
         "split": split,
         "checkpoint": checkpoint,
@@ -60,8 +64,7 @@ def evaluate(
     if len(members) > 1:
         report = ensemble(members, **options)
     else:
-        report = run_evaluate(members[0], **options, fid_classifier=fid_classifier)
+        report = run_evaluate(members[0], **options, dataset=dataset, fid_classifier=fid_classifier)
     print(json.dumps(report, indent=2) if format == "json" else reports.text(report))
     if format != "json":
-        folder = reports.folder_of(Path(members[0]), "ensemble" if len(members) > 1 else split)
-        print(f"report and plots in {out or folder}")
+        print(f"report and plots in {out or reports.folder_of(Path(members[0]), report)}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jaxvision.cli.command import command, option
 from jaxvision.cli.errors import UsageError, require
 from jaxvision.cli.tables import print_rows
-from jaxvision.cli.workdirs import split_workdirs
+from jaxvision.cli.workdirs import refuse_workdirs, split_workdirs
 from jaxvision.predict import load_members
 from jaxvision.predict import predict as run_predict
 
@@ -52,6 +52,7 @@ def predict(
 
     members = split_workdirs(workdir)
     require(members, "predict needs --workdir, the folder of a trained run")
+    refuse_workdirs(images, members)
     require(images, "predict needs image files, folders or patterns, as in predict --workdir=runs/first photos/*.jpg")
     require(top >= 1, f"--top={top} must be at least 1")
     require(batch_size is None or batch_size >= 1, f"--batch_size={batch_size} must be at least 1")

@@ -22,7 +22,8 @@ def train(
     Examples:
         jaxvision train --model=cnn --dataset=cifar10 --workdir=runs/first
         jaxvision train --workdir=runs/first
-        jaxvision train --model=resnet18 --init_from=pretrained --freeze=backbone --dataset="folder(path='photos')"
+        jaxvision train --dataset="folder(path='photos')" --batch_size=32
+        jaxvision train --dataset="folder(path='photos')" --batch_size=32 --model=resnet18 --init_from=pretrained
     """
     from jaxvision import reports
     from jaxvision.train import train as run_train
