@@ -209,11 +209,9 @@ def text(report: dict[str, Any]) -> str:
             f"near-duplicates: {_counted(report['num_near_duplicates'], 'pair')}, {report['num_leaks']:,} of them "
             f"across splits, {report['num_of_other_targets']:,} with different targets"
         )
-        leaks = [pair for pair in report["near_duplicates"] if len(set(pair["splits"])) == 2]
-        leak_lines = [
-            f"{pair['one']} in {pair['splits'][0]} and {pair['other']} in {pair['splits'][1]}" for pair in leaks
-        ]
-        lines += _first(leak_lines, report["num_leaks"])
+        pairs = sorted(report["near_duplicates"], key=lambda pair: len(set(pair["splits"])), reverse=True)
+        shown = [f"{pair['one']} in {pair['splits'][0]} and {pair['other']} in {pair['splits'][1]}" for pair in pairs]
+        lines += _first(shown, report["num_near_duplicates"])
     return "\n".join(lines)
 
 

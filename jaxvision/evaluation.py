@@ -75,7 +75,8 @@ def split_of(data: Dataset, name: str, *, has_all: bool = False) -> Split:
     if has_all:
         splits["all"] = functools.reduce(folds.concatenate, splits.values())
     if name not in splits:
-        raise ValueError(f"no split {name!r}{specs.nearest(name, splits)}; expected one of {', '.join(splits)}")
+        others = ", or all with --dataset" if name == "all" else specs.nearest(name, splits)
+        raise ValueError(f"no split {name!r}; expected one of {', '.join(splits)}{others}")
     return splits[name]
 
 

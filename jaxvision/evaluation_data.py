@@ -45,24 +45,33 @@ def open_run(
     config, signature = trained.run.config, trained.run.signature
     is_spec = isinstance(dataset, str)
     has_preprocessing = config.init_from or (is_spec and signature.preprocessing.is_image)
-    data = datas.open_dataset(
-        config.replace(dataset=dataset) if is_spec else config,
-        data_dir=data_dir or signature.data_dir,
-        dataset=None if is_spec else dataset,
-        preprocessing=signature.preprocessing if has_preprocessing else None,
-    )
+    try:
+        data = datas.open_dataset(
+            config.replace(dataset=dataset) if is_spec else config,
+            data_dir=data_dir or signature.data_dir,
+            dataset=None if is_spec else dataset,
+            preprocessing=signature.preprocessing if has_preprocessing else None,
+        )
+    except FileNotFoundError as error:
+        if is_spec:
+            raise
+        repair = f"{_command(workdir, config.dataset)} with their new path"
+        raise FileNotFoundError(f"{error}; if the data moved: {repair}") from None
     if datas.fingerprint(data) == signature.data:
         return OpenedRun(trained, data)
     if not is_spec:
-        spec = shlex.quote(config.dataset) if set(config.dataset) & set('"$`\\!') else f'"{config.dataset}"'
-        command = f"jaxvision evaluate {shlex.quote(str(workdir))} --dataset={spec}"
         differences = "; ".join(compare_targets(signature, data))
-        raise ValueError(
-            failures.other_data_to_evaluate(path, differences, command, in_memory=config.dataset == datas.IN_MEMORY)
-        )
+        command, is_array = _command(workdir, config.dataset), config.dataset == datas.IN_MEMORY
+        raise ValueError(failures.other_data_to_evaluate(path, differences, command, in_memory=is_array))
     _check(trained, data)
     instead = [f"{dataset} instead of {config.dataset}"] if dataset != config.dataset else []
     return OpenedRun(trained, data, (*instead, *compare_targets(signature, data)))
+
+
+def _command(workdir: str | Path, dataset: str) -> str:
+    """Return the command that evaluates a run on the data of a spec, quoted for a shell."""
+    spec = shlex.quote(dataset) if set(dataset) & set('"$`\\!') else f'"{dataset}"'
+    return f"jaxvision evaluate {shlex.quote(str(workdir))} --dataset={spec}"
 
 
 def _check(trained: runs.Trained, data: Dataset) -> None:
@@ -87,7 +96,8 @@ def compare_targets(signature: Signature, data: Dataset) -> list[str]:
     changed = _changed(before, now, data.classes)
     more = [f"and {len(changed) - MOST_LISTED} more classes"] if len(changed) > MOST_LISTED else []
     lines += changed[:MOST_LISTED] + more
-    return lines if before != now else ["as many training examples as then, but other images or names"]
+    same = "the training split has as many examples of each class as then; images or names differ, or another split"
+    return lines if before != now else [same]
 
 
 def _changed(before: TargetStats, now: TargetStats, classes: Sequence[str]) -> list[str]:

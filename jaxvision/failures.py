@@ -91,8 +91,8 @@ def other_settings(path: Any, differences: Mapping[str, tuple[Any, Any]]) -> str
     """Return the message that a run has other settings than those given: (the run's, the given) by name."""
     listed = ", ".join(f"{name}={old!r} in the run, {new!r} now" for name, (old, new) in differences.items())
     return (
-        f"the run in {str(path)!r} has other settings: {listed}; use the same, or start another run from its weights: "
-        f"--init_from={path} --workdir=NEW"
+        f"the run in {str(path)!r} has other settings: {listed}; use these, train in another --workdir, or start a run "
+        f"from its weights: --init_from={path} --workdir=NEW"
     )
 
 
@@ -143,8 +143,8 @@ def shortened(classes: Sequence[str]) -> str:
 def too_few_examples(effective_batch_size: int, num_examples: int) -> str:
     """Return the message that the training split does not fill one step."""
     return (
-        f"the effective batch size {effective_batch_size} exceeds the {num_examples} training examples: use "
-        f"--batch_size={2 ** (num_examples.bit_length() - 1)}, or less with --grad_accum_steps"
+        f"one step takes {effective_batch_size} examples (--batch_size times --grad_accum_steps), and there are only "
+        f"{num_examples} training examples: use --batch_size={2 ** (num_examples.bit_length() - 1)}"
     )
 
 

@@ -24,6 +24,7 @@ COMMANDS = {  # of other tools, and of version 0.1
     "fit": "jaxvision train",
     "infer": "jaxvision predict",
     "inference": "jaxvision predict",
+    "resume": "jaxvision train --workdir=WORKDIR",
     "scaling": "python scripts/scaling.py",
     "test": "jaxvision evaluate",
     "torture": "python scripts/crash_test.py",

@@ -208,7 +208,8 @@ class UnreadableImages(UserWarning):
     """Warning that images of a split were skipped; `errors` has the message of each."""
 
     def __init__(self, split: str, errors: Sequence[str]):
-        super().__init__(f"{split}: {len(errors)} unreadable images skipped, the first: {errors[0]}")
+        counted = f"{len(errors)} unreadable images, the first" if len(errors) > 1 else "1 unreadable image"
+        super().__init__(f"{split}: skipped {counted}: {errors[0]}")
         self.errors = errors
 
 

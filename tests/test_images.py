@@ -127,14 +127,14 @@ def test_arrays_are_fitted():
 def test_random_parts_are_shares_of_the_area_that_lie_within_the_picture():
     rng, shares, aspects = np.random.default_rng(0), [], []
     for _ in range(500):
-        left, top, right, bottom = random_part(60, 40, share=(0.1, 0.5), rng=rng)
+        left, top, right, bottom = random_part(60, 40, area_range=(0.1, 0.5), rng=rng)
         assert 0 <= left < right <= 60 and 0 <= top < bottom <= 40
         shares.append((right - left) * (bottom - top) / 2400)
         aspects.append((right - left) / (bottom - top))
     assert 0.1 <= min(shares) < 0.12 and 0.48 < max(shares) <= 0.5
     assert 3 / 4 - 1e-9 <= min(aspects) < 0.77 and 1.3 < max(aspects) <= 4 / 3 + 1e-9
     assert abs(np.mean(np.log(aspects))) < 0.02  # as often high as wide
-    assert random_part(1, 1000, share=(1.0, 1.0), rng=rng) == pytest.approx((0, 499.333333, 1, 500.666667))
+    assert random_part(1, 1000, area_range=(1.0, 1.0), rng=rng) == pytest.approx((0, 499.333333, 1, 500.666667))
 
 
 @pytest.mark.parametrize("name", ["picture.png", "picture.jpg", "picture.tif"])

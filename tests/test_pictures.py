@@ -80,7 +80,11 @@ def test_curves_have_what_matters_first_and_name_the_checkpoint(tmp_path, figure
     for axes in figure.axes[:2]:
         assert [line.get_label() for line in axes.lines[:2]] == ["train", "validation"]
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["train", "validation", "best checkpoint, step 30"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "train",
+        "validation",
+        "best checkpoint, step 30, epoch 3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_only_the_best_checkpoint_is_called_so(monitor, is_best, tmp_path, figur
     split = Split.of(np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), kind="multiclass")
     files.save(tmp_path, report, list(rows()), split, OUTPUTS, task_of(monitor), ("a", "b"))
     (legend,) = figures[0].legends
-    assert legend.get_texts()[-1].get_text() == f"{'best ' * is_best}checkpoint, step 30"
+    assert legend.get_texts()[-1].get_text() == f"{'best ' * is_best}checkpoint, step 30, epoch 3"
 
 
 def test_curves_of_other_tasks_have_their_headline(tmp_path, figures):

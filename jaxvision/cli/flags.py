@@ -241,7 +241,8 @@ def call(command: Command, argv: Argv) -> None:
     words = parse_flags(command.name, values, argv)
     variadic = next((argument for argument in command.arguments if argument.is_positional), None)
     if words and variadic is None:
-        raise UsageError(f"{' '.join(words_of(command.name))} accepts only flags, as in --model=cnn, not {words[0]!r}")
+        flag = f"--dataset=\"folder(path='{words[0]}')\"" if os.path.isdir(words[0]) else "--model=cnn"
+        raise UsageError(f"{' '.join(words_of(command.name))} accepts only flags, as in {flag}, not {words[0]!r}")
     arguments = {
         argument.name: values[argument.name].value for argument in command.arguments if not argument.is_positional
     }

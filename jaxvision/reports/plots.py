@@ -87,6 +87,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
     else:
         bar = figure.colorbar(shown, ax=axes, shrink=0.6, format=PercentFormatter(1))
         bar.set_label("fraction of the true class")
+    axes.set_title(f"{matrix.sum():,} examples, accuracy {np.trace(matrix) / max(matrix.sum(), 1):.3f}", fontsize=9)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.savefig(file)
@@ -128,7 +129,7 @@ def curves(
                     handles.setdefault(split, line)
         if chosen is not None:
             marked = axes.axvline(chosen, color="0.5", linestyle="--", zorder=0)
-            handles[f"{chosen_name}, step {chosen_step}"] = marked
+            handles[f"{chosen_name}, step {chosen_step}, epoch {chosen:.4g}"] = marked
         axes.set_title(name.replace("_", " "), fontsize=11 if name in large else 9)
         axes.set_xlabel("epoch", fontsize=10 if name in large else 8)
         axes.tick_params(labelsize=9 if name in large else 7)

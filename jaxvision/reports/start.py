@@ -23,7 +23,10 @@ def start_lines(
 ) -> Iterator[str]:
     """Yield the lines. `start` is the first step; `previous` are those it had, None for a new run."""
     config, mesh = setup.run.config, setup.run.mesh
-    yield f"{path}: {f'resumes at step {start}' if start else 'begins'}, of {setup.num_steps}"
+    size = config.effective_batch_size
+    epochs = f"{setup.num_steps * size / len(setup.data.train):.4g} epochs"
+    steps = f"{setup.num_steps:,} steps of {size:,} examples ({epochs})"
+    yield f"{path}: {f'resumes at step {start:,} of' if start else 'begins:'} {steps}"
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits_of(setup.data).items())
     devices = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
     hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -55,7 +58,7 @@ def _changes(setup: TrainingSetup, previous: tuple[Config, Execution], start: in
     _, schedule = make_optimizer(previous[0], runs.count_steps(previous[0], len(setup.data.train)))
     old, new = float(schedule(start)), float(setup.schedule(start))
     if old != new:
-        yield f"the schedule depends on that: the learning rate of step {start + 1} was {old:.3g} and is {new:.3g}"
+        yield f"the schedule changed, too: the next learning rate is {new:.3g} and would have been {old:.3g}"
 
 
 def num_trained(setup: TrainingSetup) -> int:

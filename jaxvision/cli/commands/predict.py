@@ -114,7 +114,8 @@ def _write_csv(
 def _report_unreadable(count: int, first: str, *, is_skipped: bool) -> None:
     """Print which images could not be read, after the rows of the others; raise UsageError unless they are skipped."""
     if count and is_skipped:
-        print(f"jaxvision: skipped {count} unreadable images, the first: {first}", file=sys.stderr)
+        counted = f"{count} unreadable images, the first" if count > 1 else "1 unreadable image"
+        print(f"jaxvision: skipped {counted}: {first}", file=sys.stderr)
     elif count:
         more = f" (and {count - 1} more; --on_bad_image=skip skips them)" if count > 1 else ""
         raise UsageError(f"{first}{more}")
