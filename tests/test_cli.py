@@ -193,7 +193,7 @@ def test_train_resumes_with_the_settings_of_the_run(capsys):
     config, execution = (kind.load(Path("run") / file) for kind, file in SETTINGS_FILES)
     assert (config.model, config.steps) == ("mlp(hidden=(8,))", 3)
     assert (execution.tta, execution.save_every) == ("flip", 1)
-    assert "resumes at step 2, of 3" in capsys.readouterr().out
+    assert "resumes at step 2 of 3 steps" in capsys.readouterr().out
 
 
 def test_what_evaluations_are_compared_by_cannot_change(refused, capsys):

@@ -65,7 +65,7 @@ def test_between_the_settings_and_the_first_step(monkeypatch, capsys, tmp_path):
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert cli.run("train", ["--workdir=run"]) == 0
-    assert "begins, of 3" in capsys.readouterr().out
+    assert "begins: 3 steps of 20 examples (" in capsys.readouterr().out
 
 
 def test_one_that_a_callback_swallows_comes_again(monkeypatch, capsys, tmp_path):

@@ -300,7 +300,7 @@ def test_a_signal_ends_the_sweep_which_goes_on_where_it_stood(swept, tmp_path, m
     monkeypatch.setattr("jaxvision.distributed.compilation.put_batch", put)
     assert cli.run("sweep", command[2:]) == 0
     said = capsys.readouterr().out
-    assert "3 trials, 1 of them ended before" in said and "0001-seed0: resumes at step 4, of 6" in said
+    assert "3 trials, 1 of them ended before" in said and "0001-seed0: resumes at step 4 of 6 steps" in said
     (workdir,) = (tmp_path / "workdirs").glob("sweep-synthetic-mlp-*")
     assert [row["value"] for row in trials(workdir)] == [row["value"] for row in trials(swept.workdir)]
 

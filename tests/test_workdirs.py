@@ -74,7 +74,7 @@ def test_a_run_of_then_goes_on(workdirs, capsys):
     assert execution.eval_batch_size == 8
     result = jv.train(config, execution=execution, workdir="digits_cnn")
     said = capsys.readouterr().out
-    assert "resumes at step 12, of 20" in said and "changed: steps 12 to 20" in said
+    assert "resumes at step 12 of 20 steps" in said and "changed: steps 12 to 20" in said
     assert result.history[-1]["step"] == 20
     assert json.loads((workdirs / "digits_cnn" / "config.json").read_text())["version"] == 3
     assert json.loads((workdirs / "digits_cnn" / "execution.json").read_text())["eval_batch_size"] == 8

@@ -100,13 +100,16 @@ def _catch_early_signals() -> Iterator[None]:
         yield
         return
 
+    timers: list[threading.Timer] = []
+
     def receive(number, _frame):
         early_signals.append(number)
         raise KeyboardInterrupt
 
     def repeat_swallowed(unraisable):
         if unraisable.exc_type is KeyboardInterrupt:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            timers.append(threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)))
+            timers[-1].start()
         else:
             hook(unraisable)
 
@@ -116,6 +119,9 @@ def _catch_early_signals() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+        for timer in timers:  # else the signal would reach what comes after the command
+            timer.cancel()
+            timer.join()
         signal.signal(signal.SIGINT, signal.default_int_handler if before is interruption.end else before)
 
 
