@@ -12,7 +12,8 @@ from jaxvision import data as datas
 from jaxvision import failures, reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import multihost
-from jaxvision.evaluate import baselines, make_measure, split_of
+from jaxvision.ensemble_outputs import combine
+from jaxvision.evaluation import baselines, make_measure, split_of
 from jaxvision.evaluation_data import open_run
 from jaxvision.interfaces import Dataset, Task
 from jaxvision.thresholds import with_thresholds
@@ -47,33 +48,31 @@ def ensemble(
     (first, data), split = members[0], split or datas.reported(members[0][1])
     chosen = split_of(data, split)
     _check_members(workdirs, members, split)
-    predictions = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
-    if predictions[0].ndim == 4:
+    outputs = [make_measure(trained)(split_of(other, split))[1] for trained, other in members]
+    if outputs[0].predictions.ndim == 4:
         raise ValueError("an ensemble needs runs with predictions, not generators of images")
     own = [with_thresholds(trained, other, make_measure(trained)).run.task for trained, other in members]
-    mean = np.mean(predictions, axis=0)
     task = _task(members)
-    judged = chosen.in_original_units(mean)
+    mean = combine(outputs, task, chosen)
     report = {
         "split": split,
         "headline": task.headline,
         "num_examples": len(chosen),
         "num_parameters": sum(runs.num_parameters(trained.params) for trained, _ in members),
         "members": {
-            str(place): task_of.score(*chosen.in_original_units(each))
-            for place, task_of, each in zip(workdirs, own, predictions, strict=True)
+            str(place): task_of.measure(chosen, each)
+            for place, task_of, each in zip(workdirs, own, outputs, strict=True)
         },
         "checkpoints": {
             str(place): _checkpoint(trained) for place, (trained, _) in zip(workdirs, members, strict=True)
         },
-        **task.score(*judged),
-        **task.report(*judged, data.classes),
+        **task.measure(chosen, mean, data.classes),
         "baseline": baselines(task, data, chosen),
         **({"note": failures.no_test()} if data.test is None else {}),
     }
     if multihost.is_main_process():
         folder = reports.folder_of(first.workdir, report) if out is None else Path(out)
-        reports.save(folder, report, [], chosen, mean, task.predict_labels(mean), data.classes)
+        reports.save(folder, report, [], chosen, mean, task, data.classes)
     return reports.Report(report)
 
 
@@ -119,6 +118,7 @@ def _task(members: Sequence[tuple[runs.Trained, Dataset]]) -> Task:
     validation = [split_of(other, "validation") for _, other in members]
     for each in members:
         _check_same(members[0], each, "validation", each[0].workdir)
-    predictions = [make_measure(trained)(part)[1] for (trained, _), part in zip(members, validation, strict=True)]
-    thresholds = task.fit_thresholds(*validation[0].in_original_units(np.mean(predictions, axis=0)))
+    outputs = [make_measure(trained)(part)[1] for (trained, _), part in zip(members, validation, strict=True)]
+    mean = np.mean([each.predictions for each in outputs], axis=0)
+    thresholds = task.fit_thresholds(*validation[0].in_original_units(mean))
     return runs.build_task(first.run.config, first.run.signature, thresholds=thresholds)

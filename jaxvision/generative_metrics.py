@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ def generative_metrics(
         plugins: plug-in files that the classifier needs.
 
     Raises:
-        ValueError: if the classifier takes other images, is not multiclass, or has no pooled features.
+        ValueError: if the classifier takes other images, is not multiclass, or has no pooled features, or if there are
+            fewer than two images of a kind.
     """
+    _check_counts(made, range(len(real)))
     trained = runs.load(classifier, plugins=plugins)
     expected_size, size = runs.example_inputs(trained.run).shape[1:], made.shape[1:]
     if expected_size != size:
@@ -88,12 +90,24 @@ def _seen(trained: runs.Trained, images: np.ndarray) -> tuple[np.ndarray, np.nda
     return features, probabilities
 
 
+def _check_counts(one: Sized, other: Sized) -> None:
+    """Raise ValueError if a set of images has fewer than two."""
+    if min(len(one), len(other)) < 2:
+        raise ValueError(
+            f"the Fréchet distance needs two images or more on each side, to estimate a covariance, and there are "
+            f"{len(one)} and {len(other)}; evaluate a larger split, or without fid_classifier"
+        )
+
+
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     """Compute the squared Fréchet distance between normal distributions fitted to features [N, D] and [M, D].
+
+    Raises ValueError if there are fewer than two rows, which have no covariance.
 
     >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))
     9.0
     """
+    _check_counts(one, other)
     one, other = one.astype(np.float64), other.astype(np.float64)
     means = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum()
     covariances = [np.atleast_2d(np.cov(features, rowvar=False)) for features in (one, other)]

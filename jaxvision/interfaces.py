@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -260,6 +261,14 @@ class Monitor(NamedTuple):
         return value if self.mode == "max" else -value
 
 
+class Outputs(NamedTuple):
+    """What evaluation keeps of each example: its prediction, its loss, and the task's `logits`, if it has them."""
+
+    predictions: Any
+    loss: Any
+    logits: Any = None
+
+
 class Task(NamedTuple):
     """What is learned. `loss` returns one number per example by name, "loss" among them, and the new model state.
 
@@ -268,6 +277,9 @@ class Task(NamedTuple):
     prediction as a dict of plain values.
 
     `score` computes the metrics of (targets, predictions) that every evaluation logs, `report` further ones, by class.
+
+    `logits` returns the log odds of predicted probabilities [B, T], or of the second of two classes [B]. They rank
+    examples whose probabilities round to 0 or 1. `measure` passes them to `score` and `report` if these name `logits`.
 
     `monitor` selects the checkpoint; None keeps the last one. `headline` names the metric that a command prints last, a
     key of the values of `loss`, `score` or `report`; None stands for the last of them.
@@ -288,6 +300,20 @@ class Task(NamedTuple):
     baseline: Callable[[np.ndarray], tuple[str, np.ndarray]] | None = None
     fit_thresholds: Callable[[np.ndarray, np.ndarray], tuple[float, ...]] | None = None
     headline: str | None = None
+    logits: Callable[[Model, Tree, Tree, Batch], Array] | None = None
+
+    def measure(self, split: Split, outputs: Outputs, classes: Sequence[str] | None = None) -> dict[str, Any]:
+        """Compute `score`, and with `classes` also `report`, for the outputs on a split, in original units."""
+        arguments: list[Any] = [*split.in_original_units(outputs.predictions)]
+        values = _call_with_logits(self.score, *arguments, logits=outputs.logits)
+        if classes is None:
+            return values
+        return {**values, **_call_with_logits(self.report, *arguments, classes, logits=outputs.logits)}
+
+
+def _call_with_logits(function: Callable[..., dict[str, Any]], *arguments: Any, logits: Any) -> dict[str, Any]:
+    is_named = logits is not None and "logits" in inspect.signature(function).parameters
+    return function(*arguments, logits=logits) if is_named else function(*arguments)
 
 
 class TrainState(NamedTuple):

@@ -116,29 +116,42 @@ def predict(
         ValueError: A file is no image and on_bad_image is error, or the runs of an ensemble do not fit together.
         FileNotFoundError: There is no such workdir or file.
     """
+    loaded = load_members(workdir, checkpoint=checkpoint, tta=tta, plugins=plugins)
+    check_members(loaded)
+    inputs = prediction_inputs.as_sequence(inputs)  # once, because a generator ends
+    results = [_predict_by(member, inputs, batch_size, on_bad_image, max_image_pixels) for member in loaded]
+    if len(results) == 1:
+        return results[0]
+    mean = np.mean([result.predictions for result in results], axis=0)
+    return results[0]._replace(predictions=mean, predicted_labels=loaded[0].run.task.predict_labels(mean))
+
+
+def load_members(
+    workdir: str | Path | runs.Trained | Sequence[str | Path | runs.Trained],
+    *,
+    checkpoint: str | int = "best",
+    tta: str | None = None,
+    plugins: Sequence[str] = (),
+) -> list[runs.Trained]:
+    """Load a run, or those of an ensemble, that are not loaded yet."""
     members = [workdir] if isinstance(workdir, str | Path | runs.Trained) else list(workdir)
-    loaded = [
+    return [
         member
         if isinstance(member, runs.Trained)
         else runs.load(member, checkpoint=checkpoint, tta=tta, plugins=plugins)
         for member in members
     ]
-    inputs = prediction_inputs.as_sequence(inputs)  # once, because a generator ends
-    results = [_predict_by(member, inputs, batch_size, on_bad_image, max_image_pixels) for member in loaded]
-    return results[0] if len(results) == 1 else _mean(loaded, results)
 
 
-def _mean(members: Sequence[runs.Trained], results: Sequence[Predictions]) -> Predictions:
-    """Return the mean of the predictions of several runs. Raises ValueError if they do not fit together."""
-    first, names = members[0].run, [specs.parse(result.run.config.task).name for result in members]
+def check_members(members: Sequence[runs.Trained]) -> None:
+    """Raise ValueError if the runs of an ensemble do not fit together."""
+    first, names = members[0].run, [specs.parse(member.run.config.task).name for member in members]
     for member, name in zip(members, names, strict=True):
         if name != names[0] or member.run.signature.classes != first.signature.classes:
             raise ValueError(
                 f"{str(member.workdir)!r} has another task or other classes than {str(members[0].workdir)!r}: the runs "
                 "of an ensemble must have the same"
             )
-    mean = np.mean([result.predictions for result in results], axis=0)
-    return results[0]._replace(predictions=mean, predicted_labels=first.task.predict_labels(mean))
 
 
 def _predict_by(

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from jaxvision import run as runs
 from jaxvision import threshold_file
 from jaxvision.distributed import multihost
-from jaxvision.interfaces import Dataset, Split
+from jaxvision.interfaces import Dataset, Outputs, Split
 
 
 def with_thresholds(
-    trained: runs.Trained, data: Dataset, measure: Callable[[Split], tuple[Any, np.ndarray]]
+    trained: runs.Trained, data: Dataset, measure: Callable[[Split], tuple[Any, Outputs]]
 ) -> runs.Trained:
     """Fit and store the task's thresholds on validation if it fits them and they are not stored yet.
 
-    `measure(split)` returns metrics and predictions of the trained model. Raises ValueError if there is no validation
+    `measure(split)` returns metrics and outputs of the trained model. Raises ValueError if there is no validation
     split.
     """
     task = trained.run.task
@@ -26,8 +24,8 @@ def with_thresholds(
         return trained
     if data.validation is None:
         raise ValueError(f"the task {trained.run.config.task!r} fits its thresholds on validation, but there is none")
-    _, predictions = measure(data.validation)
-    thresholds = task.fit_thresholds(*data.validation.in_original_units(predictions))
+    _, outputs = measure(data.validation)
+    thresholds = task.fit_thresholds(*data.validation.in_original_units(outputs.predictions))
     if multihost.is_main_process():
         threshold_file.save(trained.workdir, trained.step, trained.run.execution.tta, thresholds)
     task = runs.build_task(trained.run.config, trained.run.signature, thresholds=thresholds)

@@ -22,7 +22,7 @@ from jaxvision.engine import inference, logs, pipeline, timing
 from jaxvision.engine.checkpoint import Checkpoints
 from jaxvision.engine.signals import EvaluationInterrupted, Interrupted, catch_signals
 from jaxvision.engine.timing import Sums
-from jaxvision.evaluate import evaluate_on
+from jaxvision.evaluation import evaluate_on
 from jaxvision.interfaces import Dataset, TrainState
 from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
@@ -83,7 +83,7 @@ def _validate(session: _Session, state: TrainState) -> Sums:
     run, split = setup.run, setup.data.validation
     assert split is not None
     params, model_state = state.ema or (state.params, state.model_state)
-    values, predictions = inference.infer_split(
+    values, outputs = inference.infer_split(
         setup.eval_step,
         params,
         model_state,
@@ -92,10 +92,10 @@ def _validate(session: _Session, state: TrainState) -> Sums:
         mesh=run.mesh,
         stop=lambda: session.signal() > 0,
     )
-    if np.isfinite(predictions).all():
-        values |= run.task.score(*split.in_original_units(predictions))
+    if np.isfinite(outputs.predictions).all():
+        values |= run.task.measure(split, outputs)
     if multihost.is_main_process():
-        reports.draw_step(session.log.folder, int(state.step), predictions)
+        reports.draw_step(session.log.folder, int(state.step), outputs.predictions)
     return values
 
 

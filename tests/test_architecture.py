@@ -18,8 +18,9 @@ WORDS = (
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file"
 COMMANDS = (
-    "train evaluate predict preview export ensemble dataset_report sweep ranking trials generative_metrics probe "
-    "thresholds near_duplicates evaluation_data"
+    "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
+    "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
+    "evaluation_data"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

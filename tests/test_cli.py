@@ -448,9 +448,11 @@ def test_predict_prints_a_table_json_and_csv(workdir, photos, capsys):
     assert cli.run("predict", ["--workdir=run", "--format=json", *files]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["file"] for row in rows] == files and {row["class"] for row in rows} <= {"dark", "light"}
-    assert cli.run("predict", ["--workdir=run", "--format=csv", "--top=1", str(photos)]) == 0
+    assert cli.run("predict", ["--workdir=run", "--format=csv", str(photos)]) == 0
     parsed = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert len(parsed) == 40 and parsed[0].keys() == {"file", "class", "probability"}
+    assert len(parsed) == 40 and set(parsed[0]) == {
+        "file", "prediction", "probability_dark", "probability_light", "error",
+    }  # fmt: skip
 
 
 def test_a_second_workdir_is_not_taken_for_a_folder_of_images(workdir, photos, refused):
@@ -631,7 +633,7 @@ def test_predict_with_several_runs_is_the_mean(two_runs, capsys):
     assert both == pytest.approx({name: (one[name] + other[name]) / 2 for name in one}, rel=1e-6)
     assert predict("--workdir=run,0", "--tta=flip", "--checkpoint=1") != one
     assert cli.run("predict", ["--workdir=run,0", "--format=csv", "--out=table.csv", "black.png"]) == 0
-    assert Path("table.csv").read_text().startswith("file,class,probability")
+    assert Path("table.csv").read_text().startswith("file,prediction,probability_")
 
 
 def test_a_run_with_nothing_but_defaults_is_resumed(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision.interfaces import Split
+from jaxvision.interfaces import Outputs, Split
 from jaxvision.reports import Report, save_predictions, text
 
 
@@ -78,12 +79,25 @@ def test_numbers_that_were_predicted_are_written_beside_their_files(tmp_path):
         kind="continuous",
         names=["photos/a, b.jpg", "photos/猫.jpg"],
     )
-    save_predictions(tmp_path / "scores.csv", scores, np.array([0.625, 1.1], np.float32))
+    numbers = np.array([0.625, 1.1], np.float32)
+    losses = np.array([0.25, 2.0], np.float32)
+    save_predictions(tmp_path / "scores.csv", scores, Outputs(numbers, losses), numbers, ())
     written = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
-    assert written == ["name,target,prediction", '"photos/a, b.jpg",0.5,0.625', "photos/猫.jpg,12345.5,1.1"]
-    classes = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]), kind="multiclass")
-    save_predictions(tmp_path / "classes.csv", classes, np.eye(2))
-    assert not (tmp_path / "classes.csv").exists()
+    head = "file,truth,prediction,loss"
+    assert written == [head, '"photos/a, b.jpg",0.5,0.625,0.25', "photos/猫.jpg,12345.5,1.1,2.0"]
+
+
+def test_labels_that_were_predicted_are_written_in_one_cell(tmp_path):
+    targets = np.array([[1, 1], [0, 0]], np.float32)
+    tags = Split.of(np.zeros((2, 4, 4, 1)), targets, kind="multilabel", names=["a.png", os.fsdecode(b"\xe9.png")])
+    outputs = Outputs(np.array([[0.75, 0.5], [0.25, 0.125]], np.float32), np.zeros(2, np.float32))
+    save_predictions(tmp_path / "tags.csv", tags, outputs, outputs.predictions >= 0.2, ("warm", "a|b"))
+    head, *rows = (tmp_path / "tags.csv").read_bytes().splitlines()
+    assert head == b"file,truth,prediction,loss,probability_warm,probability_a|b"
+    assert rows == [b"a.png,warm|a\\|b,warm|a\\|b,0.0,0.75,0.5", b"\xe9.png,,warm,0.0,0.25,0.125"]
+    images = Split.of(np.zeros((2, 4, 4, 1)), np.array([0, 1]), kind="multiclass")
+    save_predictions(tmp_path / "images.csv", images, Outputs(np.zeros((2, 4, 4, 1)), np.zeros(2)), np.zeros(2), ("a",))
+    assert not (tmp_path / "images.csv").exists()
 
 
 def test_evaluating_again_gives_the_same(run):

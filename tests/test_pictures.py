@@ -5,8 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxvision.interfaces import Monitor, Split
+from jaxvision import registry
+from jaxvision.interfaces import Monitor, Outputs, Split
 from jaxvision.reports import files, plots
+
+OUTPUTS = Outputs(np.array([[1.0, 0.0]]), np.zeros(1))
+
+
+def task_of(monitor):
+    return registry.tasks.build("multiclass", num_classes=2)._replace(monitor=monitor)
 
 
 @pytest.fixture
@@ -63,8 +70,7 @@ def test_curves_have_what_matters_first_and_name_the_checkpoint(tmp_path, figure
     report = {"step": 30, "headline": "accuracy"}
     split = Split.of(np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), kind="multiclass")
     found = list(rows(names=("gradient_norm", "accuracy", "loss")))
-    monitor = Monitor("macro_recall", "max")
-    files.save(tmp_path, report, found, split, np.array([[1.0, 0.0]]), np.array([0]), ("a", "b"), monitor=monitor)
+    files.save(tmp_path, report, found, split, OUTPUTS, task_of(Monitor("macro_recall", "max")), ("a", "b"))
     (figure,) = figures
     assert is_whole(figure)
     titles = [axes.get_title() for axes in figure.axes]
@@ -93,9 +99,7 @@ def test_curves_have_what_matters_first_and_name_the_checkpoint(tmp_path, figure
 def test_only_the_best_checkpoint_is_called_so(monitor, is_best, tmp_path, figures):
     report = {"step": 30, "headline": "accuracy"}
     split = Split.of(np.zeros((1, 4, 4, 1), np.uint8), np.array([0]), kind="multiclass")
-    files.save(
-        tmp_path, report, list(rows()), split, np.array([[1.0, 0.0]]), np.array([0]), ("a", "b"), monitor=monitor
-    )
+    files.save(tmp_path, report, list(rows()), split, OUTPUTS, task_of(monitor), ("a", "b"))
     (legend,) = figures[0].legends
     assert legend.get_texts()[-1].get_text() == f"{'best ' * is_best}checkpoint, step 30, epoch 3"
 

@@ -38,9 +38,10 @@ def test_metrics_do_not_depend_on_batch_size_padding_or_devices():
         return infer_split(compiled, params, state, data.train, batch_size=batch_size, mesh=mesh)
 
     found = [judged(n, size) for n, size in ((1, 1), (1, 7), (2, 64), (4, 8), (4, 1000))]
-    for values, predictions in found[1:]:
+    for values, outputs in found[1:]:
         assert values == pytest.approx(found[0][0], rel=1e-5)
-        np.testing.assert_allclose(predictions, found[0][1], atol=1e-6)
+        for ours, first in zip(outputs[:2], found[0][1][:2], strict=True):
+            np.testing.assert_allclose(ours, first, atol=1e-5)
 
 
 def test_padding_has_no_gradient():

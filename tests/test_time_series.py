@@ -118,10 +118,10 @@ def test_predictions_are_written_in_the_units_of_the_series(wave):
     levels = np.array([float(level) for _, level in series])
     with (result.workdir / "report" / "predictions.csv").open() as out:
         head, *rows = list(csv.reader(out))
-    assert head == ["name", "target", "prediction", "last value", "value 12 steps before"]
+    assert head == ["file", "truth", "prediction", "loss", "last value", "value 12 steps before"]
     assert [row[0] for row in rows] == [name for name, _ in series[-24:]]
     found = np.array([row[1:] for row in rows], float)
-    for values, wanted in zip(found.T[[0, 2, 3]], (levels[-24:], levels[-25:-1], levels[-36:-12]), strict=True):
+    for values, wanted in zip(found.T[[0, 3, 4]], (levels[-24:], levels[-25:-1], levels[-36:-12]), strict=True):
         np.testing.assert_allclose(values, wanted, rtol=1e-6)
     rmse = np.sqrt(np.mean((found[:, 1] - found[:, 0]) ** 2))
     assert rmse == pytest.approx(result.test["rmse"], rel=1e-4)
@@ -141,7 +141,7 @@ def test_the_next_value_is_that_of_the_evaluation(wave, tmp_path):
     known = shortened(file, tmp_path, steps=3)
     found = jv.predict(result.workdir, known)
     (row,) = found.rows()
-    assert row["file"] == str(known) and row["after"] == judged[-4]["name"]
+    assert row["file"] == str(known) and row["after"] == judged[-4]["file"]
     assert row["value"] == pytest.approx(float(judged[-3]["prediction"]), rel=1e-6)
     levels, _ = read_series(str(known), "x")
     np.testing.assert_allclose(jv.predict(result.workdir, levels).predictions, found.predictions, rtol=1e-6)
@@ -156,7 +156,7 @@ def test_the_next_value_is_printed_and_what_has_none_is_told(wave, tmp_path, cap
     words = [f"--workdir={result.workdir}", str(file)]
     assert run("predict", [*words, "--format=csv"]) == 0
     head, row = capsys.readouterr().out.split()
-    assert head == "file,after,value" and row.startswith(f"{file},119,")
+    assert head == "file,after,prediction" and row.startswith(f"{file},119,")
     assert run("predict", [*words, "--quality_check"]) == 2
     assert "--quality_check needs images" in capsys.readouterr().err
     assert run("predict", [words[0], str(shortened(file, tmp_path, steps=108))]) == 2

@@ -105,7 +105,7 @@ def _broken(line: str) -> str:
     return "\n".join(lines)
 
 
-def progress(total: int, description: str, *, initial: int = 0, leave: bool = False) -> Any:
+def progress(total: int | None, description: str, *, initial: int = 0, leave: bool = False) -> Any:
     """Return a progress bar that counts images; it is hidden without a terminal or notebook."""
     from tqdm.auto import tqdm  # a notebook's bar there, a line of text where ipywidgets are missing
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.engine.precision import as_float
-from jaxvision.interfaces import Array, Augment, Batch, Gradient, Model, Task, TrainState, Tree
+from jaxvision.interfaces import Array, Augment, Batch, Gradient, Model, Outputs, Task, TrainState, Tree
 
 Values = dict[str, Array]
 MicrobatchSums = Callable[[Tree, Batch, Array], tuple[Tree, Values, Tree]]  # gradients, sums of values, model state
@@ -158,14 +158,15 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: Model, task: Task) -> Callable[[Tree, Tree, Batch], tuple[Values, Any]]:
-    """Build the function (params, model_state, batch) -> (masked sum of each value and "count", predictions)."""
+def make_eval_step(model: Model, task: Task) -> Callable[[Tree, Tree, Batch], tuple[Values, Outputs]]:
+    """Build the function (params, model_state, batch) -> (masked sum of each value and "count", outputs)."""
 
     def eval_step(params, model_state, batch):
         batch = {**batch, "inputs": as_float(batch["inputs"])}
         values, _ = task.loss(model, params, model_state, batch, train=False, key=None)
         sums = {name: (value * batch["mask"]).sum() for name, value in values.items()}
-        predictions = task.predict(model, params, model_state, batch)  # the compiler merges the two forward passes
-        return {**sums, "count": batch["mask"].sum()}, predictions
+        predictions = task.predict(model, params, model_state, batch)  # the compiler merges the forward passes
+        logits = None if task.logits is None else task.logits(model, params, model_state, batch)
+        return {**sums, "count": batch["mask"].sum()}, Outputs(predictions, values["loss"], logits)
 
     return eval_step

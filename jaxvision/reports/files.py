@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 
 from jaxvision import storage
 from jaxvision.engine import logs
-from jaxvision.interfaces import Monitor, Split
+from jaxvision.interfaces import Monitor, Outputs, Split, Task
 from jaxvision.reports import plots
+from jaxvision.reports.prediction_table import save_predictions
 
 NUM_MISTAKES = 25
 NUM_SAMPLES = 64
@@ -24,19 +24,20 @@ def save(
     report: dict[str, Any],
     rows: list[logs.Row],
     split: Split,
-    predictions: np.ndarray,
-    predicted_labels: np.ndarray,
+    outputs: Outputs,
+    task: Task,
     classes: Sequence[str],
-    *,
-    monitor: Monitor | None = None,
 ) -> None:
     """Write report.json, its plots and predictions.csv into a folder.
 
-    `rows` are those of metrics.jsonl; by `monitor`, the plot of the curves states whether the checkpoint is the best.
+    `rows` are those of metrics.jsonl; by the task's monitor, the plot of the curves states whether the checkpoint is
+    the best.
     """
+    predictions, monitor = outputs.predictions, task.monitor
+    predicted_labels = task.predict_labels(predictions)
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "report.json", report)
-    save_predictions(folder / "predictions.csv", split, predictions)
+    save_predictions(folder / "predictions.csv", split, outputs, predicted_labels, classes)
     if rows:
         first = dict.fromkeys(("loss", report.get("headline") or "accuracy"))
         step = report["step"]
@@ -91,21 +92,6 @@ def describe_checkpoint(requested: str, rows: Sequence[logs.Row], monitor: Monit
         return f"last, because {'the task has no monitored metric' if monitor is None else 'nothing was validated'}"
     how = f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
     return how if best[1] == step else f"best that can be read; {how} at step {best[1]}"
-
-
-def save_predictions(file: Path, split: Split, predictions: np.ndarray) -> None:
-    """Write numbers that were predicted as CSV, in the units of the data; of other predictions, nothing.
-
-    A row has the example's name, its target, the prediction, and what the rules that come with the data say.
-    """
-    if split.kind != "continuous" or predictions.ndim > 1:
-        return
-    names = split.names if len(split.names) else range(len(split))
-    columns = [*split.in_original_units(predictions), *split.baselines.values()]
-    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
-        rows = csv.writer(out)
-        rows.writerow(["name", "target", "prediction", *split.baselines])
-        rows.writerows([name, *map(str, values)] for name, *values in zip(names, *columns, strict=True))
 
 
 def draw_step(folder: Path, step: int, predictions: np.ndarray) -> None:

@@ -40,6 +40,8 @@ def report(found: Mapping[str, Any]) -> str:
         means = [name for name in ("macro", "micro", "weighted") if name in found]
         parts.append(table([*rows[:MOST_CLASSES], *({"class": f"{name} mean", **found[name]} for name in means)]))
         parts.append(_more(len(rows) - MOST_CLASSES, "classes"))
+    if found.get("absent_classes"):
+        parts.append(f"<p>{html.escape(terminal.absent_line(dict(found)))}</p>")
     if found.get("most_confused"):
         parts += ["<p>most confused</p>", table(found["most_confused"])]
     return "".join(parts)

@@ -6,6 +6,7 @@ from typing import Any
 
 SEEN = "if the run was trained on some of these images, the metrics are too good; gap and baseline are left out"
 FACTS = ("num_examples", "num_parameters", "step", "threshold")  # numbers that are not metrics
+MOST_NAMED = 10  # absent classes
 
 
 def text(report: dict[str, Any]) -> str:
@@ -14,6 +15,8 @@ def text(report: dict[str, Any]) -> str:
     confused = [f"{p['true']} as {p['predicted']} {p['count']}x" for p in report.get("most_confused", ())[:3]]
     if confused:
         lines.append(f"most confused: {', '.join(confused)}")
+    if report.get("absent_classes"):
+        lines.append(absent_line(report))
     if "threshold" in report and "confusion_matrix" in report:
         lines.append(f"{list(report['per_class'])[1]} from a probability of {report['threshold']:.4f} on")
     absent = report.get("absent_in_validation", ())
@@ -43,6 +46,15 @@ def text(report: dict[str, Any]) -> str:
 def split_name(split: str) -> str:
     """Return what a report calls a split: validation has chosen the checkpoint, so its metrics are optimistic."""
     return "validation, used for choosing," if split == "validation" else split
+
+
+def absent_line(report: dict[str, Any]) -> str:
+    """Return the definition of the macro average where the split lacks classes, and which these are."""
+    absent, count = report["absent_classes"], len(report["per_class"])
+    more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
+    names = ", ".join(absent[:MOST_NAMED]) + more
+    occurring = f"{count - len(absent)} of {count} classes that {report['split']} has"
+    return f"macro averages are over the {occurring}; without examples: {names}"
 
 
 def _gap_line(report: dict[str, Any], name: str) -> str:

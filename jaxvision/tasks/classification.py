@@ -34,9 +34,15 @@ def _baseline(targets: np.ndarray, num_classes: int) -> tuple[str, np.ndarray]:
 
 
 def _is_among_top_5(logits: Array, soft: Array) -> Array:
+    """Return whether fewer than five classes rank above the target; of equal logits, the later class ranks higher.
+
+    This is the order of scikit-learn's top_k_accuracy_score.
+    """
+    target = jnp.argmax(soft, axis=-1, keepdims=True)
+    of_target = jnp.take_along_axis(logits, target, axis=-1)
+    is_later = jnp.arange(logits.shape[-1]) > target
     # Negated, so that NaN logits count as above the target's.
-    of_target = jnp.take_along_axis(logits, jnp.argmax(soft, axis=-1, keepdims=True), axis=-1)
-    return (~(logits <= of_target)).sum(axis=-1) < 5
+    return (~(logits <= of_target) | ((logits == of_target) & is_later)).sum(axis=-1) < 5
 
 
 @register("multiclass", targets="multiclass")
@@ -121,25 +127,30 @@ def binary(
     limits.check(threshold)
     train_loss = training_loss(loss, activation="sigmoid", num_classes=num_classes, targets=targets)
     known = limits.known(threshold, thresholds, 1)
-    limit = 0.5 if known is None else float(known[0])
+    limit = np.array([0.5]) if known is None else known  # before thresholds are fitted, for the metrics of training
+
+    def decide(predictions, thresholds):
+        return limits.is_reached(predictions[:, 1:], thresholds)[:, 0].astype("int32")
 
     def predict_labels(predictions):
-        return (predictions[:, 1] >= limits.require(known)[0]).astype("int32")
+        return decide(predictions, limits.require(known))
 
-    def report(targets, predictions, classes):
+    def report(targets, predictions, classes, logits=None):
         values = metrics.classification(targets, predict_labels(predictions), predictions, classes=classes)
-        return {"threshold": float(limits.require(known)[0]), **values, **metrics.binary(targets, predictions)}
+        ranking = metrics.binary(targets, predictions, logits=logits)
+        return {"threshold": float(limits.require(known)[0]), **values, **ranking}
 
     def fit_thresholds(targets, predictions):
         return limits.chosen(threshold, targets[:, None], predictions[:, 1:])
 
     return Task(
         output_size=1,
-        loss=_binary_loss(train_loss, float(np.log(limit) - np.log1p(-limit))),
+        loss=_binary_loss(train_loss, limit),
+        logits=_binary_logits,
         predict=_predict_binary,
         predict_labels=predict_labels,
         describe=_describe,
-        score=lambda targets, predictions: metrics.recalls(targets, (predictions[:, 1] >= limit).astype(int)),
+        score=lambda targets, predictions: metrics.recalls(targets, decide(predictions, limit)),
         report=report,
         monitor=MONITORS[best],
         headline="accuracy",
@@ -148,15 +159,15 @@ def binary(
     )
 
 
-def _binary_loss(train_loss, threshold_logit: float):
-    """Build the task's loss; `train_loss` takes outputs and targets [B, 1]."""
+def _binary_loss(train_loss, threshold: np.ndarray):
+    """Build the task's loss; `train_loss` takes outputs and targets [B, 1], accuracy uses the threshold [1]."""
 
     def loss(model, params, state, batch, *, train, key):
         outputs, state = model.apply(params, state, batch["inputs"], train=train, key=key)
         logits, targets = outputs[:, 0], batch["targets"]
         positive = targets if targets.ndim == 1 else targets[:, 1]
         positive = positive.astype(logits.dtype)
-        correct = (logits >= threshold_logit) == (positive >= 0.5)
+        correct = limits.is_reached(jax.nn.sigmoid(outputs), threshold)[:, 0] == (positive >= 0.5)
         plain = optax.sigmoid_binary_cross_entropy
         loss_value = train_loss(outputs, positive[:, None]) if train else plain(logits, positive)
         return {"loss": loss_value, "accuracy": correct.astype(jnp.float32)}, state
@@ -164,6 +175,11 @@ def _binary_loss(train_loss, threshold_logit: float):
     return loss
 
 
-def _predict_binary(model, params, state, batch):
+def _binary_logits(model, params, state, batch):
     outputs, _ = model.apply(params, state, batch["inputs"], train=False, key=None)
-    return jnp.stack([jax.nn.sigmoid(-outputs[:, 0]), jax.nn.sigmoid(outputs[:, 0])], axis=-1)
+    return outputs[:, 0]
+
+
+def _predict_binary(model, params, state, batch):
+    logits = _binary_logits(model, params, state, batch)
+    return jnp.stack([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], axis=-1)

@@ -1,4 +1,9 @@
-"""Metrics of (targets, predictions) that are not means over examples; computed by scikit-learn if it has them."""
+"""Metrics of (targets, predictions) that are not means over examples; computed by scikit-learn if it has them.
+
+A macro average is the plain mean over the classes that occur in the targets, in every metric. A class without an
+example has no recall, and its precision would depend on mistakes alone: it has no metrics of its own, and
+`absent_classes` names it.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +18,46 @@ def classification(
 ) -> dict[str, Any]:
     """Compute classification metrics of predicted classes [N] and probabilities [N, C] against targets [N].
 
-    Returns precision, recall and F1 per class and averaged, the confusion matrix (rows are true classes), the most
-    confused pairs and the expected calibration error. A class that is never predicted or does not occur counts as 0, as
-    in scikit-learn with zero_division=0.
+    Returns precision, recall and F1 per class, their means over the classes that occur (macro: plain; weighted: by the
+    number of examples), the confusion matrix (rows are true classes), the most confused pairs and the expected
+    calibration error. A class that is never predicted has a precision of 0, as in scikit-learn with zero_division=0.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     indices = np.arange(len(classes))
     matrix = confusion_matrix(targets, predicted_labels, labels=indices)
 
-    def scores(average: str | None) -> tuple[Any, Any, Any]:
-        options: dict[str, Any] = {"labels": indices, "average": average, "zero_division": 0}
-        return precision_recall_fscore_support(targets, predicted_labels, **options)[:3]  # pyright: ignore[reportReturnType]
-
-    def named(values: Sequence[Any]) -> dict[str, float]:
-        return dict(zip(("precision", "recall", "f1"), map(float, values), strict=True))
-
-    values: dict[str, Any] = {average: named(scores(average)) for average in ("macro", "weighted")}
-    by_class = zip(classes, zip(*scores(None), strict=True), matrix.sum(axis=1), strict=True)
-    values["per_class"] = {name: {**named(row), "num_examples": int(count)} for name, row, count in by_class}
+    options: dict[str, Any] = {"labels": indices, "average": None, "zero_division": 0}
+    by_class = np.stack(precision_recall_fscore_support(targets, predicted_labels, **options)[:3])  # pyright: ignore
+    counts = matrix.sum(axis=1)
+    weighted = by_class @ (counts / max(counts.sum(), 1))
+    values: dict[str, Any] = {"macro": _named(_mean_over_occurring(by_class, counts)), "weighted": _named(weighted)}
+    values["per_class"] = {
+        name: {**(_named(row) if count else {}), "num_examples": int(count)}
+        for name, row, count in zip(classes, by_class.T, counts, strict=True)
+    }
+    values |= absent_classes(counts, classes)
     values["confusion_matrix"] = matrix.tolist()
     values["most_confused"] = most_confused(matrix, classes)
     values["expected_calibration_error"] = calibration_error(
         targets == predicted_labels, probabilities[np.arange(len(predicted_labels)), predicted_labels]
     )
     return values
+
+
+def _named(row: Sequence[Any] | np.ndarray) -> dict[str, float]:
+    return dict(zip(("precision", "recall", "f1"), map(float, row), strict=True))
+
+
+def _mean_over_occurring(by_class: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the macro average of metrics [..., C]: the mean over the classes with examples, 0 if there are none."""
+    return by_class[..., counts > 0].mean(axis=-1) if counts.any() else np.zeros(by_class.shape[:-1])
+
+
+def absent_classes(counts: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+    """Name the classes without examples, which macro averages leave out; an empty dict if there are none."""
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    return {"absent_classes": absent} if absent else {}
 
 
 def most_confused(matrix: np.ndarray, classes: Sequence[str], *, num_pairs: int = 10) -> list[dict[str, Any]]:
@@ -51,19 +71,20 @@ def most_confused(matrix: np.ndarray, classes: Sequence[str], *, num_pairs: int 
 
 
 def calibration_error(correct: np.ndarray, confidence: np.ndarray, *, num_bins: int = 15) -> float:
-    """Compute the expected calibration error over equal-width bins.
+    """Compute the expected calibration error over equal-width bins ((m - 1) / M, m / M].
 
     (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.)
 
     >>> calibration_error(np.array([True, False]), np.array([0.8, 0.8]))
     0.3
     """
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    edges = np.linspace(0, 1, num_bins + 1).astype(confidence.dtype)
+    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
     gaps = np.bincount(bins, weights=correct - confidence.astype(np.float64), minlength=num_bins)
     return float(round(np.abs(gaps).sum() / len(correct), 10))
 
 
-def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def binary(targets: np.ndarray, probabilities: np.ndarray, *, logits: np.ndarray | None = None) -> dict[str, float]:
     """Compute AUROC and average precision from probabilities [N, 2]; an empty dict if one class does not occur.
 
     Examples are ranked by the log-odds, which still differ after probabilities have rounded to 1.
@@ -72,12 +93,20 @@ def binary(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
     if len(np.unique(targets)) < 2:
         return {}
-    negative, positive = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float64).tiny)).T
-    probability = positive - negative
+    if logits is None:
+        negative, positive = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float64).tiny)).T
+        scores = positive - negative
+    else:
+        scores = _finite(logits)
     return {
-        "auroc": float(roc_auc_score(targets, probability)),
-        "average_precision": float(average_precision_score(targets, probability)),
+        "auroc": float(roc_auc_score(targets, scores)),
+        "average_precision": float(average_precision_score(targets, scores)),
     }
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
+    """Return scores as float64 of the same order, with infinite ones as the largest numbers."""
+    return np.nan_to_num(scores.astype(np.float64), nan=np.nan)
 
 
 def recalls(targets: np.ndarray, predicted_labels: np.ndarray) -> dict[str, float]:
@@ -88,7 +117,8 @@ def recalls(targets: np.ndarray, predicted_labels: np.ndarray) -> dict[str, floa
     """
     correct = targets == predicted_labels
     counts, hits = np.bincount(targets), np.bincount(targets, weights=correct)
-    return {"accuracy": float(correct.mean()), "macro_recall": float((hits[counts > 0] / counts[counts > 0]).mean())}
+    by_class = hits / np.maximum(counts, 1)
+    return {"accuracy": float(correct.mean()), "macro_recall": float(_mean_over_occurring(by_class, counts))}
 
 
 def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, target: float = 0.0) -> float:
@@ -103,7 +133,8 @@ def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, target
         target: the recall or precision to reach.
 
     Returns:
-        The midpoint between two adjacent scores; 0.5 if no target is positive.
+        The midpoint between two adjacent scores in float64, or the upper one if no number lies between them; 0.5 if no
+        target is positive.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order].astype(np.float64), np.cumsum(targets[order] > 0.5)
@@ -121,7 +152,9 @@ def best_threshold(targets: np.ndarray, scores: np.ndarray, *, what: str, target
     other = recall if what == "recall" or not reached.any() else precision
     best = int(np.lexsort((other, worth))[-1])
     below = ranked[last[best + 1]] if best + 1 < len(last) else 0.0
-    return float((ranked[last[best]] + below) / 2)
+    above = ranked[last[best]]
+    middle = below + (above - below) / 2
+    return float(middle if middle > below else above)
 
 
 def average_precisions(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -131,7 +164,7 @@ def average_precisions(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """
     from sklearn.metrics import average_precision_score
 
-    columns = zip(targets.T, scores.T, strict=True)
+    columns = zip(targets.T, _finite(scores).T, strict=True)
     return np.array([average_precision_score(t, s) if t.any() else np.nan for t, s in columns])
 
 
@@ -142,13 +175,19 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
 
 
 def multilabel(
-    targets: np.ndarray, predicted_labels: np.ndarray, probabilities: np.ndarray, *, classes: Sequence[str]
+    targets: np.ndarray,
+    predicted_labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    classes: Sequence[str],
+    logits: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Compute multilabel metrics of predicted labels and probabilities [N, T] against targets [N, T] of 0 and 1.
 
     Returns precision, recall, F1, average precision and AUROC per label, their mean over the labels that occur (macro)
     and pooled over all labels (micro). A label that is never predicted counts as 0. A label that does not occur has no
-    metrics of its own; its false positives count in micro.
+    metrics of its own; its false positives count in micro. AUROC and average precision rank by the logits, if given,
+    because probabilities in float32 are equal for all logits above 17.
     """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
@@ -158,19 +197,19 @@ def multilabel(
         options: dict[str, Any] = {"average": average, "labels": labels, "zero_division": 0}
         return precision_recall_fscore_support(targets, predicted_labels, **options)[:3]  # pyright: ignore[reportReturnType]
 
-    names = ("precision", "recall", "f1")
-    precisions, counts = average_precisions(targets, probabilities), targets.sum(axis=0)
-    by_label, occurs = np.stack(scores(None)), counts > 0
-    means = {"macro": by_label[:, occurs].mean(axis=1) if occurs.any() else np.zeros(3), "micro": scores("micro")}
-    values: dict[str, Any] = {name: dict(zip(names, map(float, row), strict=True)) for name, row in means.items()}
+    ranks = _finite(probabilities if logits is None else logits)
+    precisions, counts = average_precisions(targets, ranks), targets.sum(axis=0)
+    by_label = np.stack(scores(None))
+    values: dict[str, Any] = {"macro": _named(_mean_over_occurring(by_label, counts)), "micro": _named(scores("micro"))}
+    values |= absent_classes(counts, classes)
     values["per_class"] = {}
     for index, label in enumerate(classes):
         label_metrics: dict[str, float] = {}
-        if occurs[index]:
-            label_metrics |= dict(zip(names, map(float, by_label[:, index]), strict=True))
+        if counts[index] > 0:
+            label_metrics |= _named(by_label[:, index])
             label_metrics["average_precision"] = float(precisions[index])
         if 0 < counts[index] < len(targets):
-            label_metrics["auroc"] = float(roc_auc_score(targets[:, index], probabilities[:, index]))
+            label_metrics["auroc"] = float(roc_auc_score(targets[:, index], ranks[:, index]))
         values["per_class"][label] = {**label_metrics, "num_examples": int(counts[index])}
     values["subset_accuracy"] = float((targets == predicted_labels).all(axis=1).mean())
     return values

@@ -43,10 +43,11 @@ def multilabel(
     known = limits.known(threshold, thresholds, num_classes)
 
     def predict_labels(predictions):
-        return predictions >= limits.require(known).astype(predictions.dtype)
+        return limits.is_reached(predictions, limits.require(known))
 
-    def report(targets, predictions, classes):
-        values = metrics.multilabel(targets, predict_labels(predictions), predictions, classes=classes)
+    def report(targets, predictions, classes, logits=None):
+        decided = predict_labels(predictions)
+        values = metrics.multilabel(targets, decided, predictions, classes=classes, logits=logits)
         for label, limit in zip(classes, limits.require(known).tolist(), strict=True):
             values["per_class"][label]["threshold"] = limit
         return values
@@ -59,6 +60,7 @@ def multilabel(
         describe=_describe,
         score=_score,
         report=report,
+        logits=_logits,
         monitor=Monitor("mean_average_precision", "max"),
         headline="mean_average_precision",
         baseline=lambda targets: ("label frequencies", targets.mean(axis=0)),
@@ -75,7 +77,7 @@ def _loss(train_loss, thresholds: np.ndarray):
         logits, state = model.apply(params, state, batch["inputs"], train=train, key=key)
         targets = batch["targets"].astype(logits.dtype)
         loss_value = (train_loss if train else _mean_cross_entropy)(logits, targets)
-        is_correct = (jax.nn.sigmoid(logits) >= jnp.asarray(thresholds, logits.dtype)) == (targets >= 0.5)
+        is_correct = limits.is_reached(jax.nn.sigmoid(logits), thresholds) == (targets >= 0.5)
         return {"loss": loss_value, "accuracy": is_correct.mean(axis=-1, dtype=jnp.float32)}, state
 
     return loss
@@ -85,9 +87,13 @@ def _mean_cross_entropy(logits, targets):
     return optax.sigmoid_binary_cross_entropy(logits, targets).mean(axis=-1)
 
 
-def _predict(model, params, state, batch):
+def _logits(model, params, state, batch):
     logits, _ = model.apply(params, state, batch["inputs"], train=False, key=None)
-    return jax.nn.sigmoid(logits)
+    return logits
+
+
+def _predict(model, params, state, batch):
+    return jax.nn.sigmoid(_logits(model, params, state, batch))
 
 
 def _describe(prediction, predicted, *, classes, top):
@@ -98,5 +104,6 @@ def _describe(prediction, predicted, *, classes, top):
     return {"labels": labels, "below_threshold": others[:top]}
 
 
-def _score(targets, predictions):
-    return {"mean_average_precision": metrics.mean_average_precision(targets, predictions)}
+def _score(targets, predictions, logits=None):
+    ranks = predictions if logits is None else logits
+    return {"mean_average_precision": metrics.mean_average_precision(targets, ranks)}

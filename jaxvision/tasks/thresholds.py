@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,8 +31,8 @@ def chosen(aim: Aim, targets: np.ndarray, probabilities: np.ndarray) -> tuple[fl
 def known(aim: Aim, thresholds: tuple[float, ...] | None, num_columns: int) -> np.ndarray | None:
     """Return the thresholds [T] that are given or already fitted; None if they are not fitted yet."""
     if isinstance(aim, int | float):
-        return np.full(num_columns, aim)
-    return None if thresholds is None else np.array(thresholds)
+        return np.full(num_columns, aim, np.float64)
+    return None if thresholds is None else np.array(thresholds, np.float64)
 
 
 def require(thresholds: np.ndarray | None) -> np.ndarray:
@@ -40,3 +40,18 @@ def require(thresholds: np.ndarray | None) -> np.ndarray:
     if thresholds is None:
         raise ValueError("this run's thresholds are not fitted yet; finish training, or run `jaxvision evaluate`")
     return thresholds
+
+
+def is_reached(probabilities: Any, thresholds: np.ndarray) -> Any:
+    """Return whether probabilities [..., T] are at or above thresholds [T] of float64, for NumPy and JAX arrays.
+
+    A threshold may lie between two neighboring numbers of the probabilities' type, so it is rounded up to that type:
+    rounding it to the nearest could move it across a probability.
+
+    >>> scores = np.array([[0.99999994], [0.9999999]], np.float32)
+    >>> is_reached(scores, scores.astype(np.float64).mean(axis=0)).tolist()
+    [[True], [False]]
+    """
+    nearest = thresholds.astype(probabilities.dtype)
+    above = np.nextafter(nearest, nearest.dtype.type(np.inf))
+    return probabilities >= np.where(nearest.astype(np.float64) < thresholds, above, nearest)

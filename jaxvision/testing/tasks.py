@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import registry, specs
-from jaxvision.interfaces import Model, Split, Task
+from jaxvision.interfaces import Model, Outputs, Split, Task
 from jaxvision.splits import target_stats
 from jaxvision.testing.trees import finite
 
@@ -30,16 +30,21 @@ def check_task(spec: str, *, num_classes: int = 2) -> None:
     assert all(value.shape == (6,) for value in values.values()), "values are not one for each example"
     assert "loss" in values, "there is no loss among the values"
     predictions = np.asarray(task.predict(model, params, state, batch))
+    outputs = Outputs(predictions, np.asarray(values["loss"]))
+    if task.logits is not None:
+        outputs = outputs._replace(
+            logits=_check_logits(np.asarray(task.logits(model, params, state, batch)), predictions)
+        )
     if task.fit_thresholds is not None:
         task = registry.tasks.build(spec, **context, thresholds=task.fit_thresholds(split.targets, predictions))
         assert task.fit_thresholds is None, "the task fits thresholds again, although it has them"
-    score = task.score(split.targets, predictions)
+    score = task.measure(split, outputs)
     assert all(type(value) is float for value in score.values()), "a metric of score is not a float"
     if task.monitor is not None:
         named = task.monitor.name
         assert named in {**values, **score}, f"monitor is {named!r}, of {', '.join({**values, **score})}"
     classes = tuple(f"class {index}" for index in range(num_classes))
-    report = task.report(split.targets, predictions, classes)
+    report = {name: value for name, value in task.measure(split, outputs, classes).items() if name not in score}
     assert isinstance(report, dict), "the report is not a dict"
     known = {**values, **score, **report}
     assert task.headline is None or task.headline in known, f"headline is {task.headline!r}, of {', '.join(known)}"
@@ -54,6 +59,13 @@ def check_task(spec: str, *, num_classes: int = 2) -> None:
         assert set(task.score(split.targets, np.broadcast_to(prediction, predictions.shape))) <= {*score, *values}
     if metadata.get("targets") == "multiclass":
         _check_classes(task, model, params, state, batch, predictions, num_classes)
+
+
+def _check_logits(logits: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Check that the logits are the log odds of the predictions: of each, or of the last of two classes."""
+    ranked = predictions if predictions.shape == logits.shape else predictions[:, 1]
+    assert np.allclose(1 / (1 + np.exp(-logits)), ranked, atol=1e-5), "the logits are not log odds of the predictions"
+    return logits
 
 
 TARGETS = {  # of six examples

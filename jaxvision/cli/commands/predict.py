@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jaxvision.cli.command import command, option
 from jaxvision.cli.errors import UsageError, require
 from jaxvision.cli.tables import print_rows
 from jaxvision.cli.workdirs import refuse_workdirs, split_workdirs
+from jaxvision.predict import load_members
 from jaxvision.predict import predict as run_predict
 
 
@@ -35,18 +37,19 @@ def predict(
         workdir: folder of a trained run; repeat it for an ensemble
         checkpoint: best, last, or the step of a checkpoint
         tta: test-time augmentation: none, flip, flip_shift (default: that of training)
-        top: classes shown for each image
+        top: classes shown for each image; a csv has the probability of every class
         format: table, json or csv (default: by the name of --out, or table)
-        out: file to write to instead of the terminal
+        out: file to write to instead of the terminal; a csv that was interrupted goes on where it stopped
         batch_size: images per batch (default: eval_batch_size of training)
         quality_check: add a column that names blurred, dark, bright and low-contrast images
-        on_bad_image: error exits with status 2 if a file cannot be read; skip exits with 0
+        on_bad_image: error exits with status 2 if a file cannot be read; skip exits with 0. A csv names the error
         max_image_pixels: pixels that an image file may have (default: the limit of training)
 
     Examples:
         jaxvision predict --workdir=runs/first photos/*.jpg
         jaxvision predict --workdir=runs/seed0 --workdir=runs/seed1 photos --format=csv --out=predictions.csv
     """
+    from jaxvision import image_files
     from jaxvision.quality_check import check_quality
 
     members = split_workdirs(workdir)
@@ -56,22 +59,24 @@ def predict(
     require(top >= 1, f"--top={top} must be at least 1")
     for name, value in (("batch_size", batch_size), ("max_image_pixels", max_image_pixels)):
         require(value is None or value >= 1, f"--{name}={value} must be at least 1")
+    suffix = Path(out or "").suffix[1:]
+    shown_as = format or (suffix if suffix in ("json", "csv") else "table")
+    loaded = load_members(members, checkpoint=checkpoint, tta=tta, plugins=plugins)
+    is_image = loaded[0].run.signature.preprocessing.is_image
+    require(is_image or not quality_check, "--quality_check needs images, and this run predicts time series")
+    if shown_as == "csv":
+        check = (lambda file: ", ".join(check_quality(file))) if quality_check else None
+        names = image_files.find_images(images) if is_image else list(images)
+        _write_csv(loaded, names, out, batch_size, check, is_skipped=on_bad_image == "skip")
+        return
     predictions = run_predict(
-        members,
+        loaded,
         images,
-        checkpoint=checkpoint,
-        tta=tta,
         batch_size=batch_size,
         on_bad_image="skip",
         max_image_pixels=max_image_pixels,
-        plugins=plugins,
     )
     rows = predictions.rows(top=top)
-    suffix = Path(out or "").suffix[1:]
-    shown_as = format or (suffix if suffix in ("json", "csv") else "table")
-    require(
-        not (quality_check and predictions.after), "--quality_check needs images, and this run predicts time series"
-    )
     if quality_check:
         rows = [{**row, "quality": ", ".join(check_quality(row["file"], max_pixels=sys.maxsize))} for row in rows]
     if out is None:
@@ -80,14 +85,41 @@ def predict(
         with open(out, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             print_rows(rows, shown_as, file)
         print(f"wrote {out}")
-    _report_unreadable(list(predictions.errors.values()), is_skipped=on_bad_image == "skip")
+    errors = list(predictions.errors.values())
+    _report_unreadable(len(errors), next(iter(errors), ""), is_skipped=on_bad_image == "skip")
 
 
-def _report_unreadable(errors: list[str], *, is_skipped: bool) -> None:
+def _write_csv(
+    loaded: list[Any],
+    names: list[str],
+    out: str | None,
+    batch_size: int | None,
+    quality: Callable[[str], str] | None,
+    *,
+    is_skipped: bool,
+) -> None:
+    """Write a row for each file as soon as it is predicted, to the terminal or a file."""
+    from jaxvision import prediction_file, prediction_rows
+
+    table = prediction_rows.table_of(loaded, batch_size=batch_size, quality=quality)
+    if out is None:
+        written = prediction_file.write_to(table, names, sys.stdout)
+    else:
+        try:
+            written = prediction_file.write(table, names, Path(out))
+        except KeyboardInterrupt:
+            print(f"jaxvision: {out} has the rows up to now; the same command goes on after them", file=sys.stderr)
+            raise
+        resumed = f"; {written.num_resumed:,} were there before" if written.num_resumed else ""
+        print(f"wrote {out}: {written.num_rows:,} rows{resumed}")
+    _report_unreadable(written.num_errors, written.first_error, is_skipped=is_skipped)
+
+
+def _report_unreadable(count: int, first: str, *, is_skipped: bool) -> None:
     """Print which images could not be read, after the rows of the others; raise UsageError unless they are skipped."""
-    if errors and is_skipped:
-        counted = f"{len(errors)} unreadable images, the first" if len(errors) > 1 else "1 unreadable image"
-        print(f"jaxvision: skipped {counted}: {errors[0]}", file=sys.stderr)
-    elif errors:
-        more = f" (and {len(errors) - 1} more; --on_bad_image=skip skips them)" if len(errors) > 1 else ""
-        raise UsageError(f"{errors[0]}{more}")
+    if count and is_skipped:
+        counted = f"{count} unreadable images, the first" if count > 1 else "1 unreadable image"
+        print(f"jaxvision: skipped {counted}: {first}", file=sys.stderr)
+    elif count:
+        more = f" (and {count - 1} more; --on_bad_image=skip skips them)" if count > 1 else ""
+        raise UsageError(f"{first}{more}")
