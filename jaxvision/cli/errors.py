@@ -118,6 +118,7 @@ def _catch_early_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        early_signals.clear()  # else a later run in this process would stop for them
         sys.unraisablehook = hook
         for timer in timers:  # else the signal would reach what comes after the command
             timer.cancel()
