@@ -63,7 +63,7 @@ BAD_FLAGS = {
     "--batch_size=many": "batch_size",
     "--batch_size=0": "batch_size=0 must be at least 1",
     "--batch_size=-4": "batch_size=-4 must be at least 1",
-    "--batch_size=100": "the effective batch size 100 exceeds the 42 training examples",
+    "--batch_size=100": "and there are only 42 training examples: use --batch_size=32",
     "--batch_size=18": "batch_size=18 is not divisible by 4 devices; the nearest are 16 or 20",
     "--epochs=0": "epochs=0 must be at least 1",
     "--learning_rate=-1": "learning_rate=-1.0 must be above 0",
@@ -405,7 +405,7 @@ def test_a_broken_image_is_named_or_skipped(refused, photos, capsys):
     assert "dark/3.png" in line and "(and 1 more)" in line and "--on_bad_image=skip" in line
     assert cli.run("launch", [*flags, "--steps=1", "--on_bad_image=skip", "--workdir=run"]) == 0
     said = capsys.readouterr()
-    assert "2 unreadable images skipped, the first: cannot read the image" in said.err
+    assert "skipped 2 unreadable images, the first: cannot read the image" in said.err
     assert "26 train" in said.out  # 38 less a fifth and then a tenth of each class
 
 
@@ -437,7 +437,9 @@ def test_evaluate_and_predict_without_a_run(refused, tmp_path):
 def test_evaluate(workdir, refused, capsys):
     assert cli.run("evaluate", ["--workdir=run"]) == 0
     assert "macro mean" in capsys.readouterr().out
-    assert "no split 'tets'; did you mean 'test'" in refused("evaluate", "--workdir=run", "--split=tets")
+    assert "expected one of train, validation, test; did you mean 'test'" in refused(
+        "evaluate", "--workdir=run", "--split=tets"
+    )
 
 
 def test_predict_prints_a_table_json_and_csv(workdir, photos, capsys):
@@ -471,7 +473,7 @@ def test_predict_names_what_is_no_image_and_keeps_the_rest(workdir, photos, refu
     assert "dark/0.png" in said.out and said.err.count("\n") == 1 and "notes.txt" in said.err
     skipping = ["--workdir=run", "--on_bad_image=skip", "notes.txt", str(photos / "dark" / "0.png")]
     assert cli.run("predict", skipping) == 0
-    assert "skipped 1 unreadable images" in capsys.readouterr().err
+    assert "skipped 1 unreadable image:" in capsys.readouterr().err
 
 
 def test_list(refused, capsys):

@@ -155,7 +155,7 @@ def test_unreadable_images_are_named_or_skipped(photos):
     (photos / "dark" / "7.png").write_bytes((photos / "dark" / "7.png").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; repair or remove it"):
         build(f"folder(path='{photos}', image_size=8)")
-    with pytest.warns(UserWarning, match=r"train: 1 unreadable images skipped, the first: .*dark/7\.png"):
+    with pytest.warns(UserWarning, match=r"train: skipped 1 unreadable image: .*dark/7\.png"):
         dataset = build(f"folder(path='{photos}', image_size=8)", on_bad_image="skip")
     names = [*dataset.train.names, *dataset.test.names]
     assert len(names) == 39 and not any(name.endswith("dark/7.png") for name in names)
@@ -211,7 +211,7 @@ def test_bad_images_of_a_streamed_folder_are_told_at_the_start(photos, arguments
     with pytest.raises(ValueError, match=r"cannot read the image '.*dark/7\.png'.*; repair or remove it"):
         build(spec)
     monkeypatch.setattr(files, "_read_all", None)  # what was found is remembered
-    with pytest.warns(UserWarning, match=r"train: 1 unreadable images skipped, the first: .*dark/7\.png"):
+    with pytest.warns(UserWarning, match=r"train: skipped 1 unreadable image: .*dark/7\.png"):
         dataset = build(spec, on_bad_image="skip")
     names = [*dataset.train.names, *dataset.test.names]
     assert len(names) == 39 and not any(name.endswith("dark/7.png") for name in names)

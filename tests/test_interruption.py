@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import jaxvision as jv
 from jaxvision import cli, interruption
 from jaxvision import data as datas
 from jaxvision.engine.checkpoint import Checkpoints
@@ -55,6 +56,10 @@ def test_while_the_data_are_opened(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(datas, "open_dataset", interrupting(datas.open_dataset))
     assert cli.run("train", TINY) == 130
     assert capsys.readouterr().err == NOTHING and not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    config = jv.Config(dataset=TINY[0].partition("=")[2], model="mlp(hidden=(8,))", steps=1, batch_size=20)
+    jv.train(config, workdir=tmp_path / "later")  # in the same process, as in a notebook
 
 
 def test_between_the_settings_and_the_first_step(monkeypatch, capsys, tmp_path):

@@ -123,5 +123,5 @@ def test_steps_larger_than_the_training_split_are_refused(batch_size, accumulate
     if fits:
         assert training_setup.prepare(run, data).num_steps > 0
     else:
-        with pytest.raises(ValueError, match=f"the effective batch size {batch_size * accumulate} exceeds"):
+        with pytest.raises(ValueError, match=f"one step takes {batch_size * accumulate} examples"):
             training_setup.prepare(run, data)

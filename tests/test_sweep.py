@@ -341,20 +341,18 @@ def test_failures_are_told_and_the_sweep_goes_on(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(f"{FILE.replace(repr(CONFIG), repr(config))}SEARCH_SPACE = {tried!r}")
     assert cli.run("sweep", ["--experiment=mine", "--workdir=a"]) == 0
     rows = {tuple(row["setting"].values()): row for row in trials(tmp_path / "a")}
-    assert "make --batch_size times" in rows[5000, 1e-2]["error"] and "value" not in rows[5000, 1e-2]
+    assert "use --batch_size=" in rows[5000, 1e-2]["error"] and "value" not in rows[5000, 1e-2]
     assert "training stopped, and earlier checkpoints are kept" in rows[24, 1e30]["error"]
     assert rows[24, 1e-2]["value"] > 0
     table = capsys.readouterr().out.splitlines()
     head = next(i for i, line in enumerate(table) if line.startswith("accuracy "))
-    assert table[head].split()[-1] == "failed" and "the effective batch size 5000" in " ".join(
-        table[head + 2 : head + 5]
-    )
+    assert table[head].split()[-1] == "failed" and "one step takes 5000" in " ".join(table[head + 2 : head + 5])
 
 
 def test_nothing_that_can_be_ranked(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(f"{FILE}SEARCH_SPACE = {{'batch_size': (5000, 6000)}}")
     assert cli.run("sweep", ["--experiment=mine", "--workdir=a"]) == 2
-    assert "all 2 trials failed; the first: the effective batch size 5000" in capsys.readouterr().err
+    assert "all 2 trials failed; the first: one step takes 5000" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no validation metric to rank trials by: give --validation_fraction"):
         jv.sweep(CONFIG.replace(validation_fraction=0.0), SEARCH_SPACE, workdir=tmp_path / "b")
     with pytest.raises(ValueError, match="cannot rank by both accuracy and rmse; run one sweep per task"):

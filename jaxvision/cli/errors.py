@@ -105,13 +105,14 @@ def _catch_early_signals() -> Iterator[None]:
         return
 
     timers: list[threading.Timer] = []
+    is_over = threading.Event()
 
     def receive(number, _frame):
         early_signals.append(number)
         raise KeyboardInterrupt
 
     def repeat_swallowed(unraisable):
-        if unraisable.exc_type is KeyboardInterrupt:
+        if unraisable.exc_type is KeyboardInterrupt and not is_over.is_set():
             timers.append(threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)))
             timers[-1].start()
         else:
@@ -122,7 +123,10 @@ def _catch_early_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = hook
+        early_signals.clear()  # else a later run in this process would stop for them
+        is_over.set()
+        if sys.unraisablehook is repeat_swallowed:  # else the checkpoints' hook calls it, which must stay
+            sys.unraisablehook = hook
         for timer in timers:  # else the signal would reach what comes after the command
             timer.cancel()
             timer.join()
