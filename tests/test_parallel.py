@@ -171,6 +171,7 @@ def test_a_mesh_is_what_is_written(spec, shape):
         ("data=0", "'data=0' is not a size of at least 1"),
         ("data=8", "needs 8 devices, but there are 4"),
         ("fsdp=8", "needs 8 devices, but there are 4"),
+        ("fsdp=3", "leaves devices of 4 idle: use a divisor, or data=1,fsdp=3"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused(spec, why):

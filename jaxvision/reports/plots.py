@@ -87,7 +87,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
     else:
         bar = figure.colorbar(shown, ax=axes, shrink=0.6, format=PercentFormatter(1))
         bar.set_label("fraction of the true class")
-    axes.set_title(f"{matrix.sum():,} examples, accuracy {np.trace(matrix) / max(matrix.sum(), 1):.3f}", fontsize=9)
+    axes.set_title(f"{matrix.sum():,} examples, accuracy {np.trace(matrix) / max(matrix.sum(), 1):.4f}", fontsize=9)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.savefig(file)

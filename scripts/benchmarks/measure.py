@@ -212,7 +212,7 @@ def _starts(session: _Session) -> None:
 
 
 def _loop(session: _Session) -> None:
-    session.say("the loop beside its bare step")
+    session.say("the training loop compared with the bare step")
     rates, notes = starts.loop(
         session.images(),
         session.weights(WORKS["cnn"]),
