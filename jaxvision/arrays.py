@@ -11,7 +11,7 @@ import numpy as np
 from jaxvision import class_names
 from jaxvision.class_names import quoted
 from jaxvision.images import from_array
-from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.interfaces import ClassOrder, Dataset, Preprocessing, Split
 from jaxvision.specs import nearest
 from jaxvision.splits import holdout, statistics_of
 
@@ -90,6 +90,7 @@ def from_arrays(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     source: str = "arrays",
+    class_order: ClassOrder = "natural",
 ) -> Dataset:
     """Build a dataset from {"train": (images, labels), "test": …}, (images, labels), or two such pairs, train and test.
 
@@ -100,6 +101,7 @@ def from_arrays(
         test_fraction: fraction of each class held out as test if there is no test split.
         split_seed: seed of the split.
         source: prefix of error messages.
+        class_order: "natural", or "text" as runs until 0.3, which have "10" before "9".
 
     Raises:
         ValueError: if splits, images or labels are invalid or inconsistent.
@@ -117,7 +119,7 @@ def from_arrays(
                 f"{source}: images of {name} have shape {images[name].shape[1:]}; expected "
                 f"{images['train'].shape[1:]}, that of train"
             )
-    targets, classes = _encode(labels, classes, source)
+    targets, classes = _encode(labels, classes, source, class_order)
     built = {name: Split.of(images[name], targets[name], kind="multiclass") for name in pairs}
     if "test" not in built:
         built["train"], built["test"] = holdout(built["train"], test_fraction, seed=split_seed)
@@ -211,7 +213,7 @@ def checked_classes(classes: Any, *, source: str) -> tuple[str, ...]:
     return names
 
 
-def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str):
+def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str, class_order: ClassOrder):
     """Return class indices, int32, and the names of the classes."""
     known = np.unique(labels["train"])
     if len(known) < 2:
@@ -229,7 +231,7 @@ def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str
         raise ValueError(f"{source}: labels are {known.dtype} numbers; expected integers or strings")
     names = [str(value) for value in known.tolist()]
     class_names.check(names, source)
-    order = class_names.in_natural_order(names)
+    order = class_names.in_order(names, class_order)
     unnamed = [name for name in order if classes and name not in classes]
     if unnamed:
         raise ValueError(f"{source}: the label {quoted(unnamed[0])} is none of the {len(classes)} classes")

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
+from jaxvision.interfaces import ClassOrder
+
 MOST_SHOWN = 60  # characters of a value in a message
 
 
@@ -21,6 +23,21 @@ def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
     if None not in numbers:
         return tuple(name for _, name in sorted(zip(numbers, names, strict=True)))  # pyright: ignore[reportArgumentType]
     return tuple(sorted(names, key=lambda name: (_parts(name), name)))
+
+
+def in_order(names: Iterable[str], order: ClassOrder) -> tuple[str, ...]:
+    """Return names in natural order, or in that of their characters, as until version 0.3: "10" before "9"."""
+    return in_natural_order(names) if order == "natural" else tuple(sorted(names))
+
+
+def order_of(names: Sequence[str]) -> ClassOrder:
+    """Return the order of the class names of a run.
+
+    >>> order_of(["1", "10", "2"]), order_of(["1", "2", "10"]), order_of(["a", "b"])
+    ('text', 'natural', 'natural')
+    """
+    is_text = list(names) == sorted(names) and tuple(names) != in_natural_order(names)
+    return "text" if is_text else "natural"
 
 
 def _parts(name: str) -> list[tuple[int, str]]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxvision import failures, registry, splits
 from jaxvision.config import Config
-from jaxvision.interfaces import Dataset, Preprocessing, Resize, Split
+from jaxvision.interfaces import DataRules, Dataset, Preprocessing, Split
 
+DEFAULT_RULES = DataRules()
 IN_MEMORY = "in_memory"  # the dataset of a config whose data are passed as arrays
 
 
@@ -21,14 +22,14 @@ def open_dataset(
     data_dir: str | None = None,
     dataset: Any = None,
     preprocessing: Preprocessing | None = None,
-    resize: Resize = "short_side",
+    rules: DataRules = DEFAULT_RULES,
 ) -> Dataset:
     """Build the config's dataset, or use the given one (a Dataset, or arrays as in `train`) in its place.
 
     With `preprocessing`, which belongs to pretrained weights, images have its size unless the spec sets another, and
-    are normalized with its statistics; without, `resize` is the rule by which they are resized. If the config has a
-    fold, it is held out for validation. Otherwise, if the dataset has no validation split, a fraction of the training
-    split is held out (see `splits.holdout`).
+    are normalized with its statistics. `rules` are those of the run. If the config has a fold, it is held out for
+    validation. Otherwise, if the dataset has no validation split, a fraction of the training split is held out (see
+    `splits.holdout`).
     """
     if dataset is None and config.dataset == IN_MEMORY:
         raise ValueError("this run was trained on data in memory: pass them from Python, as dataset=…")
@@ -39,13 +40,13 @@ def open_dataset(
             split_seed=config.split_seed,
             on_bad_image=config.on_bad_image,
             preprocessing=preprocessing,
-            resize=resize,
+            **rules._asdict(),
             max_image_pixels=config.max_image_pixels,
         )
     elif not isinstance(dataset, Dataset):
         from jaxvision.arrays import from_arrays
 
-        dataset = from_arrays(dataset, split_seed=config.split_seed)
+        dataset = from_arrays(dataset, split_seed=config.split_seed, class_order=rules.class_order)
     if preprocessing is not None:
         from jaxvision import pretrained
 

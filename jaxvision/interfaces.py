@@ -22,6 +22,7 @@ Kind = Literal["multiclass", "multilabel", "continuous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Crop = float | Literal["pad"] | None
 Resize = Literal["short_side", "crop_first"]
+ClassOrder = Literal["natural", "text"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,13 @@ class Split:
     def of(inputs: np.ndarray, targets: np.ndarray, *, kind: Kind, names: Sequence[str] = ()) -> Split:
         """Return the split of arrays in memory or memory-mapped."""
         return Split(lambda chosen: inputs[chosen], targets, kind=kind, names=names)
+
+
+class DataRules(NamedTuple):
+    """How a run reads its data, where that depends on the version that began it; by default today's rules."""
+
+    resize: Resize = "short_side"
+    class_order: ClassOrder = "natural"
 
 
 @dataclass(frozen=True)

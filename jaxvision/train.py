@@ -257,7 +257,7 @@ def train(
     multihost.run_on_all_hosts(lambda: check_specs(config, execution, is_dataset_named=dataset is None))
     folder = storage.to_path(multihost.broadcast_from_main(str(workdir or new_workdir(config))))
     previous = workdirs.settings_in(folder)
-    if previous is not None and not upgrades.DEFINED.isdisjoint(previous[0].differences(config)):
+    if previous is not None and upgrades.IMPLIED.keys() & previous[0].differences(config):
         config = upgrades.with_definitions_of(previous[0], config)
     weights, preprocessing = None, None
     if config.init_from is not None:
@@ -266,7 +266,7 @@ def train(
         opened = partial(pretrained.open_for_run, config, folder, plugins=plugins)
         weights, preprocessing = multihost.run_on_all_hosts(opened)
     open_data = partial(datas.open_dataset, config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
-    data = multihost.main_process_first(lambda: open_data(resize=workdirs.resize_rule(folder)))
+    data = multihost.main_process_first(lambda: open_data(rules=workdirs.data_rules(folder)))
 
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)

@@ -56,7 +56,6 @@ DEFINITIONS = {  # arguments with which a factory computes as it did without the
     "rmsprop": {"epsilon_in_sqrt": True, "rate_in_momentum": True},
     "trivial_augment": {"interpolation": "bilinear"},
 }
-DEFINED = {"optimizer", "schedule", "augmentations"}  # the fields whose specs name them
 
 
 def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
@@ -81,10 +80,8 @@ def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
 def upgrade_saved(settings: dict[str, Any], version: int) -> dict[str, Any]:
     """Return the fields in a file of an older version under today's names, with what the version implied stated."""
     values = upgrade(settings)
-    if version < 4 and isinstance(values.get("dataset"), str):
-        values["dataset"] = _with_roles(values["dataset"])
     if version < 4:
-        values |= {name: keep_definitions(values[name]) for name in DEFINED if isinstance(values.get(name), str)}
+        values |= {name: imply(values[name]) for name, imply in IMPLIED.items() if isinstance(values.get(name), str)}
     return values
 
 
@@ -123,14 +120,22 @@ def _with_definitions(spec: specs.Spec) -> specs.Spec:
     )
 
 
+IMPLIED = {  # by field: returns a spec with what it implied until version 3
+    "dataset": _with_roles,
+    "optimizer": keep_definitions,
+    "schedule": keep_definitions,
+    "augmentations": keep_definitions,
+}
+
+
 def with_definitions_of(run: Config, config: Config) -> Config:
-    """Return a config with the specs of a run where they differ only in the definitions that the run began with."""
+    """Return a config with the specs of a run where they differ only in what the version that began it implied."""
     from jaxvision.config import is_same
 
     same = {
         name: getattr(run, name)
-        for name in DEFINED
-        if is_same(name, getattr(run, name), keep_definitions(getattr(config, name)))
+        for name, imply in IMPLIED.items()
+        if is_same(name, getattr(run, name), imply(getattr(config, name)))
     }
     return config.replace(**same)
 

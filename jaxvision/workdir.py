@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxvision import failures, schemas, storage
+from jaxvision import class_names, failures, schemas, storage
 from jaxvision.config import Config, Execution, fields_of
 from jaxvision.distributed import multihost
-from jaxvision.interfaces import Kind, Preprocessing, Resize, TargetStats
+from jaxvision.interfaces import DataRules, Kind, Preprocessing, TargetStats
 
 MAY_CHANGE = {
     name: field.metadata["may_change"] for kind in (Config, Execution) for name, field in fields_of(kind).items()
@@ -44,6 +44,10 @@ class Signature:
     def load(path: Path) -> Signature:
         """Read what `save` wrote. Raises ValueError if the file is damaged."""
         return storage.read_json(path, _signature)
+
+    def data_rules(self) -> DataRules:
+        """Return the rules by which the run reads its data, which are those of the version that began it."""
+        return DataRules(self.preprocessing.resize, class_names.order_of(self.classes))
 
 
 def _signature(values: dict[str, Any]) -> Signature:
@@ -77,10 +81,10 @@ def settings_in(path: Path) -> tuple[Config, Execution] | None:
     return Config.load(path / "config.json"), Execution.load(path / "execution.json")
 
 
-def resize_rule(path: Path) -> Resize:
-    """Return the resize rule of the run in a folder, or today's if there is no run."""
+def data_rules(path: Path) -> DataRules:
+    """Return the rules by which the run in a folder reads its data, or today's if there is no run."""
     file = path / "signature.json"
-    return Signature.load(file).preprocessing.resize if file.exists() else "short_side"
+    return Signature.load(file).data_rules() if file.exists() else DataRules()
 
 
 def read(path: Path) -> tuple[Config, Execution, Signature]:

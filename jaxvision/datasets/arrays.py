@@ -12,18 +12,20 @@ import numpy as np
 
 from jaxvision.arrays import NAMES, checked_classes, from_arrays
 from jaxvision.datasets import register
-from jaxvision.interfaces import Dataset
+from jaxvision.interfaces import ClassOrder, Dataset
 from jaxvision.machine import require_memory
 
 
 @register("arrays")
-def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dataset:
+def arrays(
+    *, path: str, test_fraction: float = 0.2, split_seed: int = 0, class_order: ClassOrder = "natural"
+) -> Dataset:
     """Load images and labels from an .npz file.
 
     The file holds x_train, y_train, x_test, y_test (and x_validation, y_validation), or x and y; `images_…` and
     `labels_…` are aliases of x and y. An optional array `classes` names the classes. Without test arrays, a stratified
-    test_fraction is held out. Raises FileNotFoundError if there is no file, ValueError if the arrays are missing or
-    inconsistent.
+    test_fraction is held out. `class_order` is as for `folder`. Raises FileNotFoundError if there is no file,
+    ValueError if the arrays are missing or inconsistent.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -43,7 +45,12 @@ def arrays(*, path: str, test_fraction: float = 0.2, split_seed: int = 0) -> Dat
             raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; expected x_{name} and y_{name}")
     pairs = {name: (pair["x"], pair["y"]) for name, pair in splits.items()}
     return from_arrays(
-        pairs, classes=names, test_fraction=test_fraction, split_seed=split_seed, source=f"arrays {path!r}"
+        pairs,
+        classes=names,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        source=f"arrays {path!r}",
+        class_order=class_order,
     )
 
 

@@ -16,7 +16,7 @@ from jaxvision.datasets.encoding import Encoded, encode
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.rows import Table, column, filled_in, named, read_table
 from jaxvision.image_decoding import MAX_PIXELS
-from jaxvision.interfaces import Dataset, Interpolation, Kind, Preprocessing, Resize, Split
+from jaxvision.interfaces import ClassOrder, Dataset, Interpolation, Kind, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
 from jaxvision.splits import holdout, target_stats
 
@@ -177,6 +177,7 @@ def table(
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
     resize: Resize = "short_side",
+    class_order: ClassOrder = "natural",
     max_image_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Load images and their targets from a table, .csv or .parquet, with a header.
@@ -207,6 +208,7 @@ def table(
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
         resize: the rule of runs without initial weights, as in `Preprocessing`.
+        class_order: as for `folder`.
         max_image_pixels: the largest number of pixels of an image file.
 
     Raises:
@@ -222,7 +224,15 @@ def table(
     parts = _parts(tables, split)
     columns = [target] if isinstance(target, str) else list(target)
     files = [file for table in tables for file in _files(table, image)]
-    encoded = encode(tables, columns, kind, delimiter=delimiter, min_count=min_count, is_train=parts == "train")
+    encoded = encode(
+        tables,
+        columns,
+        kind,
+        delimiter=delimiter,
+        min_count=min_count,
+        is_train=parts == "train",
+        class_order=class_order,
+    )
     groups = _groups(tables, group) if group else None
     splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image, max_image_pixels)
     if "train" not in splits:

@@ -195,6 +195,28 @@ def test_a_run_of_an_older_version_keeps_its_roles(version, tmp_path):
     assert Config.load(file).dataset == config.dataset
 
 
+def test_a_run_of_an_older_version_resumes_with_its_roles_and_the_order_of_its_classes(tmp_path, capsys):
+    numbers = tuple(str(number) for number in range(1, 12))
+    photos(tmp_path / "data" / "train", classes=numbers)
+    photos(tmp_path / "data" / "val", classes=numbers, count=1)
+    today = Config(dataset=f"folder(path={str(tmp_path / 'data')!r}, image_size=8)", model="mlp(hidden=(4,))")
+    today = today.replace(batch_size=4, steps=2, schedule="constant")
+    of_then = today.replace(dataset=today.dataset[:-1] + f", classes={tuple(sorted(numbers))}, test='val')")
+    first = jv.train(of_then, workdir=tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    content = json.loads(file.read_text()) | {"version": 3, "dataset": today.dataset}
+    file.write_text(json.dumps({name: value for name, value in content.items() if name != "digest"}))
+    capsys.readouterr()
+    assert jv.evaluate(tmp_path / "run")["loss"] == pytest.approx(first.test["loss"], abs=1e-6)
+    resumed = jv.train(today.replace(steps=4), workdir=tmp_path / "run")
+    assert "resumes at step 2 of 4 steps" in capsys.readouterr().out
+    assert resumed.test["split"] == "test"
+    classes = json.loads((tmp_path / "run" / "signature.json").read_text())["classes"]
+    assert classes == sorted(numbers) != list(numbers)
+    assert jv.train(today, workdir=tmp_path / "new").validation["per_class"].keys() == set(numbers)
+    assert json.loads((tmp_path / "new" / "signature.json").read_text())["classes"] == list(numbers)
+
+
 # Files
 
 
