@@ -1,12 +1,11 @@
 """Compare what the package computes with the sources that it names, and write docs/numerics.md.
 
 Each row is a quantity, its reference and the largest difference. Rows whose library is not installed are left out and
-counted. The modules `numerics_metrics` and `numerics_preprocessing` add rows of the same form.
+counted.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import math
 import sys
@@ -16,6 +15,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numerics_metrics
+import numerics_preprocessing
 import numpy as np
 import optax
 import parity
@@ -33,18 +34,16 @@ from jaxvision.models.layers import BatchNorm
 Row = tuple[str, str, float | str]  # quantity, reference, largest difference
 OUT = Path(__file__).parents[1] / "docs" / "numerics.md"
 ORACLES = ("torch", "torchvision", "timm", "sklearn", "torchmetrics")
-PARTS = ("numerics_metrics", "numerics_preprocessing")  # modules with a function `rows`
 RATES = (0.1, 0.2, 0.05, 0.02)
 HEAD = """# Numerics
 
 What the package computes beside the source that it names: the largest difference, in float64 where nothing else is
 stated. Written by `python scripts/numerics.py`, which needs the extra `parity`, and torchmetrics.
 
-| quantity | reference | largest difference |
-|---|---|---|
 """
+TABLE = ("| quantity | reference | largest difference |", "|---|---|---|")
 NOTES = """
-Where the definitions differ on purpose:
+## Differences on purpose
 
 - **Batch norm** has PyTorch's definition. In float32 the rounded mean, not the definition, decides the error, here and
   there. Flax's own formula, the mean square minus the squared mean, is wrong by 1,000 at a mean of 3,000.
@@ -344,28 +343,39 @@ GROUPS: tuple[tuple[Callable[[], list[Row]], tuple[str, ...], bool], ...] = (
 )
 
 
-def all_rows() -> tuple[list[Row], list[str]]:
-    """Return all rows, and the names of the groups whose libraries are not installed."""
-    rows, left_out = [], []
+SECTIONS = {  # more of them, with what they need
+    "Metrics": (numerics_metrics.rows, ()),  # leaves out what is not installed
+    "Preprocessing": (numerics_preprocessing.rows, ("torch", "torchvision", "timm")),
+}
+
+
+def all_rows() -> tuple[dict[str, list[Row]], list[str]]:
+    """Return the rows of each section, and the names of the groups whose libraries are not installed."""
+    sections: dict[str, list[Row]] = {"Training": []}
+    left_out = []
     for group, needed, is_double in GROUPS:
         if all(importlib.util.find_spec(name) for name in needed):
             with jax.enable_x64(is_double):
-                rows += group()
+                sections["Training"] += group()
         else:
             left_out.append(group.__name__)
-    for part in PARTS:
-        if importlib.util.find_spec(part):
-            rows += importlib.import_module(part).rows()
-    return rows, left_out
+    for title, (section, needed) in SECTIONS.items():
+        if all(importlib.util.find_spec(name) for name in needed):
+            sections[title] = [*section()]
+        else:
+            left_out.append(title)
+    return sections, left_out
 
 
-def text(rows: Sequence[Row]) -> str:
+def text(sections: dict[str, list[Row]]) -> str:
     """Return the document."""
-    lines = [
-        f"| {quantity} | {source} | {most if isinstance(most, str) else f'{most:.1e}'} |"
-        for quantity, source, most in rows
-    ]
-    return HEAD + "\n".join(lines) + "\n" + NOTES
+    lines = []
+    for title, rows in sections.items():
+        lines += [f"## {title}", "", *TABLE]
+        for quantity, source, most in rows:
+            lines.append(f"| {quantity} | {source} | {most if isinstance(most, str) else f'{most:.1e}'} |")
+        lines.append("")
+    return HEAD + "\n".join(lines) + NOTES
 
 
 def main(argv: Sequence[str]) -> None:

@@ -189,11 +189,11 @@ def torch_metrics() -> list[Row]:
 LIBRARIES = {"sklearn": scikit_learn, "torch": pytorch, "torchmetrics": torch_metrics}
 
 
-def metric_rows() -> list[Row]:
+def rows() -> list[Row]:
     """Return the rows of all libraries that are installed."""
     return [row for name, compare in LIBRARIES.items() if importlib.util.find_spec(name) for row in compare()]
 
 
 if __name__ == "__main__":
-    for row in metric_rows():
+    for row in rows():
         print(f"{row.quantity:75} {row.reference:14} {row.difference:.2g}")
