@@ -120,7 +120,7 @@ def _resume(table: Table, names: Iterator[str], file: Any, out: Path) -> tuple[W
             f"{str(out)!r} exists, and there is no {record_of(out).name!r} that states which model wrote it; {REPAIR}"
         )
     if record["model"] != table.model or record["columns"] != table.columns:
-        raise ValueError(f"{str(out)!r} has predictions of another model; {REPAIR}")
+        raise ValueError(f"{str(out)!r} has predictions of another model, or with another --max_image_pixels; {REPAIR}")
     if "num_rows" in record and _is_finished(file, out, record["num_rows"], size):
         return Written(), 0, names
     written, end, batch = Written(), start, []

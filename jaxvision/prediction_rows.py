@@ -34,13 +34,17 @@ class Table(NamedTuple):
 
 
 def table_of(
-    members: Sequence[runs.Trained], *, batch_size: int | None = None, quality: Callable[[str], str] | None = None
+    members: Sequence[runs.Trained],
+    *,
+    batch_size: int | None = None,
+    quality: Callable[[str], str] | None = None,
+    max_image_pixels: int | None = None,
 ) -> Table:
     """Return the table of a run, or of several as an ensemble: file, prediction, and the probability of each class.
 
-    For images, `quality` computes a further column, and the last column is the error of an unreadable file. For time
-    series, the second column is the last known step. Raises ValueError if the runs do not fit together, or generate
-    images, or if their thresholds are not fitted yet.
+    Images may have `max_image_pixels`, by default the limit of training. `quality` computes a further column for them,
+    and their last column is the error of an unreadable file. For time series, the second column is the last known step.
+    Raises ValueError if the runs do not fit together, or generate images, or if their thresholds are not fitted yet.
     """
     check_members(members)
     run = members[0].run
@@ -53,13 +57,16 @@ def table_of(
         )
     run.task.predict_labels(np.zeros((0, *shape), np.float32))
     probabilities = prediction_table.probability_columns(run.signature.classes, shape)
-    model = storage.digest_of_values([_identity(member) for member in members])
+    max_pixels = max_image_pixels or run.config.max_image_pixels
+    model = storage.digest_of_values([max_pixels, *(_identity(member) for member in members)])
     size = batch_size or run.execution.eval_batch_size
     if not run.signature.preprocessing.is_image:
         columns = ["file", "after", "prediction"]
         return Table(columns, lambda names: _rows_of_series(members, names, size), model, size)
     columns = ["file", "prediction", *probabilities, *(["quality"] if quality else []), "error"]
-    return Table(columns, lambda names: _rows_of_images(members, names, size, len(columns), quality), model, size)
+    return Table(
+        columns, lambda names: _rows_of_images(members, names, size, columns, quality, max_pixels), model, size
+    )
 
 
 def _prediction_shape(trained: runs.Trained) -> tuple[int, ...]:
@@ -90,14 +97,15 @@ def _rows_of_images(
     members: Sequence[runs.Trained],
     names: Iterable[str],
     size: int,
-    num_columns: int,
+    columns: list[str],
     quality: Callable[[str], str] | None,
+    max_pixels: int,
 ) -> Iterator[list[list[str]]]:
     run = members[0].run
     for block in _blocks(names, max(BLOCK // size, 1) * size):
         for chunk, *parts in zip(
             (slice(start, start + size) for start in range(0, len(block), size)),
-            *(_outputs(member, block, size) for member in members),
+            *(_outputs(member, block, size, max_pixels) for member in members),
             strict=True,
         ):
             errors: dict[int, str] = {}
@@ -110,7 +118,7 @@ def _rows_of_images(
             rows = []
             for index, file in enumerate(files):
                 if index in errors:
-                    rows.append([file, *[""] * (num_columns - 2), errors[index]])
+                    rows.append([file, *[""] * (len(columns) - 2), errors[index]])
                 else:
                     rows.append([file, *next(cells), *([quality(file)] if quality else []), ""])
             yield rows
@@ -121,12 +129,14 @@ def _cells(run: runs.Run, predictions: np.ndarray) -> Iterator[list[str]]:
 
 
 def _outputs(
-    trained: runs.Trained, names: list[str], size: int
+    trained: runs.Trained, names: list[str], size: int, max_pixels: int
 ) -> Iterator[tuple[dict[int, np.ndarray], dict[int, str]]]:
     """Yield, for each batch of files, the predictions of the readable ones by position, and the other files' errors."""
     run = trained.run
     size = meshes.bucket(len(names), size, run.mesh) if len(names) < size else size
-    for _, results in image_files.read_images(names, run.signature.preprocessing, chunk_size=size):
+    for _, results in image_files.read_images(
+        names, run.signature.preprocessing, chunk_size=size, max_pixels=max_pixels
+    ):
         errors = {index: str(result) for index, result in enumerate(results) if isinstance(result, Exception)}
         good = [index for index in range(len(results)) if index not in errors]
         inputs: list[Any] = [results[index] for index in good]

@@ -62,6 +62,16 @@ def test_the_table_has_every_class_in_order(trained, files, capsys):
     assert capsys.readouterr().out == Path("x.csv").read_text()
 
 
+def test_the_limit_on_pixels_is_that_of_the_flag(trained, files, capsys):
+    Image.new("RGB", (30, 30)).save("photos/3.png")
+    assert predict(trained[0], "--max_image_pixels=100", "photos") == 2
+    assert "at most 100 are read" in capsys.readouterr().err
+    rows = rows_of()[1:]
+    assert [row[0] for row in rows if row[-1]] == ["photos/3.png"] and len(rows) == 10
+    assert predict(trained[0], "--max_image_pixels=100", "--quality_check", "--out=y.csv", "photos") == 2
+    assert predict(trained[0], "--out=z.csv", "photos") == 0
+
+
 def test_an_ensemble_has_the_mean(trained, files):
     assert predict(trained[0], f"--workdir={trained[1]}", "photos") == 0
     found = jv.predict(trained, files, batch_size=4).probabilities
@@ -180,7 +190,7 @@ def test_a_device_is_written_without_a_record(trained, files):
 def stream(trained, monkeypatch, folder, count):
     """Write the table of so many files that exist by name alone; return the growth of memory in bytes."""
     pixels = np.zeros((8, 8, 3), np.uint8)
-    monkeypatch.setattr(image_files, "read_image", lambda file, preprocessing: pixels)
+    monkeypatch.setattr(image_files, "read_image", lambda file, preprocessing, **_: pixels)
     table = prediction_rows.table_of([jv.load(trained[0])], batch_size=1024)
     names = (f"photos/{index:07}.png" for index in itertools.count())
     prediction_file.write(table, itertools.islice(names, 4096), folder / "warm.csv")

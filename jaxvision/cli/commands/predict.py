@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +48,7 @@ def predict(
         jaxvision predict --workdir=runs/first photos/*.jpg
         jaxvision predict --workdir=runs/seed0 --workdir=runs/seed1 photos --format=csv --out=predictions.csv
     """
-    from jaxvision import image_files
+    from jaxvision import image_files, prediction_rows
     from jaxvision.quality_check import check_quality
 
     members = split_workdirs(workdir)
@@ -65,9 +64,12 @@ def predict(
     is_image = loaded[0].run.signature.preprocessing.is_image
     require(is_image or not quality_check, "--quality_check needs images, and this run predicts time series")
     if shown_as == "csv":
-        check = (lambda file: ", ".join(check_quality(file))) if quality_check else None
+        check = (lambda file: ", ".join(check_quality(file, max_pixels=sys.maxsize))) if quality_check else None
         names = image_files.find_images(images) if is_image else list(images)
-        _write_csv(loaded, names, out, batch_size, check, is_skipped=on_bad_image == "skip")
+        table = prediction_rows.table_of(
+            loaded, batch_size=batch_size, quality=check, max_image_pixels=max_image_pixels
+        )
+        _write_csv(table, names, out, is_skipped=on_bad_image == "skip")
         return
     predictions = run_predict(
         loaded,
@@ -89,19 +91,10 @@ def predict(
     _report_unreadable(len(errors), next(iter(errors), ""), is_skipped=on_bad_image == "skip")
 
 
-def _write_csv(
-    loaded: list[Any],
-    names: list[str],
-    out: str | None,
-    batch_size: int | None,
-    quality: Callable[[str], str] | None,
-    *,
-    is_skipped: bool,
-) -> None:
+def _write_csv(table: Any, names: list[str], out: str | None, *, is_skipped: bool) -> None:
     """Write a row for each file as soon as it is predicted, to the terminal or a file."""
-    from jaxvision import prediction_file, prediction_rows
+    from jaxvision import prediction_file
 
-    table = prediction_rows.table_of(loaded, batch_size=batch_size, quality=quality)
     if out is None:
         written = prediction_file.write_to(table, names, sys.stdout)
     else:
