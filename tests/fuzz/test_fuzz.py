@@ -10,12 +10,6 @@ from fuzz_guard import Failure, check
 from fuzz_targets import targets
 from hypothesis import HealthCheck, Phase, given, settings
 
-KNOWN = {  # targets whose reader still has faults: what is seen
-    "specs": "RecursionError for a spec that is nested too deeply",
-    "tables": "csv.Error for a field beyond the limit of the csv module",
-    "workdirs": "UnicodeDecodeError for a metrics.jsonl that is not UTF-8",
-    "npz": "tokenize.TokenError for a damaged header of an array",
-}
 CORPUS = Path(__file__).parent / "corpus"
 ALL = targets()
 settings.register_profile(
@@ -29,13 +23,7 @@ settings.register_profile(
 )
 
 
-def marked(target):
-    """Return a target as a parameter, expected to fail if its reader has known faults."""
-    marks = [pytest.mark.xfail(reason=KNOWN[target.name], strict=False)] if target.name in KNOWN else []
-    return pytest.param(target, id=target.name, marks=marks)
-
-
-@pytest.mark.parametrize("target", [marked(target) for target in ALL])
+@pytest.mark.parametrize("target", ALL, ids=lambda target: target.name)
 def test_damaged_input_is_read_or_refused(target):
     @settings(settings.get_profile("ci"))
     @given(target.inputs)
