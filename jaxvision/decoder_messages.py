@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from typing import Any
 
 _THREAD = threading.local()
+_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[str]]:
     """Yield a list to which the warnings of decoders in this thread are appended."""
-    _listen_to_pillow()
-    _listen_to_libtiff()
+    with _LOCK:  # the first call redirects them; a second handler would free the one that libtiff has
+        _listen_to_pillow()
+        _listen_to_libtiff()
     _THREAD.messages = messages = []
     try:
         yield messages

@@ -254,8 +254,6 @@ def _decode(
     image: Any, preprocessing: Preprocessing, *, part: Callable[[int, int], Box] | None, is_scaled: bool
 ) -> np.ndarray:
     """Decode an opened image to the preprocessing's format."""
-    from PIL import Image
-
     from jaxvision import pixel_modes
 
     is_jpeg, is_old = image.format in JPEGS, preprocessing.resize == "crop_first"
@@ -275,10 +273,25 @@ def _decode(
         if drafted and box:  # the decoder scales by 1, 1/2, 1/4 or 1/8
             left, top, right, bottom = (side * drafted[1][2] / width for side in box)
             box = left, top, right, bottom
-    image = pixel_modes.with_eight_bits(image)
-    if orientation != 1:
-        image = image.transpose(Image.Transpose[TURNS[orientation]])
-    return fit(image, preprocessing, box=box)
+    return fit(_turned(pixel_modes.with_eight_bits(image), orientation), preprocessing, box=box)
+
+
+def from_pillow(image: Any, preprocessing: Preprocessing) -> np.ndarray:
+    """Convert a PIL image to uint8 [H, W, C] as the file that holds it: upright by its EXIF, resized and cropped.
+
+    Raises ValueError for pixels that do not define black and white.
+    """
+    from jaxvision import pixel_modes
+
+    image.load()  # which turns a TIFF
+    orientation = 1 if image.format == "TIFF" else _orientation(image)
+    return fit(_turned(pixel_modes.with_eight_bits(image), orientation), preprocessing)
+
+
+def _turned(image: Any, orientation: int) -> Any:
+    from PIL import Image
+
+    return image if orientation == 1 else image.transpose(Image.Transpose[TURNS[orientation]])
 
 
 def _draft_size(size: tuple[int, int], preprocessing: Preprocessing, box: Box | None) -> tuple[int, int]:

@@ -112,10 +112,17 @@ def find_images(paths: Iterable[str]) -> list[str]:
 
 
 def _matching(pattern: str) -> list[str]:
-    """Return the files that a pattern matches, each once, without those in hidden folders that it does not name."""
+    """Return the files that a pattern matches, each once, without those in hidden folders that it does not name.
+
+    Raises FileNotFoundError for a link that leads nowhere.
+    """
     literal, files = pattern.split(os.sep), {}
-    for file in sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True))):
-        if not any(walk.is_skipped(part) and part not in (*literal, "..") for part in file.split(os.sep)):
+    for file in sorted(glob.glob(pattern, recursive=True)):
+        if any(walk.is_skipped(part) and part not in (*literal, "..") for part in file.split(os.sep)):
+            continue
+        if not os.path.exists(file):
+            raise FileNotFoundError(walk.dangling(file))
+        if os.path.isfile(file):
             files.setdefault((os.path.realpath(os.path.dirname(file)), os.path.basename(file)), file)
     return list(files.values())
 

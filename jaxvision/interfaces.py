@@ -23,6 +23,9 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Crop = float | Literal["pad"] | None
 Resize = Literal["short_side", "crop_first"]
 ClassOrder = Literal["natural", "text"]
+LEAST_STD = 1e-6  # of pixels in 0..1; smaller ones would turn them into numbers that no network was trained on
+LEAST_CROP = 1e-3  # the short side is resized to the size divided by it
+LARGEST = 1e30  # of the statistics of a time series, in float32
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,22 @@ class Preprocessing:
     resize: Resize = "short_side"
 
     def __post_init__(self) -> None:
-        if self.crop not in (None, "pad") and (isinstance(self.crop, str) or not 0 < self.crop <= 1):
-            raise ValueError(f"crop={self.crop!r}; expected a fraction in (0, 1], 'pad', or None for the whole image")
+        if self.crop not in (None, "pad") and (isinstance(self.crop, str) or not LEAST_CROP <= self.crop <= 1):
+            raise ValueError(
+                f"crop={self.crop!r}; expected a fraction from {LEAST_CROP} to 1, 'pad', or None for the whole image"
+            )
         is_shaped = len(self.size) in (1, 2) and min(*self.size, self.channels) >= 1
-        is_scaled = len(self.mean) == len(self.std) == self.channels and min(self.std) > 0
-        if not is_shaped or not is_scaled or not all(map(math.isfinite, self.mean + self.std)):
-            raise ValueError(f"{self}; expected a size, channels and std above 0, a finite mean and std per channel")
+        is_scaled = len(self.mean) == len(self.std) == self.channels
+        if not is_shaped or not is_scaled or not all(map(self._is_normal, self.mean, self.std)):
+            raise ValueError(f"{self}; expected a size, channels, and for each a mean and std {self._units()}")
+
+    def _is_normal(self, mean: float, std: float) -> bool:
+        """Return whether a channel can be normalized: pixels are in 0..1, time series in any unit."""
+        largest, least = (1.0, LEAST_STD) if self.is_image else (LARGEST, 1 / LARGEST)
+        return abs(mean) <= largest and least <= std <= LARGEST
+
+    def _units(self) -> str:
+        return f"of pixels in 0..1, std at least {LEAST_STD:g}" if self.is_image else "that float32 can hold"
 
     @property
     def is_image(self) -> bool:

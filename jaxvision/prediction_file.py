@@ -52,8 +52,9 @@ def write(table: Table, names: Iterable[str], out: Path) -> Written:
             return write_to(table, names, file)
     with out.open("a+b") as binary:
         _lock(binary, out)
+        record = _read_record(out)
         total, names = _length(names), iter(names)
-        written, end, names = _resume(table, names, binary, out)
+        written, end, names = _resume(table, names, binary, out, record)
         binary.truncate(end)
         record = {"model": table.model, "columns": table.columns}
         storage.write_json(record_of(out), record)
@@ -101,7 +102,9 @@ def _lock(file: Any, out: Path) -> None:
         print(f"jaxvision: warning: {out} cannot be locked ({error})", file=sys.stderr)
 
 
-def _resume(table: Table, names: Iterator[str], file: Any, out: Path) -> tuple[Written, int, Iterator[str]]:
+def _resume(
+    table: Table, names: Iterator[str], file: Any, out: Path, record: dict[str, Any] | None
+) -> tuple[Written, int, Iterator[str]]:
     """Return what the file holds already, the position after its last whole batch, and the names that follow.
 
     The position is 0 if the file is to be written from the start. Only whole batches count, so that the others have
@@ -111,7 +114,6 @@ def _resume(table: Table, names: Iterator[str], file: Any, out: Path) -> tuple[W
     size = file.tell()
     if size == 0:
         return Written(), 0, names
-    record, start = _read_record(out), 0
     _, header, start = next(_whole_rows(file, out), (1, table.columns, 0))
     if header != table.columns:
         raise ValueError(f"{str(out)!r} has other columns than this command writes; {REPAIR}")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxvision.arrays import check_pixels
+from jaxvision.image_decoding import from_pillow
 from jaxvision.images import from_array
 from jaxvision.interfaces import Preprocessing
-from jaxvision.resizing import fit
 
 CHANNELS = (1, 3, 4)  # of an array: gray, color, color with transparency
 EXPECTED = "expected image files, arrays [H, W, C] or [N, H, W, C], PIL images, or a list of these"
@@ -83,11 +83,14 @@ class Images:
         """Yield slices of at most `size` images, with these images."""
         for start in range(0, len(self), size):
             chunk = slice(start, min(start + size, len(self)))
-            yield chunk, [self._read(image) for image in self.images[chunk]]
+            yield chunk, [self._read(index, self.images[index]) for index in range(chunk.start, chunk.stop)]
 
-    def _read(self, image: Any) -> np.ndarray:
+    def _read(self, index: int, image: Any) -> np.ndarray:
         if _is_pillow(image):
-            return fit(image.copy(), self.preprocessing)  # a copy, because it may be rotated in place
+            try:
+                return from_pillow(image, self.preprocessing)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"image {index} cannot be read: {error}") from None
         if image.dtype != np.uint8 and not self.exact:
             image = np.round(255 * image).astype(np.uint8)
         return from_array(image, self.preprocessing)

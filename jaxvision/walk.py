@@ -103,21 +103,22 @@ def folders_in(folder: str | Path, tally: Tally) -> list[Path]:
 def files_below(folder: str | Path, suffixes: Collection[str], tally: Tally) -> Iterator[str]:
     """Yield the files below a folder whose lowercase suffix is among those given, in the order of their paths.
 
-    Linked folders are entered; a folder that is reached again, as by a link to a folder above it, is not. Raises
-    FileNotFoundError for a link that leads nowhere.
+    Linked folders are entered; a folder that is reached again, or that is above the one walked, is not: it would bring
+    the images of other classes. Raises FileNotFoundError for a link that leads nowhere.
     """
-    known = {_identity(folder)}
+    whole = Path(folder).resolve()
+    known = {identity(each) for each in (whole, *whole.parents)}
     pending = [iter(entries(folder, tally))]
     while pending:
         entry = next(pending[-1], None)
         if entry is None:
             pending.pop()
         elif entry.is_dir():
-            identity = _identity(entry.path)
-            if identity in known:
+            key = identity(entry.path)
+            if key in known:
                 tally.repeated.append(entry.path)
             else:
-                known.add(identity)
+                known.add(key)
                 pending.append(iter(entries(entry.path, tally)))
         elif (suffix := os.path.splitext(entry.name)[1].lower()) in suffixes and entry.is_file():
             tally.read[suffix] += 1
@@ -126,6 +127,7 @@ def files_below(folder: str | Path, suffixes: Collection[str], tally: Tally) -> 
             tally.leave_out(entry.path, (suffix or "without a suffix") if entry.is_file() else "not regular files")
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
+def identity(folder: str | Path) -> tuple[int, int]:
+    """Return what two paths of one folder have in common."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino

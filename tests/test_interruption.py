@@ -21,6 +21,9 @@ NOTHING = "jaxvision: interrupted, nothing was written\n"
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupting(function):

@@ -22,7 +22,7 @@ from jaxvision.image_files import OTHERS, SkippedFiles, images_in, no_images, sk
 from jaxvision.interfaces import ClassOrder, Dataset, Interpolation, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
 from jaxvision.splits import holdout
-from jaxvision.walk import Tally, entries, folders_in
+from jaxvision.walk import Tally, entries, folders_in, identity
 
 MAX_CACHED = 8 * 2**30  # bytes of decoded images; larger datasets are streamed by default
 Listed = dict[str, tuple[list[Path], np.ndarray]]  # by split: files and class indices
@@ -41,6 +41,13 @@ def list_classes(path: Path, chosen: Sequence[str] | None, order: ClassOrder = "
         other = same_but_for_unicode(name, classes)
         if other is not None:
             raise ValueError(f"folder {str(path)!r} has {_other_form(name, other)}")
+    folders = {}
+    for name in classes:
+        other = folders.setdefault(identity(path / name), name)
+        if other != name:
+            raise ValueError(
+                f"the classes {other!r} and {name!r} of folder {str(path)!r} are one folder; remove a link"
+            )
     if not classes:
         names = [entry.name for entry in entries(path, Tally()) if not entry.is_dir()]
         loose = any(os.path.splitext(name)[1].lower() in (*suffixes(), *OTHERS) for name in names)

@@ -66,6 +66,8 @@ def assign_roles(root: Path, *, validation: str | None, test: str | None) -> Rol
     for role, name in asked.items():
         if name:
             found[role] = _named(root, rest, role, name)
+    if validation and found["validation"] == found.get("test"):
+        raise ValueError(f"validation={validation!r} and test={test!r} are one folder; a test split chooses nothing")
     for role, name in asked.items():
         fitting = [f for f in rest if name is None and role_of(f.name) == role and f not in found.values()]
         if len(fitting) > 1:

@@ -232,6 +232,27 @@ def test_a_pillow_image_is_read_as_its_file(run, tmp_path):
     np.testing.assert_array_equal(jv.predict(run, images[3]).probabilities[0], in_memory.probabilities[3])
 
 
+def test_a_pillow_image_of_sixteen_bits_is_scaled_as_its_file(run, tmp_path):
+    values = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
+    for name, turn in (("0.png", None), ("1.tif", 6), ("2.jpg", 3)):
+        image = Image.fromarray(values if turn is None else IMAGES[1])
+        image.save(tmp_path / name, **({} if turn is None else {"exif": exif_of(turn)}))
+    files = sorted(tmp_path.iterdir())
+    opened = [Image.open(file) for file in files]
+    from_files, in_memory = jv.predict(run, list(map(str, files))), jv.predict(run, opened)
+    np.testing.assert_array_equal(in_memory.probabilities, from_files.probabilities)
+    again = [Image.open(file).convert("RGB") for file in files[2:]]  # keeps its EXIF
+    np.testing.assert_array_equal(jv.predict(run, again).probabilities, from_files.probabilities[2:])
+    with pytest.raises(ValueError, match="image 1 cannot be read: its pixels have mode 'F'"):
+        jv.predict(run, [opened[0], Image.fromarray(np.zeros((8, 8), np.float32))])
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif
+
+
 def test_images_of_several_sizes_and_types_are_predicted_one_by_one(run):
     images = [IMAGES[0], IMAGES[1, :5], IMAGES[2] / np.float32(255), IMAGES[3, :, :6] / 255.0, IMAGES[4, ..., 0]]
     alpha = np.concatenate([IMAGES[5], np.full((8, 8, 1), 255, np.uint8)], axis=-1)

@@ -289,7 +289,7 @@ def test_any_exception_of_a_decoder_is_that_of_its_file(error, tmp_path, monkeyp
     good.write_bytes(encoded())
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_prepare", fail)
     assert f"{error.__name__}: " in refusal(tmp_path / "bad.png", encoded(kind="PNG"))
-    with pytest.warns(UserWarning, match="1 unreadable images skipped"):
+    with pytest.warns(UserWarning, match="skipped 1 unreadable image"):
         split = read_files(
             [tmp_path / "bad.png", good], np.arange(2), SMALL, kind="multiclass", name="train", on_bad_image="skip"
         )

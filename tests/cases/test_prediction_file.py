@@ -62,6 +62,12 @@ def test_the_table_has_every_class_in_order(trained, files, capsys):
     assert capsys.readouterr().out == Path("x.csv").read_text()
 
 
+def test_a_file_of_the_user_beside_the_table_is_kept(trained, files, capsys):
+    Path("x.csv.json").write_text('{"notes": 1}')
+    assert predict(trained[0], "photos") == 2
+    assert "x.csv.json" in capsys.readouterr().err and Path("x.csv.json").read_text() == '{"notes": 1}'
+
+
 def test_the_limit_on_pixels_is_that_of_the_flag(trained, files, capsys):
     Image.new("RGB", (30, 30)).save("photos/3.png")
     assert predict(trained[0], "--max_image_pixels=100", "photos") == 2

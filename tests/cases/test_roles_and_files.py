@@ -254,8 +254,8 @@ def test_linked_folders_are_followed_once(tmp_path):
     (tmp_path / "elsewhere" / "more" / "back").symlink_to(root / "cat")
     (root / "cat" / "twice").symlink_to("more")
     tally = Tally()
-    assert len(list(image_files.images_in(root / "cat", tally))) == 6 + 6 + 5 + 6  # "up" leads to dog and bird
-    assert len(tally.repeated) == 4
+    assert len(list(image_files.images_in(root / "cat", tally))) == 6 + 6  # "up" leads to other classes
+    assert len(tally.repeated) == 3
     assert len(image_files.find_images([f"{root}/dog/**/*.png"])) == 5
     tree = tmp_path / "tree"  # each level has two links to the next: 2 ** 30 paths
     for level in range(30):
@@ -357,3 +357,32 @@ def test_other_datasets_without_test_are_reported_on_validation():
     shape = Preprocessing((4, 4), 3, (0.5,) * 3, (1.0,) * 3)
     assert datas.reported(Dataset(split, split, None, ("a", "b"), shape)) == "validation"
     assert datas.reported(Dataset(split, split, split, ("a", "b"), shape)) == "test"
+
+
+def test_a_link_to_a_folder_above_brings_no_images_of_other_classes(tmp_path):
+    root = photos(tmp_path / "data" / "train", classes=("a", "b"), count=6)
+    (root / "a" / "up").symlink_to("..")
+    (root / "b" / "all").symlink_to(tmp_path)
+    dataset = opened(tmp_path / "data")
+    assert counts(dataset) == {"a": 6, "b": 6} and "read once" in said(dataset)
+
+
+def test_two_classes_that_are_one_folder_are_refused(tmp_path):
+    root = photos(tmp_path / "data")
+    (root / "kitten").symlink_to("cat")
+    with pytest.raises(ValueError, match=r"the classes 'cat' and 'kitten' of folder .* are one folder; remove a link"):
+        opened(root)
+
+
+def test_one_folder_is_not_validation_and_test(tmp_path):
+    photos(tmp_path / "train")
+    photos(tmp_path / "val")
+    with pytest.raises(ValueError, match="validation='val' and test='val' are one folder"):
+        opened(tmp_path, ", validation='val', test='val'")
+
+
+def test_a_pattern_names_a_link_that_leads_nowhere(tmp_path):
+    photos(tmp_path / "data")
+    (tmp_path / "data" / "cat" / "lost.png").symlink_to("nowhere.png")
+    with pytest.raises(FileNotFoundError, match=r"lost.png' is a link to 'nowhere.png'"):
+        image_files.find_images([f"{tmp_path}/data/cat/*.png"])
