@@ -10,7 +10,7 @@ from conftest import ROOT
 PAGE = ROOT / "docs" / "troubleshooting.md"
 QUOTES = [line[2:] for line in PAGE.read_text().splitlines() if line.startswith("> ")]
 VALUES = {"ConnectionError", "FileNotFoundError", "LocalEntryNotFoundError", "googleapis", "host", "missing", "runs"}
-VALUES |= {"plug", "score", "storage", "syntax"}  # of the examples, or words of Python
+VALUES |= {"first", "jfif", "jpeg", "plug", "score", "storage", "syntax"}  # of the examples, or words of Python
 
 
 @cache

@@ -63,32 +63,28 @@ def predict(
     loaded = load_members(members, checkpoint=checkpoint, tta=tta, plugins=plugins)
     is_image = loaded[0].run.signature.preprocessing.is_image
     require(is_image or not quality_check, "--quality_check needs images, and this run predicts time series")
+    check = (lambda file: ", ".join(check_quality(file, max_pixels=sys.maxsize))) if quality_check else None
+    limits: Any = {"batch_size": batch_size, "max_image_pixels": max_image_pixels}
     if shown_as == "csv":
-        check = (lambda file: ", ".join(check_quality(file, max_pixels=sys.maxsize))) if quality_check else None
         names = image_files.find_images(images) if is_image else list(images)
-        table = prediction_rows.table_of(
-            loaded, batch_size=batch_size, quality=check, max_image_pixels=max_image_pixels
-        )
+        table = prediction_rows.table_of(loaded, quality=check, **limits)
         _write_csv(table, names, out, is_skipped=on_bad_image == "skip")
         return
-    predictions = run_predict(
-        loaded,
-        images,
-        batch_size=batch_size,
-        on_bad_image="skip",
-        max_image_pixels=max_image_pixels,
-    )
-    rows = predictions.rows(top=top)
-    if quality_check:
-        rows = [{**row, "quality": ", ".join(check_quality(row["file"], max_pixels=sys.maxsize))} for row in rows]
-    if out is None:
-        print_rows(rows, shown_as)
-    else:
-        with open(out, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            print_rows(rows, shown_as, file)
-        print(f"wrote {out}")
+    predictions = run_predict(loaded, images, on_bad_image="skip", **limits)
+    rows = [{**row, "quality": check(row["file"])} if check else row for row in predictions.rows(top=top)]
+    _write_rows(rows, shown_as, out)
     errors = list(predictions.errors.values())
     _report_unreadable(len(errors), next(iter(errors), ""), is_skipped=on_bad_image == "skip")
+
+
+def _write_rows(rows: list[dict[str, Any]], shown_as: str, out: str | None) -> None:
+    """Print rows, or write them to a file."""
+    if out is None:
+        print_rows(rows, shown_as)
+        return
+    with open(out, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        print_rows(rows, shown_as, file)
+    print(f"wrote {out}")
 
 
 def _write_csv(table: Any, names: list[str], out: str | None, *, is_skipped: bool) -> None:
