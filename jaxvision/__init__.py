@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 list_models = _registry.models.names
 list_datasets = _registry.datasets.names
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "Config",
