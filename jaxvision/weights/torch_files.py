@@ -116,16 +116,23 @@ def _are_counts(values: Any) -> bool:
     return all(type(value) is int and 0 <= value < 2**62 for value in values)
 
 
-def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
     """Describe the tensor that torch._utils._rebuild_tensor_v2 builds."""
+    pending = rest[-1] if len(rest) > 2 else None  # views that negate or conjugate the numbers in the storage
+    if isinstance(pending, dict) and any(pending.get(name) for name in ("neg", "conj")):
+        raise ValueError(
+            "holds a tensor that is not dense, a negated or conjugated view: save tensor.resolve_neg().resolve_conj()"
+        )
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("a tensor has no storage")
     return Tensor(storage, offset, shape, strides)
 
 
-def _rebuild_typed(storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any):
+def _rebuild_typed(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *pending: Any
+) -> Tensor:
     """Describe the tensor that torch._utils._rebuild_tensor_v3 builds: with a type, on a storage without one."""
-    tensor = _rebuild(storage, offset, shape, strides)
+    tensor = _rebuild(storage, offset, shape, strides, grad, hooks, *pending)
     dtype = dtype.builder() if isinstance(dtype, pickles.Name) else None
     if not isinstance(dtype, _Dtype):
         raise ValueError("a tensor has no type")

@@ -343,3 +343,28 @@ def test_checkpoints_of_torch_modules_are_read(tmp_path):
             archive.writestr(f"archive/{name}", b"\x80\x02}.")
     with pytest.raises(ValueError, match=r"holds a whole model \(a TorchScript program\)"):
         files.read(str(tmp_path / "script.pt"))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [lambda torch: torch._neg_view(torch.ones(3)), lambda torch: torch.ones(3, dtype=torch.complex64).conj()],
+    ids=["negated", "conjugated"],
+)
+def test_a_view_that_changes_the_numbers_of_its_storage_is_refused(tmp_path, make, is_old):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": make(torch)}, tmp_path / "a.pth", _use_new_zipfile_serialization=not is_old)
+    with pytest.raises(ValueError, match=r"a\.pth' holds a tensor that is not dense.*resolve_neg.*resolve_conj"):
+        files.read(str(tmp_path / "a.pth"))
+    resolved = make(torch).resolve_neg().resolve_conj()
+    torch.save({"a": resolved}, tmp_path / "a.pth", _use_new_zipfile_serialization=not is_old)
+    np.testing.assert_array_equal(files.read(str(tmp_path / "a.pth")).tensors["a"], resolved.numpy())
+
+
+def test_a_negated_view_is_refused_in_the_form_with_a_type_too():
+    storage = torch_files.Storage(np.uint8, 8, lambda *_: b"")
+    kind = pickles.Name(torch_files.BUILDERS["torch.uint16"])
+    assert torch_files._rebuild_typed(storage, 0, (4,), (1,), False, {}, kind).storage.count == 4
+    for pending in ({"neg": True}, {"conj": True}):
+        with pytest.raises(ValueError, match="not dense"):
+            torch_files._rebuild_typed(storage, 0, (4,), (1,), False, {}, kind, pending)
