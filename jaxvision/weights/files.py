@@ -47,7 +47,7 @@ def is_source(source: str) -> bool:
     """Return whether a string looks like a weights file or a repository, and not like a workdir."""
     if Path(source).expanduser().is_dir():
         return False
-    return source.startswith(HUB) or Path(_split(source)[0]).suffix in (".safetensors", *PICKLES)
+    return source.startswith(HUB) or Path(_split(source)[0]).suffix.lower() in (".safetensors", *PICKLES)
 
 
 def read(source: str) -> Weights:
@@ -68,7 +68,7 @@ def read(source: str) -> Weights:
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*") if is_source(p.name)] if path.parent.is_dir() else []
         raise FileNotFoundError(f"no weights file {source!r}{f'; the folder has {sorted(near)}' if near else ''}")
-    if path.suffix in PICKLES:
+    if path.suffix.lower() in PICKLES:
         found = _read_pickle(path, key, place)
     elif key:
         raise ValueError(f"{str(path)!r} holds one set of tensors: remove #{key}")
