@@ -499,3 +499,71 @@ def test_a_storage_with_many_views_is_read_once(tmp_path, is_old, order):
     for i in range(50):
         np.testing.assert_array_equal(found[f"part.{i}"], numbers[i : i + 5])
     assert peak < 6 * numbers.nbytes
+
+
+DESCRIBED = {"input_size": [3, 16, 12], "mean": [0.4] * 3, "std": [0.5] * 3}
+
+
+def described(folder, **change):
+    """Read a folder with weights and a config.json as timm writes it."""
+    import safetensors.numpy
+
+    safetensors.numpy.save_file({"a": np.zeros(1, np.float32)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"pretrained_cfg": {**DESCRIBED, **change}}))
+    return files.read(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"interpolation": "hamming"}, "interpolation='hamming'; expected nearest, bilinear, bicubic, lanczos"),
+        ({"interpolation": "random"}, "interpolation='random'; expected nearest"),
+        ({"interpolation": "BICUBIC"}, "interpolation='BICUBIC'; did you mean 'bicubic'"),
+        ({"crop_mode": "centre"}, "crop_mode='centre'; did you mean 'center'.; expected squash, border, center"),
+        ({"crop_mode": [1]}, "crop_mode="),
+        ({"input_size": [3, 224.7, 224]}, "input_size=.*expected channels, height and width, integers from 1"),
+        ({"input_size": "322"}, "input_size='322'; expected"),
+        ({"input_size": [True, 8, 8]}, "input_size=.*expected"),
+        (
+            {"mean": [123.675, 116.28, 103.53]},
+            "mean=.*123.675.*expected 3 finite numbers.*from 0 to 1.*pixels from 0 to 1",
+        ),
+        ({"mean": ["0.5"] * 3}, "mean=.*expected 3 finite numbers"),
+        ({"std": None}, "std=None; expected 3 finite numbers.* from 1e-06"),
+        ({"crop_pct": "0.9"}, "crop_pct='0.9'; expected a number above 0"),
+    ],
+)
+def test_what_a_description_of_weights_cannot_mean_is_refused_by_name(tmp_path, change, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        described(tmp_path, **change)
+    assert "config.json' next to the weights" in str(caught.value)
+
+
+def test_what_a_description_of_weights_leaves_open_is_as_in_timm(tmp_path):
+    preprocessing = described(tmp_path).preprocessing
+    assert (preprocessing.size, preprocessing.interpolation, preprocessing.crop) == ((16, 12), "bicubic", 0.875)
+    try:
+        from timm.data import resolve_data_config
+    except (ImportError, RuntimeError):  # torchvision of another version
+        pytest.skip("needs timm")
+    theirs = resolve_data_config({}, pretrained_cfg=DESCRIBED)
+    assert (theirs["interpolation"], theirs["crop_pct"], theirs["crop_mode"]) == ("bicubic", 0.875, "center")
+
+
+def test_what_is_not_done_as_a_description_of_weights_states_is_noted(tmp_path):
+    assert described(tmp_path, crop_mode="squash", crop_pct=1.0, label_names=["a", "b"]).note == ""
+    found = described(tmp_path, crop_mode="squash", crop_pct=0.95, label_names=["crane", "b", "crane"])
+    assert found.preprocessing.crop is None and found.classes == ("crane", "b", "crane")
+    assert "crop_mode='squash' with crop_pct=0.95 cuts the borders, which are kept here" in found.note
+    assert "label_names have 'crane' more than once" in found.note
+
+
+@pytest.mark.parametrize("num_axes", [33, 65, 71])
+def test_more_dimensions_than_arrays_have_are_one_line(tmp_path, num_axes):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * num_axes, "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    if num_axes <= 64:
+        assert files.read(str(tmp_path / "a.safetensors")).tensors["a"].ndim == num_axes
+        return
+    with pytest.raises(ValueError, match=r"a\.safetensors' is not a valid safetensors file: .*dimension"):
+        files.read(str(tmp_path / "a.safetensors"))
