@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 ENTRY_POINTS = "jaxvision.plugins"
 
@@ -31,16 +33,17 @@ def load_entry_points() -> None:
                 warnings.warn(_left_out(f"{point.name} ({point.value})", error), stacklevel=2)
 
 
-def load_plugins(plugins: Iterable[str], *, required: bool = True) -> None:
+def load_plugins(plugins: Iterable[str], *, required: bool = True, code: Mapping[str, bytes] | None = None) -> None:
     """Import modules by dotted name or by the path of a .py file, so that they register their factories.
 
-    Raises ValueError if one cannot be imported; if not `required`, a warning is issued instead.
+    `code` has the content of the files that have been read already, by plug-in. Raises ValueError if one cannot be
+    imported; if not `required`, a warning is issued instead.
     """
     for plugin in plugins:
         full_name = plugin_place(plugin)
         if full_name not in _loaded_plugins:
             try:
-                import_plugin(plugin)
+                import_plugin(plugin, (code or {}).get(plugin))
             except (Exception, SystemExit) as error:
                 if required:
                     raise ValueError(_left_out(plugin, error)) from error
@@ -61,18 +64,33 @@ def add_working_directory() -> None:
 
 def plugin_place(plugin: str) -> str:
     """Return a name that works from any folder: the absolute path of a file, the dotted name of a module."""
-    return str(Path(plugin).expanduser().resolve()) if plugin.endswith(".py") else plugin
+    return os.path.realpath(os.path.expanduser(plugin)) if plugin.endswith(".py") and "\0" not in plugin else plugin
 
 
-def import_plugin(plugin: str) -> ModuleType:
-    """Import a module by dotted name (also from the working directory) or by the path of a .py file."""
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Runs the source of a module as it is, given or in its file: never a compiled copy, which others may write."""
+
+    def __init__(self, name: str, path: str, code: bytes | None):
+        super().__init__(name, path)
+        self._code = code
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = self.get_data(self.path) if self._code is None else self._code
+        return self.source_to_code(source, self.path)
+
+
+def import_plugin(plugin: str, code: bytes | None = None) -> ModuleType:
+    """Import a module by dotted name (also from the working directory) or by the path of a .py file.
+
+    `code` is the content of the file, if it has been read already.
+    """
     if not plugin.endswith(".py"):
         add_working_directory()
         return importlib.import_module(plugin)
     path = Path(plugin_place(plugin))
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {plugin!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=_SourceLoader(path.stem, str(path), code))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     shadowed = sys.modules.get(path.stem)

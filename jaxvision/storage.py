@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
+import stat
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from etils import epath
 
 Value = TypeVar("Value")
 LOCK = "lock"  # file name
+MAX_JSON = 64 << 20  # bytes of a JSON file
 DIGEST = "digest"  # field of a JSON file, the hash of its other fields
 
 
@@ -75,13 +78,25 @@ def write_json(path: Path, values: Any, *, has_digest: bool = False) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
+def read_file(path: Path, *, most: float = math.inf) -> bytes:
+    """Read a file. Raises ValueError if it is a pipe or device, which may never end, or has more bytes than `most`."""
+    if not is_remote(path):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            what = f"has {status.st_size:,} bytes" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+            raise ValueError(
+                f"{path} {what}; expected a file{f' of at most {most:,} bytes' if most < math.inf else ''}"
+            )
+    return epath.Path(path).read_bytes()
+
+
 def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, repair: str = "") -> Value:
     """Read a JSON object and return the result of `parse`.
 
-    Raises ValueError if the file is damaged: not JSON, not an object, not that of its digest, or one that `parse` does
-    not accept. `repair` is appended to the message.
+    Raises ValueError if the file is no regular file of at most MAX_JSON bytes, or damaged: not JSON, not an object, not
+    that of its digest, or one that `parse` does not accept. `repair` is appended to the message.
     """
-    text = epath.Path(path).read_bytes()
+    text = read_file(path, most=MAX_JSON)
     try:
         values = json.loads(text)
         if not isinstance(values, dict):

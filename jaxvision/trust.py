@@ -45,17 +45,21 @@ def load_named_plugins(
     """
     replaced = {Path(plugin).name for plugin in given}
     names = [plugin for plugin in named if Path(plugin).name not in replaced]
+    code: dict[str, bytes] = {}
     if not (trust_plugins or _trusts_all.get()):
         for plugin in names:
-            why = _refusal(workdir, plugin)
+            why = _refusal(workdir, plugin, code)
             if why:
                 raise ValueError(failures.untrusted_plugin(workdir, plugin, why))
-    load_plugins(names, required=False)
+    load_plugins(names, required=False, code=code)
     return names
 
 
-def _refusal(workdir: Path, plugin: str) -> str:
-    """Return why a plug-in must not run, or "" if it may: its code has run in this process, or is recorded."""
+def _refusal(workdir: Path, plugin: str, code: dict[str, bytes]) -> str:
+    """Return why a plug-in must not run, or "" if it may: its code has run in this process, or is recorded.
+
+    The content of a file that may run is added to `code`, so that what runs is what was checked.
+    """
     is_missing = plugin.endswith(".py") and not os.path.exists(plugin_place(plugin))
     if is_missing or is_loaded(plugin) or plugin in sys.modules:
         return ""
@@ -63,14 +67,19 @@ def _refusal(workdir: Path, plugin: str) -> str:
     recorded = {entry["sha256"] for entry in _entries() if (entry["workdir"], entry["plugin"]) == key}
     if not recorded:
         return "you did not train in this folder with it on this machine"
-    return "" if _digest(plugin) in recorded else "it has changed since you trained with it"
+    files = _read(plugin)
+    if _digest(files) not in recorded:
+        return "it has changed since you trained with it"
+    if plugin.endswith(".py"):
+        code[plugin] = files[0]
+    return ""
 
 
 def record(workdir: Path, plugins: Sequence[str]) -> None:
     """Record that this user trains in a workdir with plug-ins; warn if that is impossible."""
     entries, known = [], _entries()
     for plugin in plugins:
-        digest = _digest(plugin)
+        digest = _digest(_read(plugin))
         entry = {"workdir": _full_path(workdir), "plugin": plugin_place(plugin), "sha256": digest or ""}
         entries += [entry] if digest and entry not in known else []
     if not entries:
@@ -118,13 +127,17 @@ def _full_path(workdir: Path) -> str:
     return str(workdir) if "://" in str(workdir) else os.path.realpath(workdir)
 
 
-def _digest(plugin: str) -> str | None:
-    """Return the SHA-256 of the files that an import of a plug-in runs first, or None if they cannot be read."""
+def _read(plugin: str) -> list[bytes]:
+    """Return the content of the files that an import of a plug-in runs first, or nothing if they cannot be read."""
     try:
         files = [Path(plugin_place(plugin))] if plugin.endswith(".py") else _files_of_module(plugin)
-        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest() if files else None
+        return [file.read_bytes() for file in files]
     except (OSError, ValueError, ImportError):
-        return None
+        return []
+
+
+def _digest(files: list[bytes]) -> str | None:
+    return hashlib.sha256(b"\0".join(files)).hexdigest() if files else None
 
 
 def _files_of_module(name: str) -> list[Path]:

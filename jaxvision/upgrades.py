@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,11 @@ def _with_roles(dataset: str) -> str:
     name, arguments = specs.parse(dataset)
     if name != "folder" or not isinstance(arguments.get("path"), str):
         return dataset
-    root = Path(arguments["path"]).expanduser()
-    folders = [p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."] if root.is_dir() else []
+    root = Path(os.path.expanduser(arguments["path"]))  # of a user who is unknown here, it stays as it is
+    try:
+        folders = [p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."]
+    except (OSError, ValueError):  # what needs the data reports that they are not there
+        return dataset
     beside = [folder for folder in folders if folder.lower() not in TRAIN and not folder.startswith("__")]
     if len(beside) == 1 and beside[0].lower() in VALIDATION and len(folders) > 1:
         return str(specs.Spec(name, {**arguments, "test": beside[0]}))

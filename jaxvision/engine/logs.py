@@ -23,7 +23,7 @@ Row = dict[str, Any]
 def read_rows(path: Path) -> list[Row]:
     """Read the rows of metrics.jsonl, without a last line that a kill cut short; warn about other damaged lines."""
     rows, damaged = [], []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else (), 1):
+    for number, line in enumerate(storage.read_file(path).splitlines(keepends=True) if path.exists() else (), 1):
         try:
             rows.append(_checked(json.loads(line)))
         except (ValueError, TypeError, KeyError, RecursionError):

@@ -6,16 +6,20 @@ No code in a file is run: safetensors hold only arrays, and from pickles only te
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from jaxvision.interfaces import Crop, Interpolation, Preprocessing
-from jaxvision.storage import write_json
+from jaxvision.specs import nearest
+from jaxvision.storage import MAX_JSON, read_file, write_json
 from jaxvision.weights import state_dicts
 
 HUB = "hf://"
 CROP_MODES: dict[Any, Crop] = {"squash": None, "border": "pad"}  # timm's names of what keeps the whole image
+MODES = (*CROP_MODES, "center")
+CROP_PCT = 0.875  # timm's default, as is bicubic interpolation
 FILES = (
     "model.safetensors",
     "pytorch_model.bin",
@@ -47,7 +51,7 @@ def is_source(source: str) -> bool:
     """Return whether a string looks like a weights file or a repository, and not like a workdir."""
     if Path(source).expanduser().is_dir():
         return False
-    return source.startswith(HUB) or Path(_split(source)[0]).suffix in (".safetensors", *PICKLES)
+    return source.startswith(HUB) or Path(_split(source)[0]).suffix.lower() in (".safetensors", *PICKLES)
 
 
 def read(source: str) -> Weights:
@@ -68,7 +72,7 @@ def read(source: str) -> Weights:
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*") if is_source(p.name)] if path.parent.is_dir() else []
         raise FileNotFoundError(f"no weights file {source!r}{f'; the folder has {sorted(near)}' if near else ''}")
-    if path.suffix in PICKLES:
+    if path.suffix.lower() in PICKLES:
         found = _read_pickle(path, key, place)
     elif key:
         raise ValueError(f"{str(path)!r} holds one set of tensors: remove #{key}")
@@ -83,7 +87,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
     try:
         return safetensors.flax.load_file(path)
-    except (safetensors.SafetensorError, AttributeError, TypeError) as error:  # the latter two for unknown types
+    except (safetensors.SafetensorError, AttributeError, TypeError, ValueError) as error:  # types, shapes
         raise ValueError(f"{str(path)!r} is not a valid safetensors file: {error}") from None
 
 
@@ -158,8 +162,10 @@ def _fetched(fetch, files) -> Path | None:
 def _described(weights: Weights, config: Path | None) -> Weights:
     """Add the metadata of a config.json in timm's format, if there is one."""
     try:
-        content = {} if config is None else dict(json.loads(config.read_text()))
-        return weights._replace(**_stated({**content, **(content.get("pretrained_cfg") or {})}))
+        content = {} if config is None else dict(json.loads(read_file(config, most=MAX_JSON)))
+        stated = _stated({**content, **(content.get("pretrained_cfg") or {})})
+        note = "; ".join(filter(None, [weights.note, stated.pop("note")]))
+        return weights._replace(**stated, note=note)
     except FileNotFoundError:
         return weights
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -169,32 +175,44 @@ def _described(weights: Weights, config: Path | None) -> Weights:
 def _stated(described: dict[str, Any]) -> dict[str, Any]:
     """Return preprocessing, classes, architecture and pooling from the content of a config.json."""
     classes = described.get("label_names")
+    preprocessing, notes = _preprocessing(described)
     stated = {"architecture": described.get("architecture"), "pooling": described.get("global_pool")}
     if isinstance(classes, list | tuple):
         stated["classes"] = tuple(map(str, classes))
-    if "mean" not in described or "input_size" not in described:
-        return stated
-    channels, height, width = map(int, described["input_size"])
-    if not 1 <= min(height, width) <= max(height, width) <= MAX_SIDE:
-        raise ValueError(f"input_size={described['input_size']}; expected sides from 1 to {MAX_SIDE} pixels")
-    mean, std = (tuple(map(float, described[name])) for name in ("mean", "std"))
-    if not len(mean) == len(std) == channels or not all(abs(value) <= 1 / MIN_DEVIATION for value in (*mean, *std)):
-        raise ValueError(f"mean={mean}, std={std}; expected {channels} finite numbers each, std above 0")
-    if min(std) < MIN_DEVIATION:
-        raise ValueError(f"std={std}; expected {channels} finite numbers each, std above 0: at least {MIN_DEVIATION:g}")
-    interpolation = described.get("interpolation", "bilinear")
-    crop = described.get("crop_pct")
-    if crop is not None and not 0 < float(crop) <= 1:
-        raise ValueError(f"crop_pct={crop}; expected a number above 0 and at most 1")
-    preprocessing = Preprocessing(
-        (height, width),
-        channels,
-        mean,
-        std,
-        CROP_MODES.get(described.get("crop_mode"), 1.0 if crop is None else float(crop)),
-        interpolation if interpolation in get_args(Interpolation) else "bilinear",
-    )
-    return {**stated, "preprocessing": preprocessing}
+        name, count = next(iter(Counter(stated["classes"]).most_common(1)), ("", 0))
+        notes += [f"their label_names have {name!r} more than once, so that they fit no run's"] * (count > 1)
+    return {**stated, "preprocessing": preprocessing, "note": "; ".join(notes)}
+
+
+def _preprocessing(described: dict[str, Any]) -> tuple[Preprocessing | None, list[str]]:
+    """Return the preprocessing that a config.json describes, with timm's defaults, and notes on what differs.
+
+    Raises ValueError for numbers that cannot be, and for names that are unknown here.
+    """
+    size, mean, std = (described.get(name) for name in ("input_size", "mean", "std"))
+    if size is None or mean is None:
+        return None, []
+    is_size = isinstance(size, list | tuple) and len(size) == 3 and all(type(side) is int for side in size)
+    if not is_size or not 1 <= min(size[1:]) <= max(size[1:]) <= MAX_SIDE:
+        raise ValueError(f"input_size={size!r}; expected channels, height and width, integers from 1 to {MAX_SIDE}")
+    for name, values, least, most in (("mean", mean, 0, 1), ("std", std, MIN_DEVIATION, 1 / MIN_DEVIATION)):
+        numbers: Any = values if isinstance(values, list | tuple) and len(values) == size[0] else [None]
+        if not all(type(value) in (int, float) and least <= value <= most for value in numbers):
+            expected = f"{size[0]} finite numbers, one a channel, from {least:g} to {most:g}, for pixels from 0 to 1"
+            raise ValueError(f"{name}={values!r}; expected {expected}")
+    interpolation, mode = described.get("interpolation") or "bicubic", described.get("crop_mode") or "center"
+    for name, value, known in (("interpolation", interpolation, get_args(Interpolation)), ("crop_mode", mode, MODES)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r}{nearest(str(value), known)}; expected {', '.join(known)}")
+    fraction = described.get("crop_pct")
+    fraction = CROP_PCT if fraction is None else fraction
+    if type(fraction) not in (int, float) or not 0 < fraction <= 1:
+        raise ValueError(f"crop_pct={fraction!r}; expected a number above 0 and at most 1")
+    is_cut = mode in CROP_MODES and fraction < 1
+    notes = [f"their crop_mode={mode!r} with crop_pct={fraction:g} cuts the borders, which are kept here"] * is_cut
+    crop = CROP_MODES.get(mode, float(fraction))
+    means, deviations = tuple(map(float, mean)), tuple(map(float, std or ()))
+    return Preprocessing((size[1], size[2]), size[0], means, deviations, crop, interpolation), notes
 
 
 def write(

@@ -8,11 +8,14 @@ else, and its time and memory grow with its size only. (The C machine of `pickle
 from __future__ import annotations
 
 import pickletools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 Builder = Callable[..., Any]
 KEYS = (str, int, float, bool, bytes, type(None))  # of dictionaries; a tuple of tuples may take hours to hash
+MAX_KEY = 2**53  # of integers as keys; those that differ by multiples of 2**61 - 1 have one hash
+MAX_ARGUMENTS = 64  # of a builder
 VALUES = {  # operations that carry a number or text
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
@@ -20,6 +23,15 @@ VALUES = {  # operations that carry a number or text
 }
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 SKIPPED = frozenset(("PROTO", "FRAME", "STOP"))
+
+
+def is_key(value: Any) -> bool:
+    """Return whether a dictionary keeps the items under a key; the model's tensors are under strings.
+
+    >>> is_key("conv.weight"), is_key((0, 1)), is_key(2**61 - 1)
+    (True, False, False)
+    """
+    return isinstance(value, KEYS) and (not isinstance(value, int) or -MAX_KEY <= value <= MAX_KEY)
 
 
 class Mark:
@@ -48,6 +60,7 @@ class Machine:
         self._builders, self._persistent = builders, persistent
         self._stack: list[Any] = []
         self._memory: dict[int, Any] = {}
+        self._num_run = self._num_given = 0  # operations, and items of the lists that builders received
 
     def result(self) -> Any:
         """Return the object on top of the stack."""
@@ -56,6 +69,7 @@ class Machine:
     def run(self, operation: str, argument: Any) -> None:
         """Run one operation. Raises ValueError for one that is not known, and ForeignName."""
         stack, memory = self._stack, self._memory
+        self._num_run += 1
         match operation:
             case _ if operation in VALUES:
                 stack.append(argument)
@@ -66,7 +80,10 @@ class Machine:
             case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE" | "EMPTY_SET":
                 stack.append({"EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}.get(operation, list)())
             case "BINPUT" | "LONG_BINPUT" | "PUT" | "MEMOIZE":
-                memory[len(memory) if argument is None else int(argument)] = stack[-1]
+                index = len(memory) if argument is None else int(argument)
+                if not is_key(index):
+                    raise ValueError("it has an impossible index")
+                memory[index] = stack[-1]
             case "BINGET" | "LONG_BINGET" | "GET":
                 stack.append(memory[int(argument)])
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
@@ -97,12 +114,11 @@ class Machine:
         return items[::-1]
 
     def _extend(self, container: Any, items: list[Any]) -> None:
-        """Put items into a list or dictionary."""
+        """Put items into a list or dictionary, which leaves out keys that are no plain values."""
         if isinstance(container, dict):
             for key, value in zip(items[::2], items[1::2], strict=True):
-                if not isinstance(key, KEYS):
-                    raise ValueError(f"a dictionary has a {type(key).__name__} as key")
-                container[key] = value
+                if is_key(key):
+                    container[key] = value
         elif isinstance(container, list):
             container.extend(items)
         elif not isinstance(container, tuple):
@@ -116,11 +132,15 @@ class Machine:
                 stack.append(self._named(argument.replace(" ", ".", 1)))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(self._named(f"{module}.{name}" if isinstance(name, str) else "an unnamed object"))
+                are_texts = isinstance(name, str) and isinstance(module, str)
+                stack.append(self._named(f"{module}.{name}" if are_texts else "an unnamed object"))
             case "REDUCE" | "NEWOBJ":
                 arguments, called = stack.pop(), stack.pop()
                 if not isinstance(called, Name) or not isinstance(arguments, tuple):
                     raise ValueError(f"it calls a {type(called).__name__}")
+                self._num_given += sum(len(items) for items in arguments[:MAX_ARGUMENTS] if isinstance(items, list))
+                if len(arguments) > MAX_ARGUMENTS or self._num_given > self._num_run:
+                    raise ValueError("it calls builders with more items than it holds")
                 stack.append(called.builder(*arguments))
             case "BUILD":
                 stack.pop()
@@ -130,6 +150,7 @@ class Machine:
                 raise ValueError(f"the operation {operation} is not one of plain data")
 
     def _named(self, name: str) -> Name:
+        name = re.sub(r"^__builtin__\.", "builtins.", name)  # of Python 2, as torch.save writes it
         if name not in self._builders:
             raise ForeignName(name)
         return Name(self._builders[name])
@@ -153,7 +174,15 @@ def load(file: BinaryIO, builders: Mapping[str, Builder], persistent: Callable[[
             if operation.name not in SKIPPED:
                 machine.run(operation.name, argument)
         result = machine.result()
-    except (LookupError, TypeError, AttributeError, OverflowError, MemoryError, UnicodeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+        UnicodeError,
+    ) as error:
         raise ValueError(f"its pickle is damaged: {type(error).__name__}: {str(error)[:100]}") from None
     if result is Mark or isinstance(result, Name):
         raise ValueError("its pickle has no object")

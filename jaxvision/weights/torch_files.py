@@ -37,7 +37,8 @@ DTYPES: dict[str, Any] = {
     "ComplexDouble": np.complex128,
     "ComplexFloat": np.complex64,
 }
-NAMED_DTYPES = {  # of tensors in storages without a type
+NAMED_DTYPES = {  # of tensors in storages without a type, and as values beside tensors
+    **{np.dtype(dtype).name: dtype for dtype in DTYPES.values()},
     "uint8": np.uint8,
     "uint16": np.uint16,
     "uint32": np.uint32,
@@ -62,25 +63,21 @@ INERT = (  # what training scripts save beside tensors; read as None
     "torch.Size",
     "torch.Generator",
     "collections.Counter",
-    "builtins.set",
-    "builtins.complex",
-    "builtins.slice",
-    "builtins.bytearray",
     "datetime.datetime",
     "datetime.timedelta",
-    "__builtin__.set",
-    "__builtin__.bytearray",
+    "torch.serialization._get_layout",
+    *(f"builtins.{name}" for name in ("bool", "bytearray", "complex", "float", "frozenset", "int", "range", "set")),
+    *(f"builtins.{name}" for name in ("slice", "str", "tuple", "long", "unicode", "xrange")),  # the last are Python 2's
 )
 NOT_DENSE = ("sparse", "qtensor", "nested", "meta_tensor")  # in the names of functions that build such tensors
 
 
 class Storage(NamedTuple):
-    """A run of numbers in a file: their type and count, and a function that reads their bytes."""
+    """A run of numbers in a file: their type and count, and a function that reads bytes, of numbers of a type."""
 
     dtype: Any
     count: int
-    read: Callable[[], Any]
-    is_swapped: bool = False
+    read: Callable[[Any], bytes]
 
 
 class Tensor(NamedTuple):
@@ -93,22 +90,26 @@ class Tensor(NamedTuple):
 
     def array(self) -> np.ndarray:
         """Read the numbers. Raises ValueError if the tensor reaches beyond its storage, or that beyond the file."""
-        numbers = (self.offset, *self.shape, *self.strides)
-        if len(self.shape) != len(self.strides) or len(self.shape) > 32 or not _are_counts(numbers):
-            raise ValueError(f"a tensor of shape {str(self.shape)[:60]} has strides {str(self.strides)[:60]}")
+        sides, steps = len(self.shape), len(self.strides)
+        if sides != steps or sides > 32:
+            raise ValueError(f"a tensor of {sides} dimensions has {steps} strides; expected as many, and at most 32")
+        if not _are_counts((self.offset, *self.shape, *self.strides)):
+            raise ValueError("the offset, shape and strides of a tensor are not numbers from 0 to 2**62")
         dtype, count = np.dtype(self.storage.dtype), self.storage.count
         size = functools.reduce(lambda product, side: product * side, self.shape, 1)
         last = self.offset + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
-        if size and (last >= count or size > MAX_REPEAT * count):
+        if size and last >= count:
             raise ValueError(f"a tensor of shape {self.shape} does not fit its storage of {count} numbers")
+        if size > MAX_REPEAT * count:
+            repair = f"expected at most {MAX_REPEAT} times as many: save tensor.contiguous()"
+            raise ValueError(f"holds a tensor of shape {self.shape}, expanded from {count} numbers; {repair}")
         if not size:
             return np.zeros(self.shape if max(self.shape) < 2**31 else (0,), dtype)
-        content = self.storage.read()
+        content = self.storage.read(dtype)
         if len(content) < count * dtype.itemsize:
             raise ValueError(f"a storage of {count} numbers has only {len(content)} bytes")
         flat = np.frombuffer(content, dtype, count)
-        flat = flat.byteswap() if self.storage.is_swapped else flat
-        strides = tuple(stride * dtype.itemsize for stride in self.strides)
+        strides = [stride * dtype.itemsize * (side > 1) for side, stride in zip(self.shape, self.strides, strict=True)]
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides, writeable=False)
 
 
@@ -116,16 +117,23 @@ def _are_counts(values: Any) -> bool:
     return all(type(value) is int and 0 <= value < 2**62 for value in values)
 
 
-def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
     """Describe the tensor that torch._utils._rebuild_tensor_v2 builds."""
+    pending = rest[-1] if len(rest) > 2 else None  # views that negate or conjugate the numbers in the storage
+    if isinstance(pending, dict) and any(pending.get(name) for name in ("neg", "conj")):
+        raise ValueError(
+            "holds a tensor that is not dense, a negated or conjugated view: save tensor.resolve_neg().resolve_conj()"
+        )
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("a tensor has no storage")
     return Tensor(storage, offset, shape, strides)
 
 
-def _rebuild_typed(storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any):
+def _rebuild_typed(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *pending: Any
+) -> Tensor:
     """Describe the tensor that torch._utils._rebuild_tensor_v3 builds: with a type, on a storage without one."""
-    tensor = _rebuild(storage, offset, shape, strides)
+    tensor = _rebuild(storage, offset, shape, strides, grad, hooks, *pending)
     dtype = dtype.builder() if isinstance(dtype, pickles.Name) else None
     if not isinstance(dtype, _Dtype):
         raise ValueError("a tensor has no type")
@@ -143,7 +151,7 @@ def _first(value: Any = None, *_: Any) -> Any:
 
 
 def _ordered(items: Any = (), *_: Any) -> dict[Any, Any]:
-    return {key: value for key, value in items if isinstance(key, pickles.KEYS)}
+    return {key: value for key, value in items if pickles.is_key(key)}
 
 
 def _nothing(*_: Any) -> None:
@@ -169,7 +177,6 @@ BUILDERS: dict[str, pickles.Builder] = {
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": lambda *_: {},
     "builtins.dict": lambda *_: {},
-    "builtins.int": _nothing,
     "builtins.list": lambda *_: [],
     **dict.fromkeys(INERT, _nothing),
     **{f"torch.{name}Storage": functools.partial(_Dtype, dtype) for name, dtype in DTYPES.items()},
@@ -178,7 +185,7 @@ BUILDERS: dict[str, pickles.Builder] = {
 }
 
 
-def _storage(identity: Any, read: Callable[[str, int], Any], is_swapped: bool = False) -> Storage:
+def _storage(identity: Any, read: Callable[[str, Any], bytes]) -> Storage:
     """Describe the storage that a persistent id names: ("storage", type, key, device, count, …)."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         raise ValueError("it refers to something other than a storage")
@@ -188,7 +195,7 @@ def _storage(identity: Any, read: Callable[[str, int], Any], is_swapped: bool = 
         raise ValueError("a storage has no type or size")
     if len(identity) > 5 and identity[5] is not None:
         raise ValueError("a storage is a view of another, as before PyTorch 0.4; save it again")
-    return Storage(made.dtype, count, functools.partial(read, key, count * np.dtype(made.dtype).itemsize), is_swapped)
+    return Storage(made.dtype, count, functools.partial(read, key))
 
 
 def what_is_wrong(name: str) -> str:
@@ -249,28 +256,34 @@ def _archived(archive: zipfile.ZipFile, size: int) -> Any:
         raise ValueError(f"is damaged or not a PyTorch file: {(packed or names)[0]!r} is larger than the file")
     order = archive.read(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
 
-    def read(key: str, _: int) -> bytes:
+    @functools.cache
+    def stored(key: str) -> bytes:
         if f"{root}data/{key}" not in entries:
             raise ValueError(f"the storage {key!r} is missing")
         return archive.read(f"{root}data/{key}")
 
-    file = io.BytesIO(archive.read(names[0]))
-    return pickles.load(file, BUILDERS, lambda identity: _storage(identity, read, order == b"big"))
+    @functools.cache
+    def swapped(key: str, dtype: Any) -> bytes:
+        return np.frombuffer(stored(key), dtype, len(stored(key)) // dtype.itemsize).byteswap().tobytes()
+
+    read = swapped if order == b"big" else lambda key, _: stored(key)
+    return pickles.load(io.BytesIO(archive.read(names[0])), BUILDERS, lambda identity: _storage(identity, read))
 
 
 def _in_sequence(content: mmap.mmap) -> Any:
     """Read the content of the older format: magic number, version, system, object, keys of storages, storages."""
-    places: dict[str, int] = {}
+    places: dict[str, tuple[int, int]] = {}
 
-    def read(key: str, num_bytes: int) -> bytes:
+    @functools.cache
+    def read(key: str) -> bytes:
         if key not in places:
             raise ValueError(f"the storage {key!r} is missing")
-        return content[places[key] : places[key] + num_bytes]
+        return content[slice(*places[key])]
 
     sizes: dict[str, int] = {}
 
     def stored(identity: Any) -> Storage:
-        storage = _storage(identity, read)
+        storage = _storage(identity, lambda key, _: read(key))
         sizes[identity[2]] = np.dtype(storage.dtype).itemsize
         return storage
 
@@ -285,7 +298,8 @@ def _in_sequence(content: mmap.mmap) -> Any:
     for key in keys if isinstance(keys, list) else ():
         count = int.from_bytes(content.read(8), "little")
         if not isinstance(key, str) or key not in sizes or content.tell() + count * sizes[key] > len(content):
-            raise ValueError(f"is damaged: the storage {str(key)[:40]!r} reaches beyond the file")
-        places[key] = content.tell()
+            name = repr(key[:40]) if isinstance(key, str) else f"under a {type(key).__name__}"
+            raise ValueError(f"is damaged: the storage {name} reaches beyond the file")
+        places[key] = content.tell(), content.tell() + count * sizes[key]
         content.seek(count * sizes[key], 1)
     return found

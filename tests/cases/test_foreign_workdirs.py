@@ -1,6 +1,12 @@
 """Workdirs of somebody else: the plug-ins that they name are code, and run only if the user allows it."""
 
+import importlib.util
+import inspect
+import itertools
 import json
+import os
+import pickle
+import py_compile
 import shutil
 import sys
 
@@ -9,8 +15,10 @@ import pytest
 from PIL import Image
 
 import jaxvision as jv
-from jaxvision import plugins, trust
+from jaxvision import plugins, specs, storage, trust, upgrades
 from jaxvision.cli import run
+from jaxvision.engine import logs
+from jaxvision.weights import files
 
 PLUGIN = """
 import pathlib
@@ -171,9 +179,9 @@ def test_a_package_changes_with_the_packages_around_it(tmp_path, monkeypatch, ne
     for name in ("__init__.py", "inner.py"):
         (tmp_path / "package_by_me" / name).write_text("")
     trust.record(tmp_path, ["package_by_me.inner"])
-    assert not trust._refusal(tmp_path, "package_by_me.inner")
+    assert not trust._refusal(tmp_path, "package_by_me.inner", {})
     (tmp_path / "package_by_me" / "__init__.py").write_text("x = 1")
-    assert "changed" in trust._refusal(tmp_path, "package_by_me.inner")
+    assert "changed" in trust._refusal(tmp_path, "package_by_me.inner", {})
     assert "package_by_me" not in sys.modules  # it is found without being run
 
 
@@ -184,10 +192,10 @@ def test_damaged_records_trust_nothing_and_cost_no_other(line, tmp_path):
     file = trust.state_file()
     file.parent.mkdir(parents=True)
     file.write_bytes((line if isinstance(line, bytes) else line.encode()) + b"\n")
-    assert "did not train" in trust._refusal(tmp_path, str(plugin))
+    assert "did not train" in trust._refusal(tmp_path, str(plugin), {})
     trust.record(tmp_path, [str(plugin)])
     trust.record(tmp_path, [str(plugin)])
-    assert not trust._refusal(tmp_path, str(plugin))
+    assert not trust._refusal(tmp_path, str(plugin), {})
     assert file.read_bytes().count(b"sha256") == 1
 
 
@@ -203,3 +211,83 @@ def test_without_a_home_nothing_is_recorded_and_a_warning_says_so(tmp_path, monk
     monkeypatch.setattr(trust, "plugin_place", str)
     with pytest.warns(UserWarning, match=r"cannot record .*need --plugins or --trust_plugins"):
         trust.record(tmp_path, ["mine.py"])
+
+
+def test_a_compiled_copy_beside_a_plugin_is_not_run(own, new_process):
+    source, changed = own / "trusted_by_me.py", own / "other" / "trusted_by_me.py"
+    changed.parent.mkdir()
+    changed.write_text(f"open({str(own / 'evil')!r}, 'w').close()\n" + source.read_text())
+    compiled = importlib.util.cache_from_source(str(source))
+    py_compile.compile(
+        str(changed), compiled, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    assert run("predict", ["--workdir=own", "x.png"]) == 0
+    assert (own / "ran").exists() and not (own / "evil").exists()
+
+
+def test_what_runs_is_what_was_checked_even_if_the_file_changes_in_between(own, new_process, monkeypatch):
+    source, load = own / "trusted_by_me.py", trust.load_plugins
+
+    def change_and_load(*arguments, **options):
+        text = source.read_text()
+        source.write_text(f"open({str(own / 'evil')!r}, 'w').close()\n" + text)
+        load(*arguments, **options)
+
+    monkeypatch.setattr(trust, "load_plugins", change_and_load)
+    assert run("predict", ["--workdir=own", "x.png"]) == 0
+    assert (own / "ran").exists() and not (own / "evil").exists()
+
+
+def test_the_source_of_a_plugin_is_known_to_python(tmp_path):
+    file = tmp_path / "known_source.py"
+    file.write_text("class Thing:\n    pass\n\ndef fail():\n    raise KeyError('here')\n")
+    module = plugins.import_plugin(str(file))
+    assert "class Thing" in inspect.getsource(module.Thing) and module.__file__ == str(file)
+    assert type(pickle.loads(pickle.dumps(module.Thing()))) is module.Thing
+    with pytest.raises(KeyError) as caught:
+        module.fail()
+    assert str(caught.traceback[-1].path) == str(file) and caught.traceback[-1].lineno == 4
+    sys.modules.pop("known_source")
+
+
+@pytest.mark.parametrize("name", ["a\0.py", "~nosuch/x.py"])
+def test_impossible_names_of_plugins_are_a_warning(name, foreign, new_process):
+    name_plugins(foreign, name)
+    with pytest.warns(UserWarning, match="could not be imported.*no such file"):
+        jv.load(foreign)
+
+
+@pytest.mark.parametrize("path", ["~nosuch/x", "a\0b", "/root/x", "/dev/null"])
+def test_data_that_are_not_there_do_not_matter_to_an_old_run(path):
+    spec = str(specs.Spec("folder", {"path": path}))
+    assert upgrades.upgrade_saved({"dataset": spec}, 3) == {"dataset": spec}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(["config.json", "signature.json", "execution.json"], ["pipe", "device", "large"]),
+        *(("metrics.jsonl", "pipe"), ("metrics.jsonl", "device")),
+    ],
+)
+def test_files_that_never_end_are_refused(name, kind, foreign):
+    name_plugins(foreign)
+    (foreign / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(foreign / name)
+    elif kind == "device":
+        (foreign / name).symlink_to("/dev/zero")
+    else:
+        with (foreign / name).open("wb") as file:
+            file.truncate(storage.MAX_JSON + 1)
+    why = "has 67,108,865 bytes; expected a file of at most 67,108,864" if kind == "large" else "is not a regular file"
+    with pytest.raises(ValueError, match=f"{name} {why}"):
+        logs.read_rows(foreign / name) if name == "metrics.jsonl" else jv.load(foreign)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_description_of_weights_that_never_ends_is_refused(kind, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
+    os.mkfifo(tmp_path / "config.json") if kind == "pipe" else (tmp_path / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"config\.json' next to the weights.*is not a regular file"):
+        files.read(str(tmp_path))

@@ -6,7 +6,9 @@ import json
 import os
 import pickle
 import pickletools
+import signal
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -55,10 +57,10 @@ def written(value, storages):
             return pickle.dumps(value, 2)[2:-1]
 
 
-def save(path, content, *, is_old=False, change=lambda name, data: data):
-    """Write a checkpoint as torch.save does, today or before version 1.6."""
-    storages = {}
-    body = b"\x80\x02" + written(content, storages) + b"."
+def save(path, content, *, storages=None, is_old=False, change=lambda name, data: data):
+    """Write a checkpoint as torch.save does, today or before version 1.6; its content may be a part of a pickle."""
+    storages = {} if storages is None else storages
+    body = b"\x80\x02" + (content if isinstance(content, bytes) else written(content, storages)) + b"."
     if is_old:
         head = [torch_files.MAGIC, torch_files.PROTOCOL, {"little_endian": True}]
         parts = [*(pickle.dumps(each, 2) for each in head), body, pickle.dumps(list(storages), 2)]
@@ -343,3 +345,225 @@ def test_checkpoints_of_torch_modules_are_read(tmp_path):
             archive.writestr(f"archive/{name}", b"\x80\x02}.")
     with pytest.raises(ValueError, match=r"holds a whole model \(a TorchScript program\)"):
         files.read(str(tmp_path / "script.pt"))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [lambda torch: torch._neg_view(torch.ones(3)), lambda torch: torch.ones(3, dtype=torch.complex64).conj()],
+    ids=["negated", "conjugated"],
+)
+def test_a_view_that_changes_the_numbers_of_its_storage_is_refused(tmp_path, make, is_old):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": make(torch)}, tmp_path / "a.pth", _use_new_zipfile_serialization=not is_old)
+    with pytest.raises(ValueError, match=r"a\.pth' holds a tensor that is not dense.*resolve_neg.*resolve_conj"):
+        files.read(str(tmp_path / "a.pth"))
+    resolved = make(torch).resolve_neg().resolve_conj()
+    torch.save({"a": resolved}, tmp_path / "a.pth", _use_new_zipfile_serialization=not is_old)
+    np.testing.assert_array_equal(files.read(str(tmp_path / "a.pth")).tensors["a"], resolved.numpy())
+
+
+def test_a_negated_view_is_refused_in_the_form_with_a_type_too():
+    storage = torch_files.Storage(np.uint8, 8, lambda *_: b"")
+    kind = pickles.Name(torch_files.BUILDERS["torch.uint16"])
+    assert torch_files._rebuild_typed(storage, 0, (4,), (1,), False, {}, kind).storage.count == 4
+    for pending in ({"neg": True}, {"conj": True}):
+        with pytest.raises(ValueError, match="not dense"):
+            torch_files._rebuild_typed(storage, 0, (4,), (1,), False, {}, kind, pending)
+
+
+def test_what_scripts_save_beside_weights_is_accepted(tmp_path):
+    torch = pytest.importorskip("torch")
+    beside = {"history": collections.defaultdict(list, loss=[1.0]), "seen": frozenset([1]), "kept": {1}, "z": 2 + 3j}
+    beside |= {f"count of {kind}": collections.defaultdict(kind) for kind in (int, float, str, bool, tuple, dict)}
+    beside |= {"dtype": torch.float32, "half": torch.bfloat16, "steps": range(3), "rest": bytearray(b"x")}
+    beside |= {"confusion": {(0, 1): 3}, "layout": torch.strided}
+    state = {name: torch.from_numpy(array) for name, array in STATE.items()}
+    for old in (False, True):
+        torch.save({"state_dict": state, **beside}, tmp_path / "a.pth", _use_new_zipfile_serialization=not old)
+        check(files.read(str(tmp_path / "a.pth")))
+
+
+def test_weights_under_the_name_of_the_loss_that_chose_them_are_found(tmp_path):
+    others = {"loss_state": prefixed("x."), "model_args": prefixed("y."), "optimizer": prefixed("z.")}
+    check(files.read(str(save(tmp_path / "a.pth", {"best_loss_model": STATE, **others}))))
+
+
+def test_suffixes_in_capitals_are_those_in_small_letters(tmp_path):
+    check(files.read(str(save(tmp_path / "NG.PTH", {"state_dict": STATE}))))
+    assert files.is_source("A.SAFETENSORS")
+
+
+def test_a_tensor_that_repeats_a_few_numbers_often_is_named_with_the_repair(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.ones(2).expand(64, 2)}, tmp_path / "a.pth")
+    assert files.read(str(tmp_path / "a.pth")).tensors["a"].sum() == 128
+    torch.save({"a": torch.ones(1).expand(65)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth' holds a tensor of shape \(65,\), expanded from 1.*contiguous"):
+        files.read(str(tmp_path / "a.pth"))
+
+
+def doubling(times=60):
+    """Pickle a tuple of twice the same tuple, so many levels deep."""
+    return b")" + b"".join(b"q\x01h\x01h\x01\x86" for _ in range(times))
+
+
+def plain(value):
+    return pickle.dumps(value, 2)[2:-1]
+
+
+MANY = 20_000
+TENSOR = written(np.ones(1, np.float32), {})
+ITSELF = b"}q\x09(%su"
+ITEMS = b"](" + b"K\x01K\x02\x86" * MANY + b"e"
+ATTACKS = {
+    "dictionaries that hold themselves": ITSELF % b"".join(text(f"k{i}") + b"h\x09" for i in range(60)),
+    "an empty key that leads back": ITSELF % (text("") + b"h\x09"),
+    "items for many calls": ITEMS + b"q\x020](" + b"ccollections\nOrderedDict\nh\x02\x85R" * MANY + b"e",
+    "arguments for many calls": b"(" + b"N" * 10 * MANY + b"tq\x020](" + b"ctorch\ndevice\nh\x02R" * 10 * MANY + b"e",
+    "keys of one hash": b"}(" + b"".join(plain(k * (2**61 - 1)) + b"N" for k in range(1, 2 * MANY)) + b"u",
+    "indices of one hash": b"N" + b"".join(b"p%d\n" % (k * (2**61 - 1)) for k in range(1, 2 * MANY)),
+    "a module that is a tuple": doubling() + text("x") + b"\x93",
+    "a shape of tuples": b"}" + text("a") + TENSOR.replace(b"(K\x01t", b"(" + doubling() + b"t", 1) + b"s",
+    "strides that are no machine numbers": b"}"
+    + text("a")
+    + TENSOR.replace(b"(K\x01t", b"(K\x01K\x01t", 1).replace(b"(K\x01t", b"(" + plain(2**61) * 2 + b"t")
+    + b"s",
+    "a prefix that is there thousands of times": b"}("
+    + b"".join(text("module." * (30_000 if i == 0 else 1) + str(i)) + TENSOR for i in range(5_000))
+    + b"u",
+}
+
+
+@pytest.fixture
+def timer():
+    """Raises TimeoutError after a few seconds."""
+
+    def stop(*_):
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_time_and_memory_grow_with_the_size_of_the_file_only(tmp_path, name, is_old, timer):
+    storages = {"0": bytes(4)} if b"torch._utils" in ATTACKS[name] else {}
+    save(tmp_path / "a.pth", ATTACKS[name], storages=storages, is_old=is_old)
+    try:
+        files.read(str(tmp_path / "a.pth"))
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500
+
+
+def test_a_list_of_keys_that_is_no_list_of_texts_is_refused(tmp_path, timer):
+    path = save(tmp_path / "a.pth", {"a": np.ones(1, np.float32)}, is_old=True)
+    keys = b"\x80\x02](" + doubling() + b"e."
+    path.write_bytes(path.read_bytes().replace(pickle.dumps(["0"], 2), keys))
+    with pytest.raises(ValueError, match="the storage under a tuple reaches beyond the file"):
+        files.read(str(path))
+
+
+def test_a_dictionary_under_two_keys_can_be_chosen_by_either(tmp_path):
+    content = b"}(" + text("net") + written(STATE, storages := {}) + b"q\x09" + text("other") + b"h\x09u"
+    save(tmp_path / "a.pth", content, storages=storages)
+    check(files.read(str(tmp_path / "a.pth")))
+    check(files.read(f"{tmp_path / 'a.pth'}#other"))
+
+
+@pytest.mark.parametrize(("is_old", "order"), [(False, b"little"), (False, b"big"), (True, b"little")])
+def test_a_storage_with_many_views_is_read_once(tmp_path, is_old, order):
+    numbers = np.arange(100_000, dtype=np.float32)
+    one = written(numbers, storages := {})
+    views = {f"part.{i}": one.replace(written(0, {}) + b"(", b"M" + struct.pack("<H", i) + b"(", 1) for i in range(50)}
+    content = b"}(" + b"".join(
+        text(name) + view.replace(b"J\xa0\x86\x01\x00t(", b"K\x05t(") for name, view in views.items()
+    )
+    if order == b"big":
+        storages = {key: numbers.byteswap().tobytes() for key in storages}
+    path = save(
+        tmp_path / "a.pth",
+        content + b"u",
+        storages=storages,
+        is_old=is_old,
+        change=lambda name, data: order if name == "byteorder" else data,
+    )
+    tracemalloc.start()
+    found = files.read(str(path)).tensors
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for i in range(50):
+        np.testing.assert_array_equal(found[f"part.{i}"], numbers[i : i + 5])
+    assert peak < 6 * numbers.nbytes
+
+
+DESCRIBED = {"input_size": [3, 16, 12], "mean": [0.4] * 3, "std": [0.5] * 3}
+
+
+def described(folder, **change):
+    """Read a folder with weights and a config.json as timm writes it."""
+    import safetensors.numpy
+
+    safetensors.numpy.save_file({"a": np.zeros(1, np.float32)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"pretrained_cfg": {**DESCRIBED, **change}}))
+    return files.read(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"interpolation": "hamming"}, "interpolation='hamming'; expected nearest, bilinear, bicubic, lanczos"),
+        ({"interpolation": "random"}, "interpolation='random'; expected nearest"),
+        ({"interpolation": "BICUBIC"}, "interpolation='BICUBIC'; did you mean 'bicubic'"),
+        ({"crop_mode": "centre"}, "crop_mode='centre'; did you mean 'center'.; expected squash, border, center"),
+        ({"crop_mode": [1]}, "crop_mode="),
+        ({"input_size": [3, 224.7, 224]}, "input_size=.*expected channels, height and width, integers from 1"),
+        ({"input_size": "322"}, "input_size='322'; expected"),
+        ({"input_size": [True, 8, 8]}, "input_size=.*expected"),
+        (
+            {"mean": [123.675, 116.28, 103.53]},
+            "mean=.*123.675.*expected 3 finite numbers.*from 0 to 1.*pixels from 0 to 1",
+        ),
+        ({"mean": ["0.5"] * 3}, "mean=.*expected 3 finite numbers"),
+        ({"std": None}, "std=None; expected 3 finite numbers.* from 1e-06"),
+        ({"crop_pct": "0.9"}, "crop_pct='0.9'; expected a number above 0"),
+    ],
+)
+def test_what_a_description_of_weights_cannot_mean_is_refused_by_name(tmp_path, change, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        described(tmp_path, **change)
+    assert "config.json' next to the weights" in str(caught.value)
+
+
+def test_what_a_description_of_weights_leaves_open_is_as_in_timm(tmp_path):
+    preprocessing = described(tmp_path).preprocessing
+    assert (preprocessing.size, preprocessing.interpolation, preprocessing.crop) == ((16, 12), "bicubic", 0.875)
+    try:
+        from timm.data import resolve_data_config
+    except (ImportError, RuntimeError):  # torchvision of another version
+        pytest.skip("needs timm")
+    theirs = resolve_data_config({}, pretrained_cfg=DESCRIBED)
+    assert (theirs["interpolation"], theirs["crop_pct"], theirs["crop_mode"]) == ("bicubic", 0.875, "center")
+
+
+def test_what_is_not_done_as_a_description_of_weights_states_is_noted(tmp_path):
+    assert described(tmp_path, crop_mode="squash", crop_pct=1.0, label_names=["a", "b"]).note == ""
+    found = described(tmp_path, crop_mode="squash", crop_pct=0.95, label_names=["crane", "b", "crane"])
+    assert found.preprocessing.crop is None and found.classes == ("crane", "b", "crane")
+    assert "crop_mode='squash' with crop_pct=0.95 cuts the borders, which are kept here" in found.note
+    assert "label_names have 'crane' more than once" in found.note
+
+
+@pytest.mark.parametrize("num_axes", [33, 65, 71])
+def test_more_dimensions_than_arrays_have_are_one_line(tmp_path, num_axes):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * num_axes, "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    if num_axes <= 64:
+        assert files.read(str(tmp_path / "a.safetensors")).tensors["a"].ndim == num_axes
+        return
+    with pytest.raises(ValueError, match=r"a\.safetensors' is not a valid safetensors file: .*dimension"):
+        files.read(str(tmp_path / "a.safetensors"))
