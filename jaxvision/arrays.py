@@ -13,9 +13,8 @@ from jaxvision.class_names import quoted
 from jaxvision.images import from_array
 from jaxvision.interfaces import ClassOrder, Dataset, Preprocessing, Split
 from jaxvision.specs import nearest
-from jaxvision.splits import holdout, statistics_of
-
-NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+from jaxvision.split_roles import NAMES, ROLES, with_test
+from jaxvision.splits import statistics_of
 
 
 def checked_images(images: Any, *, source: str) -> np.ndarray:
@@ -29,6 +28,7 @@ def checked_images(images: Any, *, source: str) -> np.ndarray:
         raise ValueError(
             f"{source}: images have shape {images.shape}; expected [N, H, W], [N, H, W, 1] or [N, H, W, 3]{repair}"
         )
+    check_sides(images.shape[1:3], source=source)
     check_pixels(images, source=source)
     return images if images.dtype == np.uint8 else images.astype(np.float32)
 
@@ -48,6 +48,12 @@ def _stacked(images: Any, source: str) -> np.ndarray:
                 f"{source}: images have several sizes, {sizes[0]} and {sizes[1]}; resize them, or train on files"
             )
     return np.asarray(images)
+
+
+def check_sides(shape: tuple[int, ...], *, source: str) -> None:
+    """Raise ValueError if images of a shape (height, width, …) have no pixels."""
+    if 0 in shape:
+        raise ValueError(f"{source}: images have {shape[0]} x {shape[1]} pixels; expected at least 1 x 1")
 
 
 def check_pixels(images: np.ndarray, *, source: str, first: int = 0) -> None:
@@ -87,7 +93,7 @@ def from_arrays(
     splits: Any,
     *,
     classes: tuple[str, ...] = (),
-    test_fraction: float = 0.2,
+    test_fraction: float | None = None,
     split_seed: int = 0,
     source: str = "arrays",
     class_order: ClassOrder = "natural",
@@ -98,7 +104,8 @@ def from_arrays(
         splits: images, uint8 or floats in 0..1, [N, H, W], [N, H, W, 1] or [N, H, W, 3], and labels [N] or [N, 1],
             integers or strings, by the name of the split: train, validation, test.
         classes: names of integer labels; by default the labels of train, in natural order.
-        test_fraction: fraction of each class held out as test if there is no test split.
+        test_fraction: fraction of each class of train held out as test if there is no test split. Defaults to 0.2
+            without a validation split; with one, nothing is held out.
         split_seed: seed of the split.
         source: prefix of error messages.
         class_order: "natural", or "text" as runs until 0.3, which have "10" before "9".
@@ -121,12 +128,11 @@ def from_arrays(
             )
     targets, classes = _encode(labels, classes, source, class_order)
     built = {name: Split.of(images[name], targets[name], kind="multiclass") for name in pairs}
-    if "test" not in built:
-        built["train"], built["test"] = holdout(built["train"], test_fraction, seed=split_seed)
+    built, _ = with_test(built, test_fraction, seed=split_seed)
     mean, std = statistics_of(built["train"])
     size = images["train"].shape[1:3]
     preprocessing = Preprocessing((int(size[0]), int(size[1])), images["train"].shape[-1], mean, std)
-    return Dataset(built["train"], built.get("validation"), built["test"], classes, preprocessing)
+    return Dataset(built["train"], built.get("validation"), built.get("test"), classes, preprocessing)
 
 
 def _pairs(splits: Any, source: str) -> dict[str, tuple[Any, Any]]:
@@ -134,10 +140,10 @@ def _pairs(splits: Any, source: str) -> dict[str, tuple[Any, Any]]:
     if not isinstance(splits, Mapping):
         is_two = isinstance(splits, tuple | list) and len(splits) == 2 and all(map(_is_pair, splits))
         splits = {"train": splits[0], "test": splits[1]} if is_two else {"train": splits}
-    unknown = [name for name in splits if name not in NAMES]
+    unknown = [name for name in splits if name not in ROLES]
     if unknown:
         raise ValueError(
-            f"{source}: no split {unknown[0]!r}{nearest(str(unknown[0]), NAMES)}; expected {', '.join(NAMES)}"
+            f"{source}: no split {unknown[0]!r}{nearest(str(unknown[0]), ROLES)}; expected {', '.join(NAMES)}"
         )
     for name, pair in splits.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -146,7 +152,7 @@ def _pairs(splits: Any, source: str) -> dict[str, tuple[Any, Any]]:
                 f"{source}, {name}: got {count}; expected (images, labels), without weights of examples (a loss takes "
                 "class_weights=…), or {'train': (images, labels), 'test': …}"
             )
-    named = {NAMES[name]: pair for name, pair in splits.items()}
+    named = {ROLES[name]: pair for name, pair in splits.items()}
     if "train" not in named:
         raise ValueError(f"{source}: there is no train split among {', '.join(named) or 'nothing'}")
     if len(named) < len(splits):
@@ -163,7 +169,7 @@ def checked_labels(labels: Any, *, source: str) -> np.ndarray:
     """Return labels [N], integers or strings; bytes are decoded. Raises ValueError for others and for missing ones."""
     if isinstance(labels, np.ma.MaskedArray):
         raise ValueError(f"{source}: labels are a masked array, whose mask would be lost; remove the masked examples")
-    given = labels if hasattr(labels, "shape") else _as_objects(labels)
+    given = labels if hasattr(labels, "shape") else _as_objects(labels, source)
     values = np.asarray(given)
     if values.ndim == 2 and values.shape[1] == 1:  # as Keras has them
         values = values[:, 0]
@@ -180,10 +186,18 @@ def checked_labels(labels: Any, *, source: str) -> np.ndarray:
     return np.array(named, None if kinds else np.int64)
 
 
-def _as_objects(labels: Any) -> np.ndarray:
-    """Return a list of labels as an array of objects, because NumPy would make strings of [1, None, "a"]."""
+def _as_objects(labels: Any, source: str) -> np.ndarray:
+    """Return a list of labels as an array of objects, because NumPy would make strings of [1, None, "a"].
+
+    Raises ValueError if it holds lists of several lengths.
+    """
     items = list(labels)
     if any(hasattr(item, "__len__") and not isinstance(item, str | bytes) for item in items):
+        sizes = list(dict.fromkeys(np.size(item) for item in items if not isinstance(item, str | bytes)))
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{source}: labels are lists of {sizes[0]} and of {sizes[1]} values; expected one class each"
+            )
         return np.asarray(items)
     array = np.empty(len(items), object)
     array[:] = [item.item() if hasattr(item, "item") else item for item in items]
@@ -198,7 +212,11 @@ def _named_label(value: Any, index: int, source: str) -> Any:
         except UnicodeDecodeError:
             raise ValueError(f"{source}: label {index} is {quoted(value)}, which is not UTF-8 text") from None
     is_number = isinstance(value, int | float)
-    is_missing = value != value if is_number else not isinstance(value, str) or value.strip().lower() in ("", "nan")
+    is_missing = (
+        value != value
+        if is_number
+        else not isinstance(value, str) or value.strip().lower() in ("", *class_names.MISSING)
+    )
     if is_missing:
         raise ValueError(f"{source}: label {index} is {quoted(value)}; give each example an integer or a string")
     return value
@@ -215,6 +233,10 @@ def checked_classes(classes: Any, *, source: str) -> tuple[str, ...]:
 
 def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str, class_order: ClassOrder):
     """Return class indices, int32, and the names of the classes."""
+    for name, values in labels.items():
+        if (values.dtype.kind == "U") != (labels["train"].dtype.kind == "U"):
+            types = f"{labels['train'].dtype} in train and {values.dtype} in {name}"
+            raise ValueError(f"{source}: labels are {types}; expected integers, or strings, in all splits")
     known = np.unique(labels["train"])
     if len(known) < 2:
         raise ValueError(f"{source}: train has only the class {known[0]}; a classifier needs two or more")

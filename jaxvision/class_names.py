@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from jaxvision.interfaces import ClassOrder
 
 MOST_SHOWN = 60  # characters of a value in a message
+MISSING = ("nan", "<na>")  # what pandas writes for a missing value, in lower case
 
 
 def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ def _parts(name: str) -> list[tuple[int, str]]:
 
 def _number(name: str) -> Decimal | None:
     try:
-        number = Decimal(name)
+        number = Decimal("nan" if "_" in name else name)  # Python reads 1_0 as 10, data mean a name
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
@@ -64,13 +65,13 @@ def check(names: Sequence[str], source: str) -> None:
         if not name.strip():
             raise ValueError(f"{source}: a class has no name; name each class")
         key = number if are_numbers else unicodedata.normalize("NFC", name)
-        other = seen.setdefault(key, name)
-        if other is not name:
+        if (other := seen.get(key)) is not None:
             how = "are one number" if are_numbers else "differ only by their Unicode normal form"
             what = f"there are two classes {quoted(name)}"
             if other != name:
                 what = f"the classes {other!a} and {name!a} {how}"
             raise ValueError(f"{source}: {what}; write both alike, or rename one")
+        seen[key] = name
 
 
 def quoted(value: object) -> str:

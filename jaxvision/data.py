@@ -11,6 +11,7 @@ import numpy as np
 from jaxvision import failures, registry, splits
 from jaxvision.config import Config
 from jaxvision.interfaces import DataRules, Dataset, Preprocessing, Split
+from jaxvision.specs import parse
 
 DEFAULT_RULES = DataRules()
 IN_MEMORY = "in_memory"  # the dataset of a config whose data are passed as arrays
@@ -31,7 +32,7 @@ def open_dataset(
     validation. Otherwise, if the dataset has no validation split, a fraction of the training split is held out (see
     `splits.holdout`).
     """
-    if dataset is None and config.dataset == IN_MEMORY:
+    if dataset is None and is_in_memory(config.dataset):
         raise ValueError("this run was trained on data in memory: pass them from Python, as dataset=…")
     if dataset is None:
         dataset = registry.datasets.build(
@@ -46,7 +47,8 @@ def open_dataset(
     elif not isinstance(dataset, Dataset):
         from jaxvision.arrays import from_arrays
 
-        dataset = from_arrays(dataset, split_seed=config.split_seed, class_order=rules.class_order)
+        stated = parse(config.dataset).arguments if is_in_memory(config.dataset) else {}
+        dataset = from_arrays(dataset, split_seed=config.split_seed, class_order=rules.class_order, **stated)
     if preprocessing is not None:
         from jaxvision import pretrained
 
@@ -64,6 +66,11 @@ def open_dataset(
         shape = dataset.preprocessing.with_statistics_of(train.read(np.arange(len(train))))
         dataset = dataset._replace(preprocessing=shape)
     return dataset._replace(train=train, validation=validation)
+
+
+def is_in_memory(dataset: str) -> bool:
+    """Return whether a spec stands for data that are passed as arrays; those of older runs have arguments."""
+    return dataset.partition("(")[0] == IN_MEMORY
 
 
 def _check_known(train: Split, validation: Split, classes: Sequence[str]) -> None:

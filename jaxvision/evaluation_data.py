@@ -63,7 +63,7 @@ def open_run(
         return OpenedRun(trained, data)
     if not is_spec:
         differences = "; ".join(compare_targets(signature, data))
-        command, is_array = _command(workdir, config.dataset), config.dataset == datas.IN_MEMORY
+        command, is_array = _command(workdir, config.dataset), datas.is_in_memory(config.dataset)
         raise ValueError(failures.other_data_to_evaluate(path, differences, command, in_memory=is_array))
     _check(trained, data)
     instead = [f"{dataset} instead of {config.dataset}"] if dataset != config.dataset else []

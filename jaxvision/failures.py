@@ -183,8 +183,8 @@ def no_test() -> str:
     """Return the note that there is no test split, and how to get one."""
     return (
         "no test split: checkpoints are chosen on validation, so its metrics are optimistic; for a test split, add a "
-        "folder test, hold out a part of train with folder(path='…', test_fraction=0.2), or test='val' if validation "
-        "was never used for choosing"
+        "folder or rows for it, hold out a part of train with test_fraction=0.2 in the dataset's spec, or take "
+        "validation with test='val' in a folder's, if it was never used for choosing"
     )
 
 

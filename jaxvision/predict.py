@@ -182,7 +182,7 @@ def _predict_by(
 def _forecast(trained: runs.Trained, inputs: Any, batch_size: int | None) -> Predictions:
     """Predict the next value of each series, in original units, from its last window."""
     dataset, arguments = specs.parse(trained.run.config.dataset)
-    metadata = {} if dataset == data.IN_MEMORY else registry.datasets.entry(dataset).metadata
+    metadata = {} if data.is_in_memory(dataset) else registry.datasets.entry(dataset).metadata
     if "last_window" not in metadata:
         raise ValueError(f"predict supports runs on images and time series, and this run was trained on {dataset!r}")
     names, series, after = _series(inputs, lambda path: metadata["read"](path, arguments["column"]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.arrays import check_pixels
+from jaxvision.arrays import check_pixels, check_sides
 from jaxvision.image_decoding import from_pillow
 from jaxvision.images import from_array
 from jaxvision.interfaces import Preprocessing
@@ -110,6 +110,7 @@ def in_memory(inputs: Any, preprocessing: Preprocessing) -> Images:
         exact = all(not _is_pillow(each) and each.dtype != np.uint8 and each.shape == shape for each in images)
     else:
         images = _batched(np.asarray(inputs), preprocessing)
+        check_sides(images.shape[1:3], source="predict")
         check_pixels(images, source="predict")
         exact = images.dtype != np.uint8 and images.shape[1:] == shape
     return Images(images, preprocessing, exact and preprocessing.crop in (None, 1.0))
@@ -126,6 +127,7 @@ def _single(image: Any, index: int) -> np.ndarray:
             f"image {index} has shape {array.shape}; expected [H, W] or [H, W, C] with 1, 3 or 4 channels"
             + "; channels come first: give image.transpose(1, 2, 0)" * is_first
         )
+    check_sides(array.shape[:2], source=f"predict, image {index}")
     check_pixels(array[None], source="predict", first=index)
     return array
 

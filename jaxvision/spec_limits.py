@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import cmath
 import math
 from typing import Any
 
@@ -27,6 +28,19 @@ def too_large(text: str, number: int) -> ValueError:
     """Return the error that an integer is beyond the limit."""
     shown = f"an integer of {number.bit_length():,} bits" if number.bit_length() > 100 else f"{number:,}"
     return unreadable(text, f"{shown} is beyond the largest integer of a spec, ±{LARGEST:,}")
+
+
+def check_numbers(value: Any, text: str) -> None:
+    """Raise ValueError if a literal is, or holds, a number that is not finite, or an integer beyond the limit."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple | set):
+        for item in value:
+            check_numbers(item, text)
+    elif isinstance(value, float | complex) and not cmath.isfinite(value):
+        raise unreadable(text, "a number is not finite")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise too_large(text, value)
 
 
 def check_length(text: str) -> None:

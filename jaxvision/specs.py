@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-import math
 import typing
 from typing import Any, NamedTuple
 
-from jaxvision.spec_limits import LARGEST, SHORT, check_length, check_tree, quotient, too_large, unreadable
+from jaxvision.spec_limits import LARGEST, SHORT, check_length, check_numbers, check_tree, quotient, unreadable
 
 
 class Spec(NamedTuple):
@@ -35,10 +34,8 @@ def _value(node: ast.expr, text: str) -> Any:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         raise unreadable(text, f"{ast.unparse(node)!r} is not a literal, and specs execute no code") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise unreadable(text, "a number is not finite")
-    if isinstance(value, int) and abs(value) > LARGEST:
-        raise too_large(text, value)
+    if not (value is None or isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= LARGEST)):
+        check_numbers(value, text)
     return value
 
 

@@ -14,7 +14,7 @@ import optax
 from jaxvision import failures, registry, specs
 from jaxvision import run as runs
 from jaxvision.config import Config, Execution
-from jaxvision.data import IN_MEMORY
+from jaxvision.data import is_in_memory
 from jaxvision.distributed import compilation
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import step as steps
@@ -78,7 +78,7 @@ def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool)
         kind.check(getattr(config, kind.kind))
     for spec in specs.parse_list(config.augmentations):
         registry.augmentations.check(spec)
-    if is_dataset_named and config.dataset != IN_MEMORY:
+    if is_dataset_named and not is_in_memory(config.dataset):
         registry.datasets.check(config.dataset)
 
 

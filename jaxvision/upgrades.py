@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxvision import specs
+from jaxvision import specs, split_roles
 
 if TYPE_CHECKING:
     from jaxvision.config import Config
@@ -40,7 +40,12 @@ ARGUMENTS = {  # by field, or by name of the factory
     "translation": {"share": "fraction"},
 }
 TRAIN = ("train", "training", "train_set", "training_set")  # folders, until version 0.3
-VALIDATION = ("validation", "valid", "val", "dev", "validation_set")
+HAS_TEST = {  # arguments with which a dataset always has a test split, as until version 0.3
+    "arrays": {"test_fraction": 0.2},
+    "in_memory": {"test_fraction": 0.2},
+    "table": {"test_fraction": 0.2},
+    "tfds": {"test": "validation"},
+}
 LOSS_OPTIONS = {  # of a task in version 0.1; now arguments of its loss, but for focal, which was the exponent
     "multiclass": ("label_smoothing", "class_weights", "beta", "focal", "logit_adjustment"),
     "binary": ("label_smoothing", "class_weights", "beta", "focal"),
@@ -87,11 +92,15 @@ def upgrade_saved(settings: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _with_roles(dataset: str) -> str:
-    """Return a dataset spec that states the test folder, where a version before 0.4 saw another role in its name.
+    """Return a dataset spec that states the test split and the labels, where a version before 0.4 saw others.
 
-    These took a single folder beside train as test, whatever its name.
+    These took a single folder beside train as test, whatever its name, always had a test split, and took columns of 0
+    and 1 for labels only if all were.
     """
     name, arguments = specs.parse(dataset)
+    if name in HAS_TEST:
+        of_flags = {"flags": "all"} if name == "table" and isinstance(arguments.get("target"), tuple) else {}
+        return str(specs.Spec(name, {**HAS_TEST[name], **of_flags, **arguments}))
     if name != "folder" or not isinstance(arguments.get("path"), str):
         return dataset
     root = Path(os.path.expanduser(arguments["path"]))  # of a user who is unknown here, it stays as it is
@@ -100,7 +109,7 @@ def _with_roles(dataset: str) -> str:
     except (OSError, ValueError):  # what needs the data reports that they are not there
         return dataset
     beside = [folder for folder in folders if folder.lower() not in TRAIN and not folder.startswith("__")]
-    if len(beside) == 1 and beside[0].lower() in VALIDATION and len(folders) > 1:
+    if len(beside) == 1 and split_roles.role_of(beside[0]) == "validation" and len(folders) > 1:
         return str(specs.Spec(name, {**arguments, "test": beside[0]}))
     return dataset
 

@@ -20,6 +20,7 @@ from PIL import Image
 from jaxvision import registry
 from jaxvision.datasets import tfds as sets
 from jaxvision.datasets import tfds_download, tfds_prepare
+from jaxvision.upgrades import upgrade_saved
 
 ARCHIVES = (
     "train-images-idx3-ubyte.gz",
@@ -402,7 +403,12 @@ def test_any_other_set_can_be_named(flowers):
         registry.datasets.build("tfds(name='tf_flowers')", data_dir=flowers)
     dataset = registry.datasets.build("tfds(name='tf_flowers', image_size=(8, 10), channels=1)", data_dir=flowers)
     assert dataset.train.read(np.arange(9)).shape == (9, 8, 10, 1)
-    assert dataset.validation is None and len(dataset.test) == 6  # the one held-out split is test
+    assert dataset.test is None and len(dataset.validation) == 6
+    spec = "tfds(name='tf_flowers', image_size=8)"
+    old = registry.datasets.build(upgrade_saved({"dataset": spec}, 3)["dataset"], data_dir=flowers)
+    assert old.validation is None and len(old.test) == 6
+    held_out = registry.datasets.build("tfds(name='tf_flowers', image_size=8, test_fraction=0.4)", data_dir=flowers)
+    assert (len(held_out.train), len(held_out.validation), len(held_out.test)) == (6, 6, 3)
     assert len(dataset.classes) == 5
     means = dataset.train.read(np.arange(9)).mean(axis=(1, 2, 3))
     assert sorted(means.tolist()) == [10 * i for i in range(9)]

@@ -10,22 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.arrays import NAMES, checked_classes, from_arrays
+from jaxvision.arrays import checked_classes, from_arrays
 from jaxvision.datasets import register
 from jaxvision.interfaces import ClassOrder, Dataset
 from jaxvision.machine import require_memory
+from jaxvision.split_roles import ROLES
+
+KINDS = {"images": "x", "labels": "y", "inputs": "x", "targets": "y"}  # other names of the parts of a pair
 
 
 @register("arrays")
 def arrays(
-    *, path: str, test_fraction: float = 0.2, split_seed: int = 0, class_order: ClassOrder = "natural"
+    *, path: str, test_fraction: float | None = None, split_seed: int = 0, class_order: ClassOrder = "natural"
 ) -> Dataset:
     """Load images and labels from an .npz file.
 
     The file holds x_train, y_train, x_test, y_test (and x_validation, y_validation), or x and y; `images_…` and
     `labels_…` are aliases of x and y. An optional array `classes` names the classes. Without test arrays, a stratified
-    test_fraction is held out. `class_order` is as for `folder`. Raises FileNotFoundError if there is no file,
-    ValueError if the arrays are missing or inconsistent.
+    test_fraction is held out: by default 0.2, or nothing if there are validation arrays. `class_order` is as for
+    `folder`. Raises FileNotFoundError if there is no file, ValueError if the arrays are missing or inconsistent.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -35,11 +38,14 @@ def arrays(
     names = () if classes is None else checked_classes(classes, source=f"arrays {path!r}")
     splits: dict[str, dict[str, np.ndarray]] = {}
     for name, array in content.items():
-        kind, _, split = name.partition("_")
-        kind = {"images": "x", "labels": "y", "inputs": "x", "targets": "y"}.get(kind, kind)
-        if kind not in ("x", "y") or (split or "train") not in NAMES:
+        kind, split = _part_of(name)
+        if kind not in ("x", "y") or not split:
             raise ValueError(f"arrays: {path!r} has {name!r}; expected x_train, y_train, x_test, y_test, or x and y")
-        splits.setdefault(NAMES[split or "train"], {})[kind] = array
+        pair = splits.setdefault(split, {})
+        if kind in pair:
+            both = " and ".join(repr(each) for each in content if _part_of(each) == (kind, split))
+            raise ValueError(f"arrays: {path!r} has {both}, which both name {kind}_{split}; remove one")
+        pair[kind] = array
     for name, pair in splits.items():
         if len(pair) < 2:
             raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; expected x_{name} and y_{name}")
@@ -52,6 +58,12 @@ def arrays(
         source=f"arrays {path!r}",
         class_order=class_order,
     )
+
+
+def _part_of(name: str) -> tuple[str, str]:
+    """Return what an array holds by its name, x or y, and the split, "" if that is none."""
+    kind, _, split = name.partition("_")
+    return KINDS.get(kind, kind), ROLES.get(split or "train", "")
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
-"""On-disk cache of decoded arrays: later runs with the same data verify and memory-map them."""
+"""On-disk cache of decoded arrays, and of images from tables: later runs with the same data verify and use them."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -23,7 +24,7 @@ from jaxvision.storage import cache_folder
 
 DECODING = 1  # version of the decoding in images.py; increment to invalidate cached arrays
 FORMAT = 2  # version of the files of an entry
-CHECKSUMS = "checksums.json"  # sizes and checksums of the arrays of an entry
+CHECKSUMS = "checksums.json"  # sizes and checksums of the files of an entry
 FULL = (errno.ENOSPC, errno.EDQUOT)
 BLOCK = 2**22  # bytes that are read at a time
 UNLOCKED_SECONDS = 86_400  # age at which a temporary folder without a lock file is taken for a leftover
@@ -46,28 +47,42 @@ def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
     The folder is created atomically. An entry that differs from its checksums is made again, with a warning. If the
     cache cannot be written, warns and uses a temporary folder, which goes when the process ends.
     """
-    parent = cache_folder() / "arrays"
-    key = f"{FORMAT} {DECODING} {importlib.metadata.version('pillow')} {key}"
-    folder = parent / f"{name}-{hashlib.blake2b(key.encode(errors='surrogateescape'), digest_size=10).hexdigest()}"
+    folder = _entry("arrays", name, f"{DECODING} {importlib.metadata.version('pillow')} {key}", make)
+    return _mapped(folder) if folder else _make_for_this_process(make, _mapped)
+
+
+def cached_files(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder of files that `make(folder)` writes, as `cached` does for arrays."""
+    folder = _entry("images", name, key, make)
+    return folder or _make_for_this_process(make, lambda folder: folder, until_end=True)
+
+
+def _entry(kind: str, name: str, key: str, make: Callable[[Path], None]) -> Path | None:
+    """Return the verified folder of an entry, made if need be; None, with a warning, if the disk does not allow it."""
+    parent = cache_folder() / kind
+    digest = hashlib.blake2b(f"{FORMAT} {key}".encode(errors="surrogateescape"), digest_size=10).hexdigest()
+    folder = parent / f"{name}-{digest}"
     if folder.is_dir():
         try:
-            return _verified(folder)
+            _verify(folder)
+            return folder
         except (OSError, ValueError) as error:
-            warnings.warn(f"the cached arrays in {folder} are damaged ({error}) and are made again", stacklevel=2)
+            warnings.warn(f"the cached {kind} in {folder} are damaged ({error}) and are made again", stacklevel=3)
             shutil.rmtree(folder, ignore_errors=True)
     try:
-        return _make_in_cache(parent, folder, name, make)
+        _make_in_cache(parent, folder, name, make)
+        return folder
     except _Unwritable as error:
-        warnings.warn(f"cannot cache decoded images: {error}; {REPAIR}", stacklevel=2)
-    return _make_for_this_process(make)
+        warnings.warn(f"cannot cache decoded images: {error}; {REPAIR}", stacklevel=3)
+        return None
 
 
 class _Unwritable(Exception):
     """The cache cannot be written; the message states why."""
 
 
-def _make_in_cache(parent: Path, folder: Path, name: str, make: Callable[[Path], None]) -> Arrays:
-    """Make an entry and return its arrays. Raises _Unwritable if the disk does not allow it."""
+def _make_in_cache(parent: Path, folder: Path, name: str, make: Callable[[Path], None]) -> None:
+    """Make an entry and verify it. Raises _Unwritable if the disk does not allow it."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)
@@ -85,7 +100,7 @@ def _make_in_cache(parent: Path, folder: Path, name: str, make: Callable[[Path],
             raise _Unwritable(str(error)) from None
         raise
     try:
-        return _verified(folder)
+        _verify(folder)
     except (OSError, ValueError) as error:  # a damaged entry that this user cannot remove
         raise _Unwritable(str(error)) from None
 
@@ -95,19 +110,27 @@ def _is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and (error.errno in FULL or " requested and " in str(error))
 
 
-def _make_for_this_process(make: Callable[[Path], None]) -> Arrays:
-    """Make arrays in a temporary folder, which is removed at once: their memory maps keep the files until the end."""
+def _make_for_this_process(
+    make: Callable[[Path], None], read: Callable[[Path], Any], *, until_end: bool = False
+) -> Any:
+    """Make files in a temporary folder and return what `read` makes of it.
+
+    The folder is removed at the end of the process, or else at once: memory maps keep their files until the end.
+    """
     temporary = Path(tempfile.mkdtemp(prefix="jaxvision-"))
+    if until_end:
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     try:
         make(temporary)
-        return _mapped(temporary)
+        return read(temporary)
     except OSError as error:
         if not _is_full(error):
             raise
         text = f"{os.strerror(errno.ENOSPC)} for decoded images; {REPAIR}"
         raise OSError(errno.ENOSPC, text, str(temporary)) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if not until_end:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _mapped(folder: Path) -> Arrays:
@@ -115,13 +138,15 @@ def _mapped(folder: Path) -> Arrays:
 
 
 def _checksums(folder: Path) -> dict[str, Any]:
-    """Return the size and checksum of each array, read by ordinary reads: a memory map ends the process if one fails.
+    """Return the size and checksum of each file, read by ordinary reads: a memory map ends the process if one fails.
 
     CRC-32 detects damage, and reads 4 GB/s where cryptographic hashes read 1 to 2. It does not protect from somebody
     who may write to the cache.
     """
     sums = {}
-    for path in sorted(folder.glob("*.npy")):
+    for path in sorted(folder.iterdir()):
+        if path.name in (CHECKSUMS, storage.LOCK):
+            continue
         checksum = 0
         with path.open("rb") as file:
             while block := file.read(BLOCK):
@@ -134,13 +159,14 @@ def _save_checksums(folder: Path) -> None:
     storage.write_json(folder / CHECKSUMS, _checksums(folder))
 
 
-def _verified(folder: Path) -> Arrays:
-    """Return the arrays of an entry. Raises ValueError or OSError if they are not those that were written."""
+def _verify(folder: Path) -> None:
+    """Raise ValueError or OSError if the files of an entry are not those that were written."""
     saved, found = storage.read_json(folder / CHECKSUMS), _checksums(folder)
     wrong = sorted(name for name in saved.keys() | found.keys() if saved.get(name) != found.get(name))
     if wrong:
-        raise ValueError(", ".join(f"{name} is {'missing' if name not in found else 'changed'}" for name in wrong))
-    return _mapped(folder)
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        named = (f"{name} is {'missing' if name not in found else 'changed'}" for name in wrong[:3])
+        raise ValueError(f"{', '.join(named)}{more}")
 
 
 @contextlib.contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jaxvision.class_names import check, in_order, quoted
+from jaxvision.class_names import MISSING, check, in_order, quoted
 from jaxvision.datasets.rows import Table, column, filled_in, named, number_of, numbers
 from jaxvision.interfaces import ClassOrder, Kind
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}  # spellings of booleans
+Flags = Literal["column", "all"]
 DELIMITERS = ("|", ";", ",")  # common delimiters of label lists
 
 
@@ -45,6 +46,7 @@ def encode(
     min_count: int,
     is_train: np.ndarray,
     class_order: ClassOrder = "natural",
+    flags: Flags = "column",
 ) -> Encoded:
     """Return the targets in `columns`; classes and labels with fewer than min_count training rows are dropped.
 
@@ -62,7 +64,7 @@ def encode(
         is_multilabel = len(columns) > 1 or delimiter is not None or bool(lists)
         kind = "multilabel" if is_multilabel else _kind_of(column(tables, columns[0]))
     if kind == "multilabel":
-        return _encode_labels(tables, columns, delimiter, min_count, is_train, class_order)
+        return _encode_labels(tables, columns, delimiter, min_count, is_train, class_order, flags)
     if len(columns) > 1:
         raise ValueError(
             f"table: target={tuple(columns)!r} names {len(columns)} columns; kind={kind!r} takes one column "
@@ -82,8 +84,9 @@ def _encode_labels(
     min_count: int,
     is_train: np.ndarray,
     class_order: ClassOrder,
+    flags: Flags,
 ) -> Encoded:
-    labels = _labels(tables, columns, delimiter)
+    labels = _labels(tables, columns, delimiter, flags)
     seen = {label for row_labels in labels for label in row_labels}
     plain = [name for name in columns if delimiter is None and not any(name in table.lists for table in tables)]
     unused = next((name for name in plain if not any(_is_of(label, name) for label in seen)), None)
@@ -142,8 +145,8 @@ def _given(tables: Sequence[Table], name: str) -> list[str]:
 
 
 def _why_no_name(value: str) -> str:
-    """Return why a value is not a name: it is NaN, or the text of a Python list or of bytes; "" for a name."""
-    if value.lower() == "nan":
+    """Return why a value is not a name: it is NaN or <NA>, or the text of a Python list or of bytes; "" for a name."""
+    if value.lower() in MISSING:
         return "which stands for a missing value; write a name, or remove the row"
     if value[:1] not in ("[", "(", "{", "b") or value[-1:] not in ("]", ")", "}", "'", '"'):
         return ""
@@ -158,7 +161,7 @@ def _why_no_name(value: str) -> str:
     return ""
 
 
-def _labels(tables: Sequence[Table], columns: Sequence[str], delimiter: str | None) -> list[set[str]]:
+def _labels(tables: Sequence[Table], columns: Sequence[str], delimiter: str | None, flags: Flags) -> list[set[str]]:
     """Return the labels of each row: from lists, a delimited column, columns of 0 and 1, or "column=value"."""
     num_rows = sum(len(table.rows) for table in tables)
     labels: list[set[str]] = [set() for _ in range(num_rows)]
@@ -175,11 +178,16 @@ def _labels(tables: Sequence[Table], columns: Sequence[str], delimiter: str | No
         return [{label.strip() for label in row.split(delimiter) if label.strip()} for row in listed]
     for name in plain:
         _check_flags(tables, name)
-    if all(value.lower() in FLAGS for column_values in values.values() for value in column_values):
-        flags = [{name for name in plain if FLAGS[values[name][i].lower()]} for i in range(num_rows)]
-    else:
-        flags = [{f"{name}={values[name][i]}" for name in plain if values[name][i]} for i in range(num_rows)]
-    return [row_labels | more for row_labels, more in zip(labels, flags, strict=True)]
+    of_flags = {name for name in plain if all(value.lower() in FLAGS for value in values[name])}
+    if flags == "all" and len(of_flags) < len(plain):
+        of_flags = set()
+    for name in plain:
+        for row_labels, value in zip(labels, values[name], strict=True):
+            if name in of_flags:
+                row_labels.update([name] * FLAGS[value.lower()])
+            elif value:
+                row_labels.add(f"{name}={value}")
+    return labels
 
 
 def _lists(tables: Sequence[Table], name: str) -> list[tuple[str, ...]]:
@@ -192,7 +200,7 @@ def _lists(tables: Sequence[Table], name: str) -> list[tuple[str, ...]]:
         )
     for table in tables:
         for items, line in zip(table.lists[name], table.lines, strict=True):
-            wrong = next((item for item in items if not item or item.lower() == "nan"), None)
+            wrong = next((item for item in items if not item or item.lower() in MISSING), None)
             if wrong is not None:
                 raise ValueError(f"{table}, {line}: column {name!r} has the label {wrong!r} in a list; remove it")
     return [items for table in tables for items in table.lists[name]]
@@ -201,20 +209,20 @@ def _lists(tables: Sequence[Table], name: str) -> list[tuple[str, ...]]:
 def _check_flags(tables: Sequence[Table], name: str) -> None:
     """Raise ValueError for the first value that is not 0 or 1 in a column of these.
 
-    It is one of these if they are more than half of the values, and the others are no whole numbers from 2.
+    It is one of these if they are more than half of the values that it has, and the others are no whole numbers from 2.
     """
     values = column(tables, name)
     others = Counter(value for value in values if value.lower() not in FLAGS)
-    num_flags = len(values) - sum(others.values())
+    num_flags, num_filled = len(values) - sum(others.values()), len(values) - others[""]
     strays = [value for value, count in others.items() if not _is_count(value) or (count == 1 and num_flags >= 10)]
-    if not others or num_flags <= len(values) / 2 or len(strays) < len(others):
+    if not others or num_flags <= num_filled / 2 or len(strays) < len(others):
         return
     places = [place for table in tables for place in table.places]
     place = next(place for place, value in zip(places, values, strict=True) if value in strays)
     value = next(value for value in values if value in strays)
     what = f"has {quoted(value)}" if value else "is empty"
     raise ValueError(
-        f"{place}: column {name!r} {what}, and {num_flags} of its {len(values)} values are 0 or 1; write 0 or 1, or "
+        f"{place}: column {name!r} {what}, and {num_flags} of its {num_filled} values are 0 or 1; write 0 or 1, or "
         "remove the row"
     )
 

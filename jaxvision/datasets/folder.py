@@ -21,7 +21,7 @@ from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import OTHERS, SkippedFiles, images_in, no_images, skipped_by, suffixes
 from jaxvision.interfaces import ClassOrder, Dataset, Interpolation, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
-from jaxvision.splits import holdout
+from jaxvision.split_roles import with_test
 from jaxvision.walk import Tally, entries, folders_in, identity
 
 MAX_CACHED = 8 * 2**30  # bytes of decoded images; larger datasets are streamed by default
@@ -98,6 +98,16 @@ def _check_unknown(path: Path, classes: Sequence[str], *, is_strict: bool) -> st
         )
     counted = [f"{folder.name!r} ({sum(1 for _ in images_in(folder)):,} images)" for folder in unknown]
     return f"classes of {path.name!r} left out: {', '.join(counted)}" if counted else ""
+
+
+def _check_readable(train: Split, names: Sequence[str]) -> None:
+    """Raise ValueError if train has no image of a class."""
+    empty = [name for index, name in enumerate(names) if not (train.targets == index).any()]
+    if empty:
+        raise ValueError(
+            f"the class folder {empty[0]!r} of train has no readable images; remove it, or name the classes to use "
+            f"with classes=({', '.join(repr(name) for name in names if name not in empty)})"
+        )
 
 
 def _check_crop(random_crop: tuple[float, float] | None, stream: bool | None) -> None:
@@ -215,23 +225,11 @@ def folder(
     notes += [_check_unknown(each, names, is_strict=is_strict) for each in roles.folders.values()]
     listed = {name: list_files(each, names, tally) for name, each in roles.folders.items()}
     splits = _read_splits(
-        listed,
-        shape,
-        on_bad_image=on_bad_image,
-        stream=stream,
-        random_crop=random_crop,
-        max_pixels=max_image_pixels,
+        listed, shape, on_bad_image=on_bad_image, stream=stream, random_crop=random_crop, max_pixels=max_image_pixels
     )
-    empty = [name for index, name in enumerate(names) if not (splits["train"].targets == index).any()]
-    if empty:
-        raise ValueError(
-            f"the class folder {empty[0]!r} of train has no readable images; remove it, or name the classes to use "
-            f"with classes=({', '.join(repr(name) for name in names if name not in empty)})"
-        )
-    if "test" not in splits and (test_fraction is not None or "validation" not in splits):
-        fraction = 0.2 if test_fraction is None else test_fraction
-        splits["train"], splits["test"] = holdout(splits["train"], fraction, seed=split_seed)
-        notes[0] += f"; test is {fraction:.0%} of train, held out"
+    _check_readable(splits["train"], names)
+    splits, how = with_test(splits, test_fraction, seed=split_seed)
+    notes[0] += f"; {how}" if how else ""
     train = few(splits["train"], per_class, seed=split_seed)
     if skipped_by(tally):
         warnings.warn(SkippedFiles(path, skipped_by(tally)), stacklevel=2)

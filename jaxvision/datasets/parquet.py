@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import tempfile
+import functools
 from pathlib import Path
 from typing import Any
 
 from jaxvision.class_names import quoted
+from jaxvision.datasets.cache import cached_files, stamps
 from jaxvision.datasets.rows import Table
 from jaxvision.machine import require_memory
-from jaxvision.storage import cache_folder
 
 CELL_BYTES = 50  # the least that a value takes as a Python string
 
@@ -45,14 +42,14 @@ def read_parquet(file: Path) -> Table:
 
 def _add(table: Table, name: str, column: Any) -> None:
     """Add a column of Arrow values to a table, or the reason why it cannot be used."""
-    from pyarrow import types
+    from pyarrow import ArrowException, types
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    has_images = types.is_struct(kind) and any(field.name == "bytes" for field in kind)
+    has_images = types.is_struct(kind) and any(field.name == "bytes" and _is_binary(field.type) for field in kind)
     try:
         if has_images:
-            table.images[name] = _write_images(table, name, (value["bytes"].as_py() for value in column))
+            table.images[name] = functools.partial(_write_images, table, name, column, field="bytes")
         elif is_list and not types.is_nested(kind.value_type):
             table.lists[name] = [
                 tuple(_text(item, line) for item in value or ())
@@ -61,7 +58,7 @@ def _add(table: Table, name: str, column: Any) -> None:
         elif types.is_nested(kind):
             raise ValueError(f"its values are of type {quoted(str(kind))}; expected text, numbers or lists of these")
         elif _is_binary(kind) and _is_image(next((value for value in column.to_pylist() if value is not None), b"")):
-            table.images[name] = _write_images(table, name, (value.as_py() for value in column))
+            table.images[name] = functools.partial(_write_images, table, name, column)
         else:
             values = column.to_pylist()
             texts = [
@@ -69,8 +66,8 @@ def _add(table: Table, name: str, column: Any) -> None:
             ]
             for row, text in zip(table.rows, texts, strict=True):
                 row[name] = text
-    except ValueError as error:
-        table.unusable[name] = str(error)
+    except (ValueError, OverflowError, TypeError, ArrowException) as error:
+        table.unusable[name] = " ".join(str(error).split())
 
 
 def _is_binary(kind: Any) -> bool:
@@ -80,8 +77,12 @@ def _is_binary(kind: Any) -> bool:
 
 
 def _is_image(content: bytes) -> bool:
-    """Return whether bytes begin as the file of an image does; text in UTF-8 holds no such bytes."""
-    return content[:2] == b"\xff\xd8" or content[:4] in (b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
+    """Return whether bytes begin as the file of an image does; text has no such bytes."""
+    starts = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+    is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    is_bmp = content[:2] == b"BM" and content[6:10] == bytes(4)
+    is_avif = content[4:8] == b"ftyp" and content[:2] == bytes(2)
+    return content.startswith(starts) or is_webp or is_bmp or is_avif
 
 
 def _text(value: Any, line: str) -> str:
@@ -96,25 +97,19 @@ def _text(value: Any, line: str) -> str:
         raise ValueError(f"{line} has the bytes {quoted(value)}, which are not UTF-8 text") from None
 
 
-def _write_images(table: Table, name: str, contents: Any) -> list[Path]:
-    """Write images that a column holds into files of the cache, once; return the file of each row."""
-    stat = table.file.stat()
-    key = f"{table.file.resolve()} {stat.st_size} {stat.st_mtime_ns} {name}"
-    parent = cache_folder() / "images"
-    folder = parent / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
-    files = [folder / f"row {row:07d}" for row in range(1, len(table.rows) + 1)]
-    if all(file.is_file() for file in files):
-        return files
-    parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".images-", dir=parent))
-    try:
-        for file, content, line in zip(files, contents, table.lines, strict=True):
+def _write_images(table: Table, name: str, column: Any, *, field: str | None = None) -> list[Path]:
+    """Write the images of a column, or of its field, into files of the cache, once; return the file of each row."""
+    names = [f"row {row:07d}" for row in range(1, len(table.rows) + 1)]
+
+    def make(folder: Path) -> None:
+        for file, value, line in zip(names, column, table.lines, strict=True):
+            content = (value[field] if field else value).as_py()
             if not content:
-                raise ValueError(f"{line} has no bytes of an image; remove the row, or name the files of all images")
-            (temporary / file.name).write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return files
+                raise ValueError(
+                    f"column {name!r} of {table} cannot be used: {line} has no bytes of an image; remove the row, or "
+                    "name the files of all images"
+                )
+            (folder / file).write_bytes(content)
+
+    folder = cached_files("table", f"{stamps([table.file.resolve()])} {name}", make)
+    return [folder / file for file in names]

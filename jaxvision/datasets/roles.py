@@ -9,14 +9,9 @@ from typing import NamedTuple
 
 from jaxvision.image_files import images_in, no_images
 from jaxvision.specs import nearest
+from jaxvision.split_roles import NAMES, role_of
 from jaxvision.walk import Tally, folders_in
 
-NAMES = {  # of folders, without an ending in "_set", "_data", "_images" or "_split"
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "development"),
-    "test": ("test", "testing", "holdout", "eval", "evaluation"),
-}
-ENDINGS = ("set", "data", "images", "split")
 SAID = {"validation": "validation (used for choosing)"}
 
 
@@ -35,17 +30,6 @@ class Roles(NamedTuple):
         guess = f" (the only other folder with classes of train; test={self.guessed!r} states it)"
         unused = f"; not used: {', '.join(map(repr, self.unused))}" if self.unused else ""
         return f"roles: {', '.join(parts)}{guess if self.guessed else ''}{unused}"
-
-
-def role_of(name: str) -> str:
-    """Return the role that a folder's name states, or "".
-
-    >>> role_of("val"), role_of("Training-Set"), role_of("annotations")
-    ('validation', 'train', '')
-    """
-    word = name.lower().replace("-", "_").replace(" ", "_")
-    words = {word, *(word.removesuffix(ending).rstrip("_") for ending in ENDINGS)}
-    return next((role for role, names in NAMES.items() if words & set(names)), "")
 
 
 def assign_roles(root: Path, *, validation: str | None, test: str | None) -> Roles:
@@ -166,5 +150,5 @@ def same_but_for_unicode(name: str, names: Sequence[str]) -> str | None:
     >>> same_but_for_unicode("cafe\\u0301", ["tea", "caf\\xe9"]) == "caf\\xe9"
     True
     """
-    normal = unicodedata.normalize("NFKC", name)
-    return next((each for each in names if each != name and unicodedata.normalize("NFKC", each) == normal), None)
+    normal = unicodedata.normalize("NFC", name)
+    return next((each for each in names if each != name and unicodedata.normalize("NFC", each) == normal), None)

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,15 +23,17 @@ class Table:
     """The rows of a file, with values as strings.
 
     `lines` locates each row as a reader would: "line 5" of a CSV whose header is line 1, "row 4" of Parquet. Parquet
-    may also have columns of lists, of images, which have been written into files, and `unusable` ones: why they are.
+    may also have columns of lists, of images, functions that write them into files and return these, and `unusable`
+    ones: why they are. `blank` locates the rows of a CSV without any value, which are left out.
     """
 
     file: Path
     rows: list[Row]
     lines: list[str]
     lists: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
-    images: dict[str, list[Path]] = field(default_factory=dict)
+    images: dict[str, Callable[[], list[Path]]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
+    blank: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"the table {str(self.file)!r}"
@@ -40,6 +42,12 @@ class Table:
     def places(self) -> list[str]:
         """Return the file and line of each row, for messages."""
         return [f"{self}, {line}" for line in self.lines]
+
+    @property
+    def notes(self) -> list[str]:
+        """Return a line that counts the blank rows, if there are any."""
+        rows = f"{len(self.blank):,} blank row{'s' * (len(self.blank) > 1)}"
+        return [f"{rows} of {self} left out, the first on {self.blank[0]}"] if self.blank else []
 
     @property
     def names(self) -> list[str]:
@@ -86,25 +94,48 @@ def read_table(file: Path) -> Table:
 def _read_csv(file: Path) -> Table:
     table = Table(file, [], [])
     text = _read_text(table)
-    head = re.split("[\r\n]", text, maxsplit=1)[0]
-    separator = max(",;\t", key=head.count)
-    text = re.sub(rf'(?<!")" +(?=[{separator}\r\n])', '"', text)  # spaces after a quoted value
+    head = re.split("[\r\n]", text.lstrip("\r\n "), maxsplit=1)[0]
+    separator = max(",;\t", key=re.sub('"[^"]*"', "", head).count)
+    text = re.sub(rf'(?<!")" +(?=[{separator}\r\n]|\Z)', '"', text)  # spaces after a quoted value
     records = _records(table, text, separator)
-    names = [name.strip() for _, values in [next(records, ("", []))] for name in values]
+    names = [name.strip() for name in next((values for _, values in records if any(values)), [])]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{table} has two columns {twice!r}; rename one")
     for line, values in records:
-        if not any(values):
+        if not any(map(str.strip, values)):
+            table.blank.extend([line] * (len(values) > 1))  # an empty line is no row
             continue
         if len(values) != len(names):
             raise ValueError(
                 f"{table}, {line}: {len(values)} values, but the header has {len(names)} columns; quote values that "
                 f"contain {separator!r}"
             )
+        swallowed = next((i for i in range(len(values)) if _has_rows(values, i, separator)), None)
+        if swallowed is not None:
+            raise ValueError(
+                f"{table}, {line}: column {names[swallowed]!r} has a value of several lines with rows, "
+                f"{quoted(values[swallowed])}; close its quote, or write it on one line"
+            )
         table.rows.append(dict(zip(names, map(str.strip, values), strict=True)))
         table.lines.append(line)
     return table
+
+
+def _has_rows(values: Sequence[str], index: int, separator: str) -> bool:
+    """Return whether a value of several lines holds rows, which a quote that is not closed takes into it.
+
+    A line between the first and the last is a row if it has as many values; the ends of the two others are before and
+    after the value.
+    """
+    if "\n" not in values[index] and "\r" not in values[index]:
+        return False
+    lines = re.split("\r\n|\r|\n", values[index])
+    first, *between, last = (
+        len(next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])) or 1 for line in lines
+    )
+    has_ends = index > 0 and first == len(values) - index and last == index + 1
+    return len(values) in between or has_ends
 
 
 def _read_text(table: Table) -> str:
@@ -169,9 +200,9 @@ def filled_in(values: Sequence[str], name: str, places: Sequence[str]) -> Sequen
 
 
 def number_of(value: str) -> float | None:
-    """Return a string as a number, or None if it is not one."""
+    """Return a string as a number, or None if it is not one; Python's 1_000 is none."""
     try:
-        return float(value)
+        return None if "_" in value else float(value)
     except ValueError:
         return None
 

@@ -12,25 +12,20 @@ import numpy as np
 from jaxvision.class_names import quoted
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
-from jaxvision.datasets.encoding import Encoded, encode
+from jaxvision.datasets.encoding import Encoded, Flags, encode
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.rows import Table, column, filled_in, named, read_table
 from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.interfaces import ClassOrder, Dataset, Interpolation, Kind, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
-from jaxvision.splits import holdout, target_stats
-
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "holdout", "eval"), "test"),
-}
+from jaxvision.split_roles import NAMES, ROLES, with_test
+from jaxvision.splits import target_stats
 
 
 def _files(table: Table, pattern: str) -> list[Path]:
     """Return each row's image file, from a column or a pattern such as "images/{id}.jpg", relative to the table."""
     if pattern in table.images:
-        return table.images[pattern]
+        return table.images[pattern]()
     names = table.column(pattern) if "{" not in pattern else _filled(table, pattern)
     files = [table.file.parent / name for name in names]
     missing = [index for index, path in enumerate(files) if not names[index] or not _is_file(path)]
@@ -81,13 +76,13 @@ def _parts(tables: Sequence[Table], split: str | None) -> np.ndarray:
     if split is None:
         return np.repeat(["train", "test"][: len(tables)], [len(table.rows) for table in tables])
     values = column(tables, split)
-    unknown = next((value for value in values if value.lower() not in SPLITS), None)
+    unknown = next((value for value in values if value.lower() not in ROLES), None)
     if unknown is not None:
         raise ValueError(
-            f"column {split!r} of {tables[0]} has {quoted(unknown)}{nearest(unknown, SPLITS)}; expected train, "
+            f"column {split!r} of {tables[0]} has {quoted(unknown)}{nearest(unknown, ROLES)}; expected train, "
             "validation or test"
         )
-    return np.array([SPLITS[value.lower()] for value in values])
+    return np.array([ROLES[value.lower()] for value in values])
 
 
 def _groups(tables: Sequence[Table], name: str) -> np.ndarray:
@@ -107,7 +102,7 @@ def _read_splits(
 ) -> dict[str, Split]:
     """Read the images of the kept rows into the non-empty splits."""
     splits = {}
-    for name in dict.fromkeys(SPLITS.values()):
+    for name in NAMES:
         chosen = np.flatnonzero(encoded.kept & (parts == name))
         if len(chosen):
             splits[name] = read_files(
@@ -165,6 +160,7 @@ def table(
     kind: Kind | None = None,
     delimiter: str | None = None,
     min_count: int = 1,
+    flags: Flags = "column",
     split: str | None = None,
     test: str | None = None,
     group: str | None = None,
@@ -172,7 +168,7 @@ def table(
     channels: int = 3,
     crop: float | Literal["squash", "pad"] | None = None,
     interpolation: Interpolation | None = None,
-    test_fraction: float = 0.2,
+    test_fraction: float | None = None,
     split_seed: int = 0,
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
@@ -196,14 +192,17 @@ def table(
         kind: "multiclass", "multilabel" or "continuous"; by default decided by the columns as above.
         delimiter: separates the labels in a column, e.g. '|'.
         min_count: drop labels, and classes with their rows, with fewer training rows than this.
+        flags: "column" decides for each column whether it is one of 0 and 1; "all", as until version 0.3, takes columns
+            for these only if all are.
         split: the column that assigns rows to train, validation and test.
-        test: a second table, with the test rows. Without split and test, test_fraction is held out.
+        test: a second table, with the test rows.
         group: a column; rows with the same value stay in the same split.
         image_size: side in pixels, or (height, width); as for `folder`.
         channels: 3 for color, 1 for grayscale.
         crop: as for `folder`.
         interpolation: as for `folder`.
-        test_fraction: fraction held out as test, stratified for classes.
+        test_fraction: fraction of train held out as test, stratified for classes, if there are no test rows. Defaults
+            to 0.2 without validation rows; with them, nothing is held out.
         split_seed: seed of the split.
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
@@ -222,23 +221,22 @@ def table(
     )
     tables = [read_table(Path(file).expanduser()) for file in (path, test) if file is not None]
     parts = _parts(tables, split)
-    columns = [target] if isinstance(target, str) else list(target)
     files = [file for table in tables for file in _files(table, image)]
     encoded = encode(
         tables,
-        columns,
+        [target] if isinstance(target, str) else target,
         kind,
         delimiter=delimiter,
         min_count=min_count,
         is_train=parts == "train",
         class_order=class_order,
+        flags=flags,
     )
     groups = _groups(tables, group) if group else None
     splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image, max_image_pixels)
     if "train" not in splits:
         raise ValueError(f"{tables[0]} has no training rows")
-    is_cut = "test" not in splits
-    if is_cut:
-        splits["train"], splits["test"] = holdout(splits["train"], test_fraction, seed=split_seed)
-    _check(splits, encoded.classes, tables, is_cut=is_cut)
-    return Dataset(splits["train"], splits.get("validation"), splits["test"], encoded.classes, shape)
+    splits, how = with_test(splits, test_fraction, seed=split_seed)
+    _check(splits, encoded.classes, tables, is_cut=bool(how))
+    notes = (note for each in tables for note in each.notes)
+    return Dataset(splits["train"], splits.get("validation"), splits.get("test"), encoded.classes, shape, tuple(notes))

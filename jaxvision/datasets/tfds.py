@@ -19,7 +19,8 @@ from jaxvision.datasets.cache import ArrayFile, Arrays, cached, stamps
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split
-from jaxvision.splits import holdout, statistics_of
+from jaxvision.split_roles import with_test
+from jaxvision.splits import statistics_of
 
 SPLITS = ("train", "validation", "test")
 CHUNK_SIZE = 1000
@@ -69,7 +70,7 @@ def _decoding(
     height, width, channels = info.features[keys[0]].shape
     if shape is None and (height is None or width is None):
         raise ValueError(f"the images of {name!r} vary in size; set one: tfds(name={name!r}, image_size=…)")
-    return keys, shape or Preprocessing((height, width), channels, (0.0,), (1.0,), **resize)
+    return keys, shape or Preprocessing((height, width), channels, (0.0,) * channels, (1.0,) * channels, **resize)
 
 
 def _write(folder: Path, prepared: Path, name: str, shape: Preprocessing | None, resize: dict[str, Any]) -> None:
@@ -105,14 +106,12 @@ def _write_split(folder: Path, source: Any, split: str, keys: tuple[str, str], s
 
 
 def _splits(arrays: Arrays, name: str) -> dict[str, Split]:
-    """Return the labeled splits. If test has no labels or does not exist, validation becomes test."""
+    """Return the labeled splits. Raises ValueError if train is none."""
     names = [s for s in SPLITS if f"{s}_images" in arrays]
     splits = {s: Split.of(arrays[f"{s}_images"], arrays[f"{s}_targets"], kind="multiclass") for s in names}
     splits = {s: split for s, split in splits.items() if split.targets.min() >= 0}  # unlabeled ones have -1
     if "train" not in splits:
         raise ValueError(f"{name!r} of TensorFlow Datasets has no labeled train split")
-    if "test" not in splits and "validation" in splits:
-        splits["test"] = splits.pop("validation")
     return splits
 
 
@@ -125,12 +124,13 @@ def read(
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     per_class: int | None = None,
     imbalance_ratio: float | None = None,
-    test_fraction: float = 0.2,
+    test: Literal["validation"] | None = None,
+    test_fraction: float | None = None,
     split_seed: int = 0,
 ) -> Dataset:
     """Read a dataset from the cache or from its prepared folder; download and prepare it if there is neither.
 
-    If test has no labels, validation becomes test; without either, test_fraction is held out.
+    Splits without labels are not used.
 
     Args:
         name: name in TensorFlow Datasets, optionally with a config, 'emnist/letters', and a version, 'emnist:3.1.0'.
@@ -140,7 +140,8 @@ def read(
         constants: mean and standard deviation of the pixels; measured on train if None.
         per_class: number of training images to keep per class.
         imbalance_ratio: size of the first class divided by that of the last, for a long-tailed subset.
-        test_fraction: fraction of train held out if there is no test split.
+        test: "validation" makes that split test if there is no labeled test split.
+        test_fraction: fraction of train held out as test if there is none, as for `tfds`.
         split_seed: seed of splits and subsets.
     """
     if not NAME.fullmatch(name):
@@ -163,15 +164,16 @@ def read(
 
     arrays = cached(name.replace("/", "-").replace(":", "-"), key, write)
     splits = _splits(arrays, name)
-    if "test" not in splits:
-        splits["train"], splits["test"] = holdout(splits["train"], test_fraction, seed=split_seed)
+    if test is not None and "test" not in splits and test in splits:
+        splits["test"] = splits.pop(test)
+    splits, _ = with_test(splits, test_fraction, seed=split_seed)
     images = arrays["train_images"]
     splits["train"] = long_tailed(few(splits["train"], per_class, seed=split_seed), imbalance_ratio, seed=split_seed)
     mean, std = constants or statistics_of(splits["train"])
     size, channels = (images.shape[1], images.shape[2]), images.shape[3]
     classes = tuple(str(c) for c in arrays["classes"])
     preprocessing = Preprocessing(size, channels, mean, std, **(resize or {}))
-    return Dataset(splits["train"], splits.get("validation"), splits["test"], classes, preprocessing)
+    return Dataset(splits["train"], splits.get("validation"), splits.get("test"), classes, preprocessing)
 
 
 # Mean and standard deviation of the training pixels in 0..1, as commonly published; the tests verify them.
@@ -274,7 +276,8 @@ def tfds(
     interpolation: Interpolation | None = None,
     per_class: int | None = None,
     imbalance_ratio: float | None = None,
-    test_fraction: float = 0.2,
+    test: Literal["validation"] | None = None,
+    test_fraction: float | None = None,
     data_dir: str | None = None,
     split_seed: int = 0,
     preprocessing: Preprocessing | None = None,
@@ -295,7 +298,9 @@ def tfds(
             these. Defaults to all.
         imbalance_ratio: size of the first class divided by that of the last; class sizes decrease exponentially, for a
             long-tailed training split. Defaults to all images.
-        test_fraction: fraction of train held out if there is no labeled held-out split.
+        test: "validation" makes that split test if there is no labeled test split, as until version 0.3.
+        test_fraction: fraction of train held out as test if there is no labeled test split. Defaults to 0.2 without a
+            validation split; with one, nothing is held out.
         data_dir: folder of the prepared datasets; defaults to ~/tensorflow_datasets.
         split_seed: seed of splits and subsets.
         preprocessing: preprocessing of the initial weights, if there are any.
@@ -311,7 +316,7 @@ def tfds(
     resampling = {"crop": requested.crop, "interpolation": requested.interpolation, "resize": requested.resize}
     shape = None
     if image_size is not None or preprocessing is not None:
-        shape = Preprocessing(requested.size, channels, (0.0,), (1.0,), **resampling)
+        shape = Preprocessing(requested.size, channels, (0.0,) * channels, (1.0,) * channels, **resampling)
     return read(
         name,
         data_dir,
@@ -319,6 +324,7 @@ def tfds(
         resize=resampling,
         per_class=per_class,
         imbalance_ratio=imbalance_ratio,
+        test=test,
         test_fraction=test_fraction,
         split_seed=split_seed,
     )

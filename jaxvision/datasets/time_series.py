@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,8 @@ def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
     """
     table = read_table(Path(path).expanduser())
     levels = numbers(table.column(column), column, table.places)
+    for note in table.notes:
+        warnings.warn(note, stacklevel=2)
     others = [name for name in table.rows[0] if name != column]
     return levels, table.column(others[0]) if others else [str(step) for step in range(len(levels))]
 

@@ -19,9 +19,19 @@ from jaxvision.interfaces import Outputs, Split
 TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # file names are bytes
 
 
+class _Lines:
+    """A file for a CSV writer that ends its lines with a carriage return, and so quotes those within values."""
+
+    def __init__(self, file: Any):
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
 def writer(file: Any) -> Any:
     """Return a CSV writer, whose lines end as those of other text files do."""
-    return csv.writer(file, lineterminator="\n")
+    return csv.writer(_Lines(file))
 
 
 def probability_columns(classes: Sequence[str], shape: tuple[int, ...]) -> list[str]:

@@ -29,6 +29,12 @@ def a_machine_of_8_gib(monkeypatch):
         ("a(b=0x" + "f" * 5000 + ")", "an integer of 20,000 bits is beyond"),
         ("a(b=" + "9" * 5000 + ")", "cannot parse"),
         ("a(b=1e999)", "not finite"),
+        ("a(b={'x': 1e999})", "not finite"),
+        ("a(b={'x': {1e999}})", "not finite"),
+        ("a(b={-1e999: 1})", "not finite"),
+        ("a(b=1e999j)", "not finite"),
+        ("a(b={'x': (1, 2147483648)})", "beyond the largest integer"),
+        ("a(b={2147483648})", "beyond the largest integer"),
         ("a(b=" + "(" * 60 + "1," + ",)" * 60 + ")", "cannot parse"),
         ("a(b=" + "x(b=" * 150 + "1" + ")" * 150 + ")", "nested more than 50 deep"),
         ("a(b=" + "-" * 500 + "1)", "nested more than 50 deep"),
@@ -39,7 +45,7 @@ def a_machine_of_8_gib(monkeypatch):
         ("a(b=(" + "1," * 600_000 + "))", "more than 1,000,000 characters"),
         (",".join(["horizontal_flip"] * 101), "it lists 101 names, and at most 100 are possible"),
     ],
-    ids=range(15),
+    ids=range(21),
 )
 def test_a_spec_is_bounded(text, message):
     with pytest.raises(ValueError, match=message) as error:

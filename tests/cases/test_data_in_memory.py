@@ -1,6 +1,7 @@
 """Arrays, .npz files and images in memory: read as their owner means them, or refused by name."""
 
 import io
+import json
 import struct
 import zipfile
 
@@ -12,7 +13,8 @@ import jaxvision as jv
 from jaxvision import registry
 from jaxvision.arrays import from_arrays
 from jaxvision.config import Config
-from jaxvision.data import open_dataset
+from jaxvision.data import fingerprint, open_dataset
+from jaxvision.upgrades import upgrade_saved
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)
 LABELS = np.arange(40) % 2
@@ -62,6 +64,8 @@ def test_labels_are_read(labels, classes):
         (np.ma.masked_array(LABELS, LABELS == 0), "masked array"),
         (np.array(["caf\u00e9", "cafe\u0301"])[LABELS], "Unicode normal form"),
         (with_label({"a": 1}), "labels have shape|label 3 is"),
+        (with_label([0, 1, 2], labels=[[0, 1]] * 40), "train: labels are lists of 2 and of 3 values; expected one"),
+        (np.array(["<NA>", "cat"])[LABELS], "label 0 is '<NA>'"),
     ],
 )
 def test_labels_that_are_no_classes_are_named(labels, message):
@@ -108,6 +112,8 @@ def test_data_of_another_form_are_named(dataset, message):
     ("classes", "message"),
     [
         (np.array(["cat", "cat"]), "two classes 'cat'"),
+        (np.array(["a", "a"]), "two classes 'a'"),
+        (np.array(["1", "1"]), "two classes '1'"),
         (np.array("ab"), r"classes have shape \(\)"),
         (np.array([["a", "b"]]), "classes have shape"),
         (np.array(["cat", ""]), "label 1 is ''"),
@@ -118,6 +124,67 @@ def test_names_of_classes_that_do_not_fit_are_named(tmp_path, classes, message):
     np.savez(tmp_path / "t.npz", x=IMAGES, y=NAMES if "cow" in classes else LABELS, classes=classes)
     with pytest.raises(ValueError, match=message):
         registry.datasets.build(f"arrays(path='{tmp_path / 't.npz'}')")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "types"),
+    [
+        (LABELS, NAMES, "int64 in train and <U3 in test"),
+        (NAMES, LABELS, "<U3 in train and int64 in test"),
+    ],
+)
+def test_labels_of_another_type_than_in_train_are_named(train, test, types):
+    with pytest.raises(ValueError, match=f"labels are {types}; expected integers, or strings, in all splits"):
+        opened({"train": (IMAGES, train), "test": (IMAGES, test)})
+
+
+@pytest.mark.parametrize("shape", [(40, 0, 9, 3), (40, 9, 0)])
+def test_images_without_pixels_are_named(shape):
+    with pytest.raises(ValueError, match=r"train: images have .* pixels; expected at least 1 x 1"):
+        opened((np.zeros(shape, np.uint8), LABELS))
+
+
+@pytest.mark.parametrize("two", [("x", "x_train"), ("images_train", "x_train"), ("inputs_dev", "x_val")])
+def test_two_arrays_of_one_meaning_are_named(two, tmp_path):
+    np.savez(tmp_path / "t.npz", y_train=LABELS, **dict.fromkeys(two, IMAGES))
+    with pytest.raises(ValueError, match=f"has '{two[0]}' and '{two[1]}', which both name x_"):
+        registry.datasets.build(f"arrays(path='{tmp_path / 't.npz'}')")
+
+
+def test_with_train_and_validation_no_test_split_is_made(tmp_path):
+    pairs = {"train": (IMAGES, LABELS), "dev": (IMAGES[:10], LABELS[:10])}
+    data = opened(pairs)
+    assert (len(data.train), len(data.validation), data.test) == (40, 10, None)
+    old = upgrade_saved({"dataset": "in_memory"}, 3)["dataset"]
+    data = open_dataset(Config(dataset=old), dataset=pairs)
+    assert (len(data.train), len(data.validation), len(data.test)) == (32, 10, 8)
+    with pytest.raises(ValueError, match="this run was trained on data in memory"):
+        open_dataset(Config(dataset=old))
+    np.savez(tmp_path / "t.npz", x_train=IMAGES, y_train=LABELS, x_dev=IMAGES[:10], y_dev=LABELS[:10])
+    spec = f"arrays(path='{tmp_path / 't.npz'}')"
+    data = registry.datasets.build(spec)
+    assert (len(data.train), len(data.validation), data.test) == (40, 10, None)
+    data = registry.datasets.build(upgrade_saved({"dataset": spec}, 3)["dataset"])
+    assert (len(data.train), len(data.validation), len(data.test)) == (32, 10, 8)
+
+
+def test_a_run_in_memory_of_an_older_version_is_resumed_with_its_test_split(tmp_path):
+    pairs = {"train": (IMAGES, LABELS), "validation": (IMAGES[:10], LABELS[:10])}
+    config = Config(model="mlp(hidden=(4,))", steps=1, batch_size=8)
+    file = jv.train(config, workdir=tmp_path / "run", dataset=pairs).workdir / "config.json"
+    new = open_dataset(Config(dataset="in_memory"), dataset=pairs)
+    old = open_dataset(Config(dataset="in_memory(test_fraction=0.2)"), dataset=pairs)
+    values = json.loads(file.read_text()) | {"version": 3}
+    values.pop("digest")
+    file.write_text(json.dumps(values))
+    signature = json.loads((tmp_path / "run" / "signature.json").read_text())
+    assert signature["data"] == fingerprint(new)
+    signature["data"] = fingerprint(old)
+    signature.pop("digest")
+    (tmp_path / "run" / "signature.json").write_text(json.dumps(signature))
+    for _ in range(2):  # as version 3 wrote it, and as this version did then
+        assert jv.train(config, workdir=tmp_path / "run", dataset=pairs).test is not None
+        assert jv.evaluate(tmp_path / "run", dataset=pairs)["split"] == "test"
 
 
 def test_names_of_classes_order_the_labels(tmp_path):
@@ -303,6 +370,8 @@ def test_pixels_that_are_not_finite_are_named(run, side, value):
         ([IMAGES[0].astype(bool)], "images have type bool"),
         (np.ma.masked_array(IMAGES, IMAGES > 9), "masked array"),
         (IMAGES / 100, "float images range from"),
+        (np.zeros((2, 0, 9, 3), np.uint8), "predict: images have 0 x 9 pixels"),
+        ([IMAGES[0], IMAGES[0, :, :0]], "predict, image 1: images have 8 x 0 pixels"),
     ],
 )
 def test_other_inputs_are_named(run, inputs, message):

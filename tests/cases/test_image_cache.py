@@ -101,10 +101,10 @@ def test_a_replaced_file_of_the_same_size_and_time_is_decoded_again(replace, tmp
             Image.new("L", (8, 8), level + index).save(file)
             os.utime(file, ns=(10**18, 10**18))
     listed = [tmp_path / "photos" / "a" / "0.bmp", tmp_path / "photos" / "b" / "2.bmp"]
-    images, _ = files._decoded(listed, build(tmp_path / "photos").preprocessing, "train")
+    images, _ = files._decoded(listed, build(tmp_path / "photos").preprocessing, "train", files.MAX_PIXELS)
     assert [int(image.max()) for image in images] == [10, 202]
     replace(*listed)
-    images, _ = files._decoded(listed, build(tmp_path / "photos").preprocessing, "train")
+    images, _ = files._decoded(listed, build(tmp_path / "photos").preprocessing, "train", files.MAX_PIXELS)
     assert [int(image.max()) for image in images] == ([202, 10] if replace is exchange else [202, 202])
 
 

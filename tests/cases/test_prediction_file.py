@@ -50,6 +50,16 @@ def rows_of(file="x.csv"):
         return list(csv.reader(out))
 
 
+def test_a_file_name_with_a_line_ending_stays_in_its_row(trained, files):
+    Path(files[2]).rename(odd := "photos/2\rx.png")
+    assert predict(trained[0], "photos") == 0
+    head, *rows = rows_of()
+    assert sorted(row[0] for row in rows) == sorted([*files[:2], odd, *files[3:]])
+    assert all(len(row) == len(head) for row in rows)
+    whole = Path("x.csv").read_bytes()
+    assert predict(trained[0], "photos") == 0 and Path("x.csv").read_bytes() == whole
+
+
 def test_the_table_has_every_class_in_order(trained, files, capsys):
     assert predict(trained[0], "photos") == 0
     head, *rows = rows_of()

@@ -14,8 +14,9 @@ from jaxvision import data as datas
 from jaxvision import image_files, registry, reports
 from jaxvision.config import Config
 from jaxvision.datasets import folder
-from jaxvision.datasets.roles import role_of
 from jaxvision.interfaces import Dataset, Preprocessing, Split
+from jaxvision.split_roles import role_of
+from jaxvision.upgrades import upgrade_saved
 from jaxvision.walk import Tally
 
 
@@ -94,6 +95,21 @@ def test_an_odd_folder_with_the_classes_of_train_is_said_to_be_test(tmp_path):
     assert len(dataset.test) == 10 and "test is 'exam' (the only other folder with classes of train" in said(dataset)
 
 
+def test_a_class_in_another_width_is_another_class(tmp_path):
+    dataset = opened(photos(tmp_path, ("\uff21", "A")))
+    assert dataset.classes == ("A", "\uff21")
+
+
+@pytest.mark.parametrize("name", ["val", "dev-set", "validation_data", "development"])
+def test_a_run_of_an_older_version_keeps_a_single_folder_as_test(name, tmp_path):
+    photos(tmp_path / "train")
+    photos(tmp_path / name, count=3)
+    spec = f"folder(path={str(tmp_path)!r}, image_size=8)"
+    assert upgrade_saved({"dataset": spec}, 4)["dataset"] == spec
+    dataset = registry.datasets.build(upgrade_saved({"dataset": spec}, 3)["dataset"], split_seed=0)
+    assert dataset.validation is None and len(dataset.test) == 6
+
+
 @pytest.mark.parametrize("beside", ["annotations", "labels", "masks"])
 def test_a_folder_beside_train_that_is_no_split_is_not_used(beside, tmp_path):
     photos(tmp_path / "train")
@@ -168,7 +184,7 @@ def test_training_without_a_test_split(tmp_path, capsys):
     assert "validation (used for choosing) is 'val'" in printed and "no test split: " in printed
     assert result.test is None and result.validation["split"] == "validation"
     text = reports.text(result.validation)
-    assert "validation, used for choosing, of 4: " in text and "add a folder test" in text
+    assert "validation, used for choosing, of 4: " in text and "add a folder or rows for it" in text
     assert (tmp_path / "run" / "report_validation" / "report.json").exists()
     assert jv.evaluate(tmp_path / "run")["split"] == "validation"
     with pytest.raises(ValueError, match="no split 'test'; expected one of train, validation"):

@@ -1,13 +1,18 @@
 """Tables as other programs write them: each is read as its author meant it, or refused with the line and the repair."""
 
+import datetime
 import io
+import os
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxvision import registry
+from jaxvision.datasets import cache
 from jaxvision.datasets.rows import read_table
+from jaxvision.upgrades import upgrade_saved
 
 
 @pytest.fixture
@@ -58,6 +63,7 @@ CATS = [("cat", "dog")[number % 2] for number in range(24)]
         (5, "d\0g", "line 7: byte 0x0 is not UTF-8 text"),
         (5, "x" * 140_000, "line 7: a value has more than 131,072 characters"),
         (5, '"two\nlines"', "line 7: column 'target' has a value of several lines"),
+        (5, "<NA>", "line 7: column 'target' has '<NA>', which stands for a missing value"),
         (5, "nan", "line 7: column 'target' has 'nan', which stands for a missing value"),
         (5, "b'cat'", "line 7: column 'target' has .*Python's text for bytes"),
     ],
@@ -81,6 +87,69 @@ def test_a_long_table_with_an_open_quote_is_named(place):
     )
     with pytest.raises(ValueError, match="line 11: a value has more than 131,072 characters; close its quote"):
         build()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {10: '10.png,cat,"hello', 15: '15.png,dog,"'},
+        {10: '10.png,cat,"hello', 11: '11.png,dog,"'},
+        {10: '10.png,cat,"hello', 11: '11.png,dog,5"'},
+        {10: '10.png,"cat,', 11: '11.png,",x'},
+        {10: '10.png,cat,"', 11: '11.png,dog,"'},
+    ],
+)
+def test_an_open_quote_that_takes_rows_is_named_in_any_column(place, rows):
+    lines = [rows.get(n, f"{n}.png,{value},") for n, value in enumerate(CATS)]
+    (place / "t.csv").write_text("\n".join(["image,target,note", *lines]) + "\n")
+    with pytest.raises(ValueError, match=r"line 12: column '(note|target)' has a value of several lines with rows"):
+        build()
+
+
+def test_values_of_several_lines_in_other_columns_are_read(place):
+    lines = [f'{n}.png,{value},"A note, long\nand, not, a row, {n}"' for n, value in enumerate(CATS)]
+    (place / "t.csv").write_text("\n".join(["image,target,note", *lines]) + "\n")
+    assert counts() == {"cat": 12, "dog": 12}
+
+
+def test_blank_rows_are_counted(place):
+    write(place, CATS)
+    with (place / "t.csv").open("a") as file:
+        file.write(" ,\n,\n\n")
+    assert counts() == {"cat": 12, "dog": 12}
+    (note,) = build().notes
+    assert note == "2 blank rows of the table 't.csv' left out, the first on line 26"
+    (place / "t.csv").write_text("step,sales\n" + "".join(f"{n},{n % 5}.5\n" for n in range(40)) + ",\n")
+    with pytest.warns(UserWarning, match="1 blank row of the table"):
+        registry.datasets.build("time_series(path='t.csv', column='sales', window=3)")
+
+
+def test_a_header_may_be_quoted_and_follow_blank_lines(tmp_path):
+    (tmp_path / "t.csv").write_text('\n\n"a, b, c, d";id\n1;"b" ')
+    table = read_table(tmp_path / "t.csv")
+    assert table.column("a, b, c, d") == ["1"] and table.column("id") == ["b"] and table.lines == ["line 4"]
+
+
+def test_a_number_with_an_underscore_is_text(place):
+    write(place, [("1_0.5", "2_0.5")[n % 2] for n in range(24)])
+    assert counts() == {"1_0.5": 12, "2_0.5": 12}
+    write(place, [("1_0", "10")[n % 2] for n in range(24)])
+    assert counts() == {"10": 12, "1_0": 12}
+    write(place, [n + 0.5 if n else "1_0.5" for n in range(24)])
+    with pytest.raises(ValueError, match=r"line 2: column 'target' has '1_0\.5', which is not a finite number"):
+        build(kind="continuous")
+
+
+@pytest.mark.parametrize("word", ["val", "dev", "Validation"])
+def test_with_train_and_validation_rows_no_test_split_is_made(place, word):
+    write(place, [f"{value},{'train' if n < 16 else word}" for n, value in enumerate(CATS)], "image,target,part")
+    data = build(split="part")
+    assert (len(data.train), len(data.validation), data.test) == (16, 8, None)
+    data = build(split="part", test_fraction=0.25)
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 8, 4)
+    old = upgrade_saved({"dataset": "table(path='t.csv', image_size=8, split='part')"}, 3)["dataset"]
+    data = registry.datasets.build(old, split_seed=0, on_bad_image="error")
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 8, 4)  # 20 % of 8 is 2 in each class
 
 
 PLAIN = "image,target\n" + "".join(f" {number}.png ,  {value}\u00a0\n" for number, value in enumerate(CATS))
@@ -134,9 +203,16 @@ def test_flags_and_categories_are_read(place):
         "legs=0": 8,
         "legs=1": 8,
         "legs=2": 8,
-        "sky=0": 12,
-        "sky=1": 12,
+        "sky": 12,
     }
+    assert list(counts(target=("sky", "legs"), flags="all", test_fraction=0.4))[-2:] == ["sky=0", "sky=1"]
+
+
+def test_flags_that_are_mostly_blank_are_named(place):
+    values = ["1.0", "", "", "0.0", "", "", "-1.0", "", "", "1.0", "", ""] * 2
+    write(place, [f"{n % 2},{value}" for n, value in enumerate(values)], "image,sky,edema")
+    with pytest.raises(ValueError, match=r"line 3: column 'edema' is empty, and 6 of its 8 values are 0 or 1"):
+        build(target=("sky", "edema"))
 
 
 @pytest.mark.parametrize("text", ["\"['x', 'y']\"", "\"['x' 'y']\"", "\"{'x'}\""])
@@ -245,6 +321,81 @@ def test_images_in_parquet_are_read(parquet, form):
     parquet(image=[None, *column[1:]], target=[number % 2 for number in range(24)])
     with pytest.raises(ValueError, match="row 1 has no bytes of an image"):
         build(path="t.parquet")
+
+
+def encoded(number, form="png"):
+    Image.fromarray(picture(number)).save(buffer := io.BytesIO(), form)
+    return buffer.getvalue()
+
+
+def reds(data):
+    """Return the first red value of each image, in the order of the classes that name them."""
+    levels = {}
+    for split in (data.train, data.test):
+        values = split.read(np.arange(len(split)))[:, 0, 0, 1]
+        levels |= {data.classes[target]: int(value) for target, value in zip(split.targets, values, strict=True)}
+    return levels
+
+
+def embedded(parquet, place, levels, form="bmp"):
+    """Write a table whose classes a and b are images of one level each, with a fixed time."""
+    parquet(image=[encoded(levels[n % 2], form) for n in range(24)], target=["ab"[n % 2] for n in range(24)])
+    os.utime(place / "t.parquet", ns=(10**18, 10**18))
+    return (place / "t.parquet").stat().st_size
+
+
+def test_a_replaced_parquet_of_the_same_size_and_time_has_its_own_images(parquet, place):
+    size = embedded(parquet, place, (3, 5))
+    assert reds(build(path="t.parquet")) == {"a": 30, "b": 50}
+    assert embedded(parquet, place, (7, 9)) == size
+    assert reds(build(path="t.parquet")) == {"a": 70, "b": 90}
+
+
+def test_a_damaged_image_of_the_cache_is_written_again(parquet, place):
+    embedded(parquet, place, (3, 5))
+    build(path="t.parquet")
+    (folder,) = (cache.cache_folder() / "images").iterdir()
+    (folder / "row 0000001").write_bytes(encoded(9, "bmp"))
+    with pytest.warns(UserWarning, match=r"the cached images in .* are damaged \(row 0000001 is changed\)"):
+        assert reds(build(path="t.parquet")) == {"a": 30, "b": 50}
+
+
+def test_images_in_parquet_on_a_full_disk_are_read(parquet, place, monkeypatch):
+    (place / "disk").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", "disk"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    monkeypatch.setenv("JAXVISION_CACHE", str(place / "disk"))
+    embedded(parquet, place, (3, 5))
+    try:
+        with pytest.warns(UserWarning, match="cannot cache decoded images: .*No space left"):
+            assert reds(build(path="t.parquet")) == {"a": 30, "b": 50}
+    finally:
+        subprocess.run(["umount", "-l", "disk"], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("form", ["bmp", "avif", "jpeg2000", "webp", "tiff"])
+def test_bytes_of_any_format_are_images(parquet, place, form):
+    embedded(parquet, place, (3, 22), form)
+    levels = reds(build(path="t.parquet"))
+    assert abs(levels["a"] - 30) < 9 and abs(levels["b"] - 220) < 9  # some formats lose a little
+
+
+def test_columns_that_nobody_asked_for_do_not_end_the_read(parquet, place):
+    arrow = pytest.importorskip("pyarrow")
+    sound = [{"bytes": b"RIFF....WAVE", "path": "x"}] * 24
+    late = {
+        "stamp": arrow.array([2**62] * 24, arrow.timestamp("us")),
+        "took": arrow.array([2**62] * 24, arrow.duration("s")),
+        "day": arrow.array([2**31 - 1] * 24, arrow.int32()).cast(arrow.date32()),
+        "sizes": [{"bytes": 3}] * 24,
+        "born": [datetime.date(2020, 1, 2)] * 24,
+    }
+    parquet(target=CATS, sound=sound, **late)
+    assert counts(path="t.parquet") == {"cat": 12, "dog": 12}
+    assert not list((cache.cache_folder() / "images").glob("*"))
+    for name in ("stamp", "took", "day", "sizes"):
+        with pytest.raises(ValueError, match=f"column '{name}' of .* cannot be used"):
+            build(path="t.parquet", target=name)
 
 
 def test_a_parquet_file_that_cannot_be_read_is_named(parquet, place):
