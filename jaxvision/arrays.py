@@ -11,7 +11,7 @@ import numpy as np
 from jaxvision import class_names
 from jaxvision.class_names import quoted
 from jaxvision.images import from_array
-from jaxvision.interfaces import ClassOrder, Dataset, Preprocessing, Split
+from jaxvision.interfaces import Dataset, Preprocessing, Split
 from jaxvision.specs import nearest
 from jaxvision.split_roles import NAMES, ROLES, with_test
 from jaxvision.splits import statistics_of
@@ -96,7 +96,7 @@ def from_arrays(
     test_fraction: float | None = None,
     split_seed: int = 0,
     source: str = "arrays",
-    class_order: ClassOrder = "natural",
+    run_classes: tuple[str, ...] = (),
 ) -> Dataset:
     """Build a dataset from {"train": (images, labels), "test": …}, (images, labels), or two such pairs, train and test.
 
@@ -108,7 +108,7 @@ def from_arrays(
             without a validation split; with one, nothing is held out.
         split_seed: seed of the split.
         source: prefix of error messages.
-        class_order: "natural", or "text" as runs until 0.3, which have "10" before "9".
+        run_classes: classes of the run that goes on or is evaluated; until 0.3, "10" preceded "9".
 
     Raises:
         ValueError: if splits, images or labels are invalid or inconsistent.
@@ -126,7 +126,7 @@ def from_arrays(
                 f"{source}: images of {name} have shape {images[name].shape[1:]}; expected "
                 f"{images['train'].shape[1:]}, that of train"
             )
-    targets, classes = _encode(labels, classes, source, class_order)
+    targets, classes = _encode(labels, classes, source, run_classes)
     built = {name: Split.of(images[name], targets[name], kind="multiclass") for name in pairs}
     built, _ = with_test(built, test_fraction, seed=split_seed)
     mean, std = statistics_of(built["train"])
@@ -231,7 +231,7 @@ def checked_classes(classes: Any, *, source: str) -> tuple[str, ...]:
     return names
 
 
-def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str, class_order: ClassOrder):
+def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str, run_classes: tuple[str, ...]):
     """Return class indices, int32, and the names of the classes."""
     for name, values in labels.items():
         if (values.dtype.kind == "U") != (labels["train"].dtype.kind == "U"):
@@ -253,7 +253,7 @@ def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str
         raise ValueError(f"{source}: labels are {known.dtype} numbers; expected integers or strings")
     names = [str(value) for value in known.tolist()]
     class_names.check(names, source)
-    order = class_names.in_order(names, class_order)
+    order = class_names.in_order(names, run_classes)
     unnamed = [name for name in order if classes and name not in classes]
     if unnamed:
         raise ValueError(f"{source}: the label {quoted(unnamed[0])} is none of the {len(classes)} classes")

@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
-from jaxvision.interfaces import ClassOrder
-
 MOST_SHOWN = 60  # characters of a value in a message
 MISSING = ("nan", "<na>")  # what pandas writes for a missing value, in lower case
 
@@ -26,19 +24,14 @@ def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (_parts(name), name)))
 
 
-def in_order(names: Iterable[str], order: ClassOrder) -> tuple[str, ...]:
-    """Return names in natural order, or in that of their characters, as until version 0.3: "10" before "9"."""
-    return in_natural_order(names) if order == "natural" else tuple(sorted(names))
+def in_order(names: Iterable[str], run_classes: Sequence[str]) -> tuple[str, ...]:
+    """Return names in the order of a run's classes: natural, or by characters as until version 0.3.
 
-
-def order_of(names: Sequence[str]) -> ClassOrder:
-    """Return the order of the class names of a run.
-
-    >>> order_of(["1", "10", "2"]), order_of(["1", "2", "10"]), order_of(["a", "b"])
-    ('text', 'natural', 'natural')
+    >>> in_order(["9", "10"], []), in_order(["9", "10"], ["1", "10", "2"])
+    (('9', '10'), ('10', '9'))
     """
-    is_text = list(names) == sorted(names) and tuple(names) != in_natural_order(names)
-    return "text" if is_text else "natural"
+    is_by_characters = list(run_classes) == sorted(run_classes) and tuple(run_classes) != in_natural_order(run_classes)
+    return tuple(sorted(names)) if is_by_characters else in_natural_order(names)
 
 
 def _parts(name: str) -> list[tuple[int, str]]:

@@ -186,9 +186,9 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], int]:
     """
     values, version = storage.read_json(path, _under_todays_names)
     if type(version) is not int or not 1 <= version <= VERSION:
-        raise ValueError(
-            f"{path} has version {version!r}, but this jaxvision reads versions 1 to {VERSION}: upgrade jaxvision"
-        )
+        from jaxvision import hints
+
+        raise ValueError(hints.other_version(path, version, VERSION))
     return values, version
 
 

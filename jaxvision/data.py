@@ -13,7 +13,6 @@ from jaxvision.config import Config
 from jaxvision.interfaces import DataRules, Dataset, Preprocessing, Split
 from jaxvision.specs import parse
 
-DEFAULT_RULES = DataRules()
 IN_MEMORY = "in_memory"  # the dataset of a config whose data are passed as arrays
 
 
@@ -23,7 +22,7 @@ def open_dataset(
     data_dir: str | None = None,
     dataset: Any = None,
     preprocessing: Preprocessing | None = None,
-    rules: DataRules = DEFAULT_RULES,
+    rules: DataRules = DataRules(),
 ) -> Dataset:
     """Build the config's dataset, or use the given one (a Dataset, or arrays as in `train`) in its place.
 
@@ -48,7 +47,7 @@ def open_dataset(
         from jaxvision.arrays import from_arrays
 
         stated = parse(config.dataset).arguments if is_in_memory(config.dataset) else {}
-        dataset = from_arrays(dataset, split_seed=config.split_seed, class_order=rules.class_order, **stated)
+        dataset = from_arrays(dataset, split_seed=config.split_seed, run_classes=rules.run_classes, **stated)
     if preprocessing is not None:
         from jaxvision import pretrained
 

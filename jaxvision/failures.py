@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -219,3 +222,9 @@ def nothing_to_monitor(patience: int, task: str, has_validation: bool) -> str:
     """Return the message that early stopping has no metric to watch."""
     why = f"the task {task!r} has none: remove --patience" if has_validation else "set --validation_fraction"
     return f"patience={patience} needs a validation metric: {why}"
+
+
+def no_plain_file(path: Any, status: os.stat_result, most: float) -> str:
+    """Return the message that a file is a pipe or a device, or larger than it may be."""
+    what = f"has {status.st_size:,} bytes" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+    return f"{path} {what}; expected a file{f' of at most {most:,} bytes' if most < math.inf else ''}"

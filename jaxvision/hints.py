@@ -9,6 +9,7 @@ import math
 import os
 import typing
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from jaxvision import upgrades
@@ -192,3 +193,8 @@ def locked_folder(path: Any, file: IO[str]) -> str:
         f"another run trains in {str(path)!r}: {file.read(200).strip() or 'just started'}; wait for it, stop it, or "
         "use another --workdir"
     )
+
+
+def other_version(path: Path, version: object, newest: int) -> str:
+    """Return the message that a file of settings is of a version that this package does not know."""
+    return f"{path} has version {version!r}, but this jaxvision reads versions 1 to {newest}: upgrade jaxvision"

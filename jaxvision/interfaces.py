@@ -22,7 +22,6 @@ Kind = Literal["multiclass", "multilabel", "continuous"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Crop = float | Literal["pad"] | None
 Resize = Literal["short_side", "crop_first"]
-ClassOrder = Literal["natural", "text"]
 LEAST_STD = 1e-6  # of pixels in 0..1; smaller ones would turn them into numbers that no network was trained on
 LEAST_CROP = 1e-3  # the short side is resized to the size divided by it
 LARGEST = 1e30  # of the statistics of a time series, in float32
@@ -146,7 +145,7 @@ class DataRules(NamedTuple):
     """How a run reads its data, where that depends on the version that began it; by default today's rules."""
 
     resize: Resize = "short_side"
-    class_order: ClassOrder = "natural"
+    run_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,9 @@ def read_file(path: Path, *, most: float = math.inf) -> bytes:
     if not is_remote(path):
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-            what = f"has {status.st_size:,} bytes" if stat.S_ISREG(status.st_mode) else "is not a regular file"
-            raise ValueError(
-                f"{path} {what}; expected a file{f' of at most {most:,} bytes' if most < math.inf else ''}"
-            )
+            from jaxvision import failures
+
+            raise ValueError(failures.no_plain_file(path, status, most))
     return epath.Path(path).read_bytes()
 
 
@@ -105,8 +104,7 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], Value] = dict, *, re
             raise ValueError(f"its content differs from its {DIGEST}; if you edited it, remove that line")
         return parse(values)
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
-        what = f"{path} is damaged: {type(error).__name__}: {error}"
-        raise ValueError(f"{what}; {repair}" if repair else what) from None
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}" + f"; {repair}" * bool(repair)) from None
 
 
 def refuse_links_out(folder: Path, *, skip: Collection[str] = ()) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxvision import class_names, failures, schemas, storage
+from jaxvision import failures, schemas, storage
 from jaxvision.config import Config, Execution, fields_of
 from jaxvision.distributed import multihost
 from jaxvision.interfaces import DataRules, Kind, Preprocessing, TargetStats
@@ -44,10 +44,6 @@ class Signature:
     def load(path: Path) -> Signature:
         """Read what `save` wrote. Raises ValueError if the file is damaged."""
         return storage.read_json(path, _signature)
-
-    def data_rules(self) -> DataRules:
-        """Return the rules by which the run reads its data, which are those of the version that began it."""
-        return DataRules(self.preprocessing.resize, class_names.order_of(self.classes))
 
 
 def _signature(values: dict[str, Any]) -> Signature:
@@ -83,8 +79,10 @@ def settings_in(path: Path) -> tuple[Config, Execution] | None:
 
 def data_rules(path: Path) -> DataRules:
     """Return the rules by which the run in a folder reads its data, or today's if there is no run."""
-    file = path / "signature.json"
-    return Signature.load(file).data_rules() if file.exists() else DataRules()
+    if not (path / "signature.json").exists():
+        return DataRules()
+    signature = Signature.load(path / "signature.json")
+    return DataRules(signature.preprocessing.resize, signature.classes)
 
 
 def read(path: Path) -> tuple[Config, Execution, Signature]:

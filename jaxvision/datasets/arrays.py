@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxvision.arrays import checked_classes, from_arrays
 from jaxvision.datasets import register
-from jaxvision.interfaces import ClassOrder, Dataset
+from jaxvision.interfaces import Dataset
 from jaxvision.machine import require_memory
 from jaxvision.split_roles import ROLES
 
@@ -21,13 +21,13 @@ KINDS = {"images": "x", "labels": "y", "inputs": "x", "targets": "y"}  # other n
 
 @register("arrays")
 def arrays(
-    *, path: str, test_fraction: float | None = None, split_seed: int = 0, class_order: ClassOrder = "natural"
+    *, path: str, test_fraction: float | None = None, split_seed: int = 0, run_classes: tuple[str, ...] = ()
 ) -> Dataset:
     """Load images and labels from an .npz file.
 
     The file holds x_train, y_train, x_test, y_test (and x_validation, y_validation), or x and y; `images_…` and
     `labels_…` are aliases of x and y. An optional array `classes` names the classes. Without test arrays, a stratified
-    test_fraction is held out: by default 0.2, or nothing if there are validation arrays. `class_order` is as for
+    test_fraction is held out: by default 0.2, or nothing if there are validation arrays. `run_classes` is as for
     `folder`. Raises FileNotFoundError if there is no file, ValueError if the arrays are missing or inconsistent.
     """
     file = Path(path).expanduser()
@@ -56,7 +56,7 @@ def arrays(
         test_fraction=test_fraction,
         split_seed=split_seed,
         source=f"arrays {path!r}",
-        class_order=class_order,
+        run_classes=run_classes,
     )
 
 

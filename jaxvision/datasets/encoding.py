@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxvision.class_names import MISSING, check, in_order, quoted
 from jaxvision.datasets.rows import Table, column, filled_in, named, number_of, numbers
-from jaxvision.interfaces import ClassOrder, Kind
+from jaxvision.interfaces import Kind
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}  # spellings of booleans
 Flags = Literal["column", "all"]
@@ -45,7 +45,7 @@ def encode(
     delimiter: str | None,
     min_count: int,
     is_train: np.ndarray,
-    class_order: ClassOrder = "natural",
+    run_classes: tuple[str, ...] = (),
     flags: Flags = "column",
 ) -> Encoded:
     """Return the targets in `columns`; classes and labels with fewer than min_count training rows are dropped.
@@ -64,7 +64,7 @@ def encode(
         is_multilabel = len(columns) > 1 or delimiter is not None or bool(lists)
         kind = "multilabel" if is_multilabel else _kind_of(column(tables, columns[0]))
     if kind == "multilabel":
-        return _encode_labels(tables, columns, delimiter, min_count, is_train, class_order, flags)
+        return _encode_labels(tables, columns, delimiter, min_count, is_train, run_classes, flags)
     if len(columns) > 1:
         raise ValueError(
             f"table: target={tuple(columns)!r} names {len(columns)} columns; kind={kind!r} takes one column "
@@ -74,7 +74,7 @@ def encode(
         places = [place for table in tables for place in table.places]
         values = numbers(column(tables, columns[0]), columns[0], places)
         return Encoded(kind, values, (), np.ones(len(is_train), bool))
-    return _encode_classes(tables, columns[0], min_count, is_train, class_order)
+    return _encode_classes(tables, columns[0], min_count, is_train, run_classes)
 
 
 def _encode_labels(
@@ -83,7 +83,7 @@ def _encode_labels(
     delimiter: str | None,
     min_count: int,
     is_train: np.ndarray,
-    class_order: ClassOrder,
+    run_classes: tuple[str, ...],
     flags: Flags,
 ) -> Encoded:
     labels = _labels(tables, columns, delimiter, flags)
@@ -93,7 +93,7 @@ def _encode_labels(
     if unused is not None:
         raise ValueError(f"column {unused!r} of {named(tables)} has no label in any row; remove it from target")
     counted = Counter(label for i in np.flatnonzero(is_train).tolist() for label in labels[i])
-    classes = _frequent(seen, counted, min_count, class_order, named(tables))
+    classes = _frequent(seen, counted, min_count, run_classes, named(tables))
     if not classes:
         raise ValueError(f"{tables[0]} has no label in {min_count} or more rows; lower min_count")
     targets = np.array([[label in row_labels for label in classes] for row_labels in labels], np.float32)
@@ -101,12 +101,12 @@ def _encode_labels(
 
 
 def _encode_classes(
-    tables: Sequence[Table], name: str, min_count: int, is_train: np.ndarray, class_order: ClassOrder
+    tables: Sequence[Table], name: str, min_count: int, is_train: np.ndarray, run_classes: tuple[str, ...]
 ) -> Encoded:
     values = _given(tables, name)
     filled_in(values, name, [place for table in tables for place in table.places])
     counted = Counter(values[i] for i in np.flatnonzero(is_train).tolist())
-    classes = _frequent(set(values), counted, min_count, class_order, f"column {name!r} of {named(tables)}")
+    classes = _frequent(set(values), counted, min_count, run_classes, f"column {name!r} of {named(tables)}")
     if len(classes) < 2:
         raise ValueError(
             f"column {name!r} of {tables[0]} has {len(classes) or 'no'} class with {min_count} or more "
@@ -124,13 +124,13 @@ def _encode_classes(
 
 
 def _frequent(
-    names: set[str], counted: Counter[str], min_count: int, class_order: ClassOrder, source: str
+    names: set[str], counted: Counter[str], min_count: int, run_classes: tuple[str, ...], source: str
 ) -> tuple[str, ...]:
     """Return the names with min_count or more training rows, in order.
 
     With min_count=1, names that train lacks are kept too, so that a later check can report them.
     """
-    kept = in_order((name for name in names if counted[name] >= min_count or min_count == 1), class_order)
+    kept = in_order((name for name in names if counted[name] >= min_count or min_count == 1), run_classes)
     check(kept, source)
     return kept
 

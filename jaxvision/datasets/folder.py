@@ -19,7 +19,7 @@ from jaxvision.datasets.roles import assign_roles, same_but_for_unicode
 from jaxvision.datasets.subsets import few
 from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import OTHERS, SkippedFiles, images_in, no_images, skipped_by, suffixes
-from jaxvision.interfaces import ClassOrder, Dataset, Interpolation, Preprocessing, Resize, Split
+from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
 from jaxvision.split_roles import with_test
 from jaxvision.walk import Tally, entries, folders_in, identity
@@ -28,9 +28,9 @@ MAX_CACHED = 8 * 2**30  # bytes of decoded images; larger datasets are streamed 
 Listed = dict[str, tuple[list[Path], np.ndarray]]  # by split: files and class indices
 
 
-def list_classes(path: Path, chosen: Sequence[str] | None, order: ClassOrder = "natural") -> list[str]:
+def list_classes(path: Path, chosen: Sequence[str] | None, run_classes: tuple[str, ...] = ()) -> list[str]:
     """Return the names of the class folders, or the chosen ones. Raises ValueError if there are fewer than two."""
-    there = list(in_order((folder.name for folder in folders_in(path, Tally())), order))
+    there = list(in_order((folder.name for folder in folders_in(path, Tally())), run_classes))
     for name in chosen or ():
         if name not in there:
             other = same_but_for_unicode(name, there)
@@ -172,7 +172,7 @@ def folder(
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
     resize: Resize = "short_side",
-    class_order: ClassOrder = "natural",
+    run_classes: tuple[str, ...] = (),
     max_image_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Load images from class folders, at path itself or under train, validation and test.
@@ -204,7 +204,7 @@ def folder(
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
         resize: the rule of runs without initial weights, as in `Preprocessing`.
-        class_order: "natural", or "text" as in runs until 0.3, where 10 precedes 9.
+        run_classes: classes of the run that goes on or is evaluated; until 0.3, 10 preceded 9.
         max_image_pixels: the largest number of pixels of an image file.
 
     Raises:
@@ -219,7 +219,7 @@ def folder(
         preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation, resize=resize
     )
     roles = assign_roles(root, validation=validation, test=test)
-    names = list_classes(roles.folders["train"], classes, class_order)
+    names = list_classes(roles.folders["train"], classes, run_classes)
     tally, notes = Tally(), [roles.described(root)]
     is_strict = classes is None and on_unknown_class == "error"
     notes += [_check_unknown(each, names, is_strict=is_strict) for each in roles.folders.values()]

@@ -16,7 +16,7 @@ from jaxvision.datasets.encoding import Encoded, Flags, encode
 from jaxvision.datasets.files import read_files
 from jaxvision.datasets.rows import Table, column, filled_in, named, read_table
 from jaxvision.image_decoding import MAX_PIXELS
-from jaxvision.interfaces import ClassOrder, Dataset, Interpolation, Kind, Preprocessing, Resize, Split
+from jaxvision.interfaces import Dataset, Interpolation, Kind, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
 from jaxvision.split_roles import NAMES, ROLES, with_test
 from jaxvision.splits import target_stats
@@ -173,7 +173,7 @@ def table(
     on_bad_image: str = "error",
     preprocessing: Preprocessing | None = None,
     resize: Resize = "short_side",
-    class_order: ClassOrder = "natural",
+    run_classes: tuple[str, ...] = (),
     max_image_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Load images and their targets from a table, .csv or .parquet, with a header.
@@ -207,7 +207,7 @@ def table(
         on_bad_image: "error" raises for an unreadable file, "skip" warns and leaves it out.
         preprocessing: preprocessing of the initial weights, if there are any.
         resize: the rule of runs without initial weights, as in `Preprocessing`.
-        class_order: as for `folder`.
+        run_classes: as for `folder`.
         max_image_pixels: the largest number of pixels of an image file.
 
     Raises:
@@ -229,7 +229,7 @@ def table(
         delimiter=delimiter,
         min_count=min_count,
         is_train=parts == "train",
-        class_order=class_order,
+        run_classes=run_classes,
         flags=flags,
     )
     groups = _groups(tables, group) if group else None
