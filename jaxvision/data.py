@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxvision import failures, registry, splits
 from jaxvision.config import Config
-from jaxvision.interfaces import DataRules, Dataset, Preprocessing, Split
+from jaxvision.interfaces import Dataset, Preprocessing, Resize, Split
 from jaxvision.specs import parse
+from jaxvision.workdir import Signature
 
 IN_MEMORY = "in_memory"  # the dataset of a config whose data are passed as arrays
+
+
+class DataRules(NamedTuple):
+    """How a run reads its data, where that depends on the version that began it; by default today's rules."""
+
+    resize: Resize = "short_side"
+    run_classes: tuple[str, ...] = ()
+
+
+def rules_of(path: Path) -> DataRules:
+    """Return the rules by which the run in a folder reads its data, or today's if there is no run."""
+    if not (path / "signature.json").exists():
+        return DataRules()
+    signature = Signature.load(path / "signature.json")
+    return DataRules(signature.preprocessing.resize, signature.classes)
 
 
 def open_dataset(
@@ -62,7 +79,7 @@ def open_dataset(
         train, validation = splits.holdout(dataset.train, config.validation_fraction, seed=config.split_seed)
     _check_known(train, validation, dataset.classes)
     if train.ordered:  # later values must not scale earlier ones
-        shape = dataset.preprocessing.with_statistics_of(train.read(np.arange(len(train))))
+        shape = splits.with_statistics_of(dataset.preprocessing, train.read(np.arange(len(train))))
         dataset = dataset._replace(preprocessing=shape)
     return dataset._replace(train=train, validation=validation)
 

@@ -12,6 +12,7 @@ from jaxvision import data as datas
 from jaxvision import failures, reports, specs
 from jaxvision import run as runs
 from jaxvision.distributed import multihost
+from jaxvision.engine import inference
 from jaxvision.ensemble_outputs import combine
 from jaxvision.evaluation import baselines, make_measure, split_of
 from jaxvision.evaluation_data import open_run
@@ -60,13 +61,13 @@ def ensemble(
         "num_examples": len(chosen),
         "num_parameters": sum(runs.num_parameters(trained.params) for trained, _ in members),
         "members": {
-            str(place): task_of.measure(chosen, each)
+            str(place): inference.metrics_of(task_of, chosen, each)
             for place, task_of, each in zip(workdirs, own, outputs, strict=True)
         },
         "checkpoints": {
             str(place): _checkpoint(trained) for place, (trained, _) in zip(workdirs, members, strict=True)
         },
-        **task.measure(chosen, mean, data.classes),
+        **inference.metrics_of(task, chosen, mean, data.classes),
         "baseline": baselines(task, data, chosen),
         **({"note": failures.no_test()} if data.test is None else {}),
     }

@@ -51,7 +51,7 @@ def evaluate_on(
         "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor, trained.step),
         "tta": trained.run.execution.tta,
         **values,
-        **task.measure(chosen, outputs, data.classes),
+        **inference.metrics_of(task, chosen, outputs, data.classes),
         "baseline": {} if differences else baselines(task, data, chosen),
         **({"data_differences": [*differences]} if differences else absent),
         **({"note": failures.no_test()} if data.test is None else {}),

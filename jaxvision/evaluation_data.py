@@ -52,7 +52,7 @@ def open_run(
             data_dir=data_dir or signature.data_dir,
             dataset=None if is_spec else dataset,
             preprocessing=signature.preprocessing if has_preprocessing else None,
-            rules=workdirs.data_rules(path),
+            rules=datas.rules_of(path),
         )
     except FileNotFoundError as error:
         if is_spec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -48,40 +47,19 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.crop not in (None, "pad") and (isinstance(self.crop, str) or not LEAST_CROP <= self.crop <= 1):
-            raise ValueError(
-                f"crop={self.crop!r}; expected a fraction from {LEAST_CROP} to 1, 'pad', or None for the whole image"
-            )
+            raise ValueError(f"crop={self.crop!r}; expected a fraction from {LEAST_CROP} to 1, 'pad', or None")
         is_shaped = len(self.size) in (1, 2) and min(*self.size, self.channels) >= 1
-        is_scaled = len(self.mean) == len(self.std) == self.channels
-        if not is_shaped or not is_scaled or not all(map(self._is_normal, self.mean, self.std)):
-            raise ValueError(f"{self}; expected a size, channels, and for each a mean and std {self._units()}")
-
-    def _is_normal(self, mean: float, std: float) -> bool:
-        """Return whether a channel can be normalized: pixels are in 0..1, time series in any unit."""
         largest, least = (1.0, LEAST_STD) if self.is_image else (LARGEST, 1 / LARGEST)
-        return abs(mean) <= largest and least <= std <= LARGEST
-
-    def _units(self) -> str:
-        return f"of pixels in 0..1, std at least {LEAST_STD:g}" if self.is_image else "that float32 can hold"
+        is_scaled = all(abs(mean) <= largest for mean in self.mean) and all(least <= std <= LARGEST for std in self.std)
+        if not is_shaped or not is_scaled or not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"{self}; expected a size, channels, and per channel a mean up to {largest}, std > {least}"
+            )
 
     @property
     def is_image(self) -> bool:
         """Whether inputs are images, with height and width, rather than windows of a time series."""
         return len(self.size) == 2
-
-    def with_statistics_of(self, inputs: np.ndarray) -> Preprocessing:
-        """Return a copy with the mean and std per channel of inputs [N, …, C]; constant channels get std 1."""
-        values = inputs.astype(np.float64).reshape(-1, self.channels)
-        std = [float(value) or 1.0 for value in values.std(axis=0)]
-        return replace(self, mean=tuple(values.mean(axis=0).tolist()), std=tuple(std))
-
-    def with_normalization_of(self, other: Preprocessing) -> Preprocessing:
-        """Return a copy with the mean and std of another, averaged and repeated if the number of channels differs."""
-        mean, std = (
-            tuple(values) if len(values) == self.channels else (sum(values) / len(values),) * self.channels
-            for values in (other.mean, other.std)
-        )
-        return replace(self, mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -139,13 +117,6 @@ class Split:
     def of(inputs: np.ndarray, targets: np.ndarray, *, kind: Kind, names: Sequence[str] = ()) -> Split:
         """Return the split of arrays in memory or memory-mapped."""
         return Split(lambda chosen: inputs[chosen], targets, kind=kind, names=names)
-
-
-class DataRules(NamedTuple):
-    """How a run reads its data, where that depends on the version that began it; by default today's rules."""
-
-    resize: Resize = "short_side"
-    run_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,7 +270,7 @@ class Task(NamedTuple):
     `score` computes the metrics of (targets, predictions) that every evaluation logs, `report` further ones, by class.
 
     `logits` returns the log odds of predicted probabilities [B, T], or of the second of two classes [B]. They rank
-    examples whose probabilities round to 0 or 1. `measure` passes them to `score` and `report` if these name `logits`.
+    examples whose probabilities round to 0 or 1. Evaluation passes them to `score` and `report` if these name `logits`.
 
     `monitor` selects the checkpoint; None keeps the last one. `headline` names the metric that a command prints last, a
     key of the values of `loss`, `score` or `report`; None stands for the last of them.
@@ -321,19 +292,6 @@ class Task(NamedTuple):
     fit_thresholds: Callable[[np.ndarray, np.ndarray], tuple[float, ...]] | None = None
     headline: str | None = None
     logits: Callable[[Model, Tree, Tree, Batch], Array] | None = None
-
-    def measure(self, split: Split, outputs: Outputs, classes: Sequence[str] | None = None) -> dict[str, Any]:
-        """Compute `score`, and with `classes` also `report`, for the outputs on a split, in original units."""
-        arguments: list[Any] = [*split.in_original_units(outputs.predictions)]
-        values = _call_with_logits(self.score, *arguments, logits=outputs.logits)
-        if classes is None:
-            return values
-        return {**values, **_call_with_logits(self.report, *arguments, classes, logits=outputs.logits)}
-
-
-def _call_with_logits(function: Callable[..., dict[str, Any]], *arguments: Any, logits: Any) -> dict[str, Any]:
-    is_named = logits is not None and "logits" in inspect.signature(function).parameters
-    return function(*arguments, logits=logits) if is_named else function(*arguments)
 
 
 class TrainState(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,7 +119,18 @@ def preprocessed(dataset: Dataset, spec: str, target: Preprocessing) -> Dataset:
         from jaxvision.arrays import resized
 
         dataset = resized(dataset, target)
-    return dataset._replace(preprocessing=dataset.preprocessing.with_normalization_of(target))
+    return dataset._replace(preprocessing=_with_normalization_of(dataset.preprocessing, target))
+
+
+def _with_normalization_of(preprocessing: Preprocessing, other: Preprocessing) -> Preprocessing:
+    """Return preprocessing with the mean and std of another, averaged and repeated if the channels differ."""
+    mean, std = (
+        tuple(values)
+        if len(values) == preprocessing.channels
+        else (sum(values) / len(values),) * preprocessing.channels
+        for values in (other.mean, other.std)
+    )
+    return dataclasses.replace(preprocessing, mean=mean, std=std)
 
 
 def begin(

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxvision.interfaces import DataRules, Dataset, Gradient, Model, Task
+from jaxvision.interfaces import Dataset, Gradient, Model, Task
 from jaxvision.plugins import ENTRY_POINTS, load_entry_points
 from jaxvision.specs import Spec, parse
 
@@ -223,7 +223,7 @@ models = Registry("model", "jaxvision.models", context=("output_size", "input_si
 datasets = Registry(
     "dataset",
     "jaxvision.datasets",
-    context=("data_dir", "split_seed", "on_bad_image", "preprocessing", *DataRules._fields, "max_image_pixels"),
+    context=("data_dir", "split_seed", "on_bad_image", "preprocessing", "resize", "run_classes", "max_image_pixels"),
     contract=Dataset,
 )
 tasks = Registry("task", "jaxvision.tasks", context=("num_classes", "targets", "thresholds"), contract=Task)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from jaxvision import failures
-from jaxvision.interfaces import Split, TargetStats
+from jaxvision.interfaces import Preprocessing, Split, TargetStats
 
 
 def holdout(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]:
@@ -50,6 +52,13 @@ def target_stats(split: Split, num_classes: int) -> TargetStats:
         return TargetStats("multilabel", len(split), tuple(split.targets.sum(axis=0).astype(int).tolist()))
     values = split.targets.astype(np.float64)
     return TargetStats("continuous", len(split), mean=float(values.mean()), std=float(values.std()) or 1.0)
+
+
+def with_statistics_of(preprocessing: Preprocessing, inputs: np.ndarray) -> Preprocessing:
+    """Return preprocessing with the mean and std per channel of inputs [N, …, C]; constant channels get std 1."""
+    values = inputs.astype(np.float64).reshape(-1, preprocessing.channels)
+    std = tuple(float(value) or 1.0 for value in values.std(axis=0))
+    return replace(preprocessing, mean=tuple(values.mean(axis=0).tolist()), std=std)
 
 
 def statistics(images: np.ndarray, *, num_images: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:

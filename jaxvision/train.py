@@ -83,17 +83,10 @@ def _validate(session: _Session, state: TrainState) -> Sums:
     run, split = setup.run, setup.data.validation
     assert split is not None
     params, model_state = state.ema or (state.params, state.model_state)
-    values, outputs = inference.infer_split(
-        setup.eval_step,
-        params,
-        model_state,
-        split,
-        batch_size=run.execution.eval_batch_size,
-        mesh=run.mesh,
-        stop=lambda: session.signal() > 0,
-    )
+    options = {"batch_size": run.execution.eval_batch_size, "mesh": run.mesh, "stop": lambda: session.signal() > 0}
+    values, outputs = inference.infer_split(setup.eval_step, params, model_state, split, **options)
     if np.isfinite(outputs.predictions).all():
-        values |= run.task.measure(split, outputs)
+        values |= inference.metrics_of(run.task, split, outputs)
     if multihost.is_main_process():
         reports.draw_step(session.log.folder, int(state.step), outputs.predictions)
     return values
@@ -266,7 +259,7 @@ def train(
         opened = partial(pretrained.open_for_run, config, folder, plugins=plugins)
         weights, preprocessing = multihost.run_on_all_hosts(opened)
     open_data = partial(datas.open_dataset, config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
-    data = multihost.main_process_first(lambda: open_data(rules=workdirs.data_rules(folder)))
+    data = multihost.main_process_first(lambda: open_data(rules=datas.rules_of(folder)))
 
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)

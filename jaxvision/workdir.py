@@ -14,7 +14,7 @@ from typing import Any
 from jaxvision import failures, schemas, storage
 from jaxvision.config import Config, Execution, fields_of
 from jaxvision.distributed import multihost
-from jaxvision.interfaces import DataRules, Kind, Preprocessing, TargetStats
+from jaxvision.interfaces import Kind, Preprocessing, TargetStats
 
 MAY_CHANGE = {
     name: field.metadata["may_change"] for kind in (Config, Execution) for name, field in fields_of(kind).items()
@@ -75,14 +75,6 @@ def settings_in(path: Path) -> tuple[Config, Execution] | None:
     if not (path / "config.json").exists():
         return None
     return Config.load(path / "config.json"), Execution.load(path / "execution.json")
-
-
-def data_rules(path: Path) -> DataRules:
-    """Return the rules by which the run in a folder reads its data, or today's if there is no run."""
-    if not (path / "signature.json").exists():
-        return DataRules()
-    signature = Signature.load(path / "signature.json")
-    return DataRules(signature.preprocessing.resize, signature.classes)
 
 
 def read(path: Path) -> tuple[Config, Execution, Signature]:

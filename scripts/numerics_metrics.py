@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import registry
+from jaxvision.engine.inference import metrics_of
 from jaxvision.generative_metrics import frechet_distance
 from jaxvision.interfaces import Model, Outputs, Split
 from jaxvision.tasks import metrics
@@ -52,7 +53,7 @@ def _outputs(spec: str, logits: np.ndarray, *, num_classes: int) -> tuple[Any, O
 
 def _measure(spec: str, kind: Any, targets: np.ndarray, logits: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
     task, outputs = _outputs(spec, logits, num_classes=len(classes))
-    return task.measure(Split.of(np.zeros((len(targets), 1)), targets, kind=kind), outputs, classes)
+    return metrics_of(task, Split.of(np.zeros((len(targets), 1)), targets, kind=kind), outputs, classes)
 
 
 def _largest(compare: Callable[[int], Iterator[tuple[Any, Any]]]) -> float:

@@ -12,6 +12,7 @@ from jaxvision.datasets import register
 from jaxvision.datasets.rows import numbers, read_table
 from jaxvision.interfaces import Dataset, Preprocessing, Split
 from jaxvision.machine import require_memory
+from jaxvision.splits import with_statistics_of
 
 
 def read_series(path: str, column: str) -> tuple[np.ndarray, list[str]]:
@@ -126,5 +127,5 @@ def time_series(
     )
     if np.ptp(levels[:-num_test]) == 0:
         raise ValueError(f"{what} has only the number {levels[0]} in train; expected values that vary")
-    preprocessing = Preprocessing((window,), 1, (0.0,), (1.0,)).with_statistics_of(inputs[: len(train)])
+    preprocessing = with_statistics_of(Preprocessing((window,), 1, (0.0,), (1.0,)), inputs[: len(train)])
     return Dataset(train, None, test, (), preprocessing)

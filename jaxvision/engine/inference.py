@@ -1,8 +1,9 @@
-"""Batched inference: a compiled step over batches, for evaluation, prediction, features and generated samples."""
+"""Batched inference: a compiled step over batches, for evaluation, prediction and features; metrics of its outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import logs, pipeline
 from jaxvision.engine.signals import EvaluationInterrupted
-from jaxvision.interfaces import Batch, Split, Tree
+from jaxvision.interfaces import Batch, Outputs, Split, Task, Tree
 
 Step = Callable[[Tree, Tree, Batch], tuple[dict[str, Any], Any]]  # sums by name, and a tree with a row per example
 
@@ -80,3 +81,17 @@ def infer_split(
     sums, outputs = infer(step, params, model_state, batches, total=len(split), doing=doing, stop=stop)
     count = sums.pop("count")
     return {name: value / count for name, value in sums.items()}, outputs
+
+
+def metrics_of(task: Task, split: Split, outputs: Outputs, classes: Sequence[str] | None = None) -> dict[str, Any]:
+    """Compute a task's `score`, and with `classes` also its `report`, for the outputs on a split, in original units."""
+    arguments: list[Any] = [*split.in_original_units(outputs.predictions)]
+    values = _call_with_logits(task.score, *arguments, logits=outputs.logits)
+    if classes is None:
+        return values
+    return {**values, **_call_with_logits(task.report, *arguments, classes, logits=outputs.logits)}
+
+
+def _call_with_logits(function: Callable[..., dict[str, Any]], *arguments: Any, logits: Any) -> dict[str, Any]:
+    is_named = logits is not None and "logits" in inspect.signature(function).parameters
+    return function(*arguments, logits=logits) if is_named else function(*arguments)

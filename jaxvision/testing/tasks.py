@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision import registry, specs
+from jaxvision.engine.inference import metrics_of
 from jaxvision.interfaces import Model, Outputs, Split, Task
 from jaxvision.splits import target_stats
 from jaxvision.testing.trees import finite
@@ -38,13 +39,13 @@ def check_task(spec: str, *, num_classes: int = 2) -> None:
     if task.fit_thresholds is not None:
         task = registry.tasks.build(spec, **context, thresholds=task.fit_thresholds(split.targets, predictions))
         assert task.fit_thresholds is None, "the task fits thresholds again, although it has them"
-    score = task.measure(split, outputs)
+    score = metrics_of(task, split, outputs)
     assert all(type(value) is float for value in score.values()), "a metric of score is not a float"
     if task.monitor is not None:
         named = task.monitor.name
         assert named in {**values, **score}, f"monitor is {named!r}, of {', '.join({**values, **score})}"
     classes = tuple(f"class {index}" for index in range(num_classes))
-    report = {name: value for name, value in task.measure(split, outputs, classes).items() if name not in score}
+    report = {name: value for name, value in metrics_of(task, split, outputs, classes).items() if name not in score}
     assert isinstance(report, dict), "the report is not a dict"
     known = {**values, **score, **report}
     assert task.headline is None or task.headline in known, f"headline is {task.headline!r}, of {', '.join(known)}"

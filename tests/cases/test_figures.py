@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accura
 
 import jaxvision as jv
 from jaxvision import registry
+from jaxvision.engine.inference import metrics_of
 from jaxvision.ensemble_outputs import combine
 from jaxvision.generative_metrics import frechet_distance, generative_metrics
 from jaxvision.interfaces import Model, Outputs, Split
@@ -91,7 +92,7 @@ def test_macro_averages_of_labels_leave_out_the_same_labels():
 def test_labels_are_ranked_by_their_logits():
     logits, labels = np.array([30, 25, 20, 18, -30], np.float32), np.array([1, 1, 0, 0, 0], np.float32)
     task = registry.tasks.build("multilabel(threshold=0.5)", num_classes=1)
-    found = task.measure(split_of(labels[:, None], "multilabel"), outputs_of(task, logits[:, None]), ("x",))
+    found = metrics_of(task, split_of(labels[:, None], "multilabel"), outputs_of(task, logits[:, None]), ("x",))
     assert found["per_class"]["x"]["auroc"] == roc_auc_score(labels, logits) == 1
     assert found["per_class"]["x"]["average_precision"] == average_precision_score(labels, logits) == 1
     assert found["mean_average_precision"] == 1
@@ -108,7 +109,7 @@ def test_a_sigmoid_is_ranked_by_its_logits(logits):
     labels = np.array([0, 1, 0, 1, 1], np.int32)
     task = registry.tasks.build("binary", num_classes=2)
     outputs = outputs_of(task, np.array(logits)[:, None])
-    found = task.measure(split_of(labels, "multiclass"), outputs, ("no", "yes"))
+    found = metrics_of(task, split_of(labels, "multiclass"), outputs, ("no", "yes"))
     ranks = np.nan_to_num(np.array(logits, np.float64))
     assert found["auroc"] == roc_auc_score(labels, ranks)
     assert found["average_precision"] == average_precision_score(labels, ranks)
@@ -118,7 +119,7 @@ def test_a_score_that_names_no_logits_receives_none():
     task = registry.tasks.build("multilabel(threshold=0.5)", num_classes=1)
     task = task._replace(score=lambda targets, predictions: {"sum": float(predictions.sum())})
     outputs = outputs_of(task, [[0.0], [0.0]])
-    assert task.measure(split_of(np.ones((2, 1), np.float32), "multilabel"), outputs) == {"sum": 1.0}
+    assert metrics_of(task, split_of(np.ones((2, 1), np.float32), "multilabel"), outputs) == {"sum": 1.0}
 
 
 def test_an_ensemble_of_confident_members_is_ranked_by_mean_log_odds():
@@ -128,7 +129,9 @@ def test_an_ensemble_of_confident_members_is_ranked_by_mean_log_odds():
     both = combine(members, task, labels)
     wanted = [-np.logaddexp(-40, -50) + np.log(2), -np.logaddexp(-39, -45) + np.log(2)]
     np.testing.assert_allclose(both.logits[:2, 0], wanted, rtol=1e-12)
-    assert both.predictions.tolist() == [[1], [1], [0]] and task.measure(labels, both)["mean_average_precision"] == 1
+    assert (
+        both.predictions.tolist() == [[1], [1], [0]] and metrics_of(task, labels, both)["mean_average_precision"] == 1
+    )
     np.testing.assert_allclose(both.loss, np.logaddexp(0, both.logits[:, 0] * [-1, 1, 1]), rtol=1e-6)
 
 
