@@ -21,6 +21,7 @@ from jaxvision import run as runs
 from jaxvision.data import open_dataset
 from jaxvision.image_files import read_images
 from jaxvision.interfaces import Preprocessing
+from jaxvision.models.inverted_residual import Style, build, make_stages
 from jaxvision.weights import files, mapping, packages
 
 SPEC = "wired"  # a model of a plug-in, whose weights come in a package
@@ -215,6 +216,43 @@ def test_the_registered_packages_fit_their_models(number):
         )
         doubts = pretrained._doubts(name, loaded, fitted.source)
         assert [text for text in doubts for each in doubt if each in text] == doubts
+
+
+@pytest.mark.parametrize(("is_tf", "pads"), [(True, {8: (0, 1), 9: (1, 1)}), (False, {8: (1, 1), 9: (1, 1)})])
+def test_padding_is_that_of_tensorflow_or_pytorch(is_tf, pads):
+    """The stem against PyTorch's convolution, padded as TensorFlow pads a side of 8 or 9 pixels at stride 2."""
+    torch = pytest.importorskip("torch")
+    style = Style(lambda x: x, is_same_padded=is_tf)
+    stages = make_stages(((1, 3, 2, 8, 1),), inputs=8, squeeze=0, activation=style.activation)
+    model = build(output_size=2, stem=8, stages=stages, last=8, style=style, dropout=0.0)
+    image = np.random.default_rng(0).normal(size=(1, 8, 9, 3)).astype(np.float32)
+    params, state = jax.jit(model.init)(jax.random.key(0), image)
+    ours = jax.jit(model.features)(params, state, image)["stem"]
+    kernel = torch.tensor(np.array(params["stem_conv"]["kernel"]).transpose(3, 2, 0, 1))
+    padded = torch.nn.functional.pad(torch.tensor(image.transpose(0, 3, 1, 2)), (*pads[9], *pads[8]))
+    theirs = torch.nn.functional.conv2d(padded, kernel, stride=2) / math.sqrt(1 + style.epsilon)
+    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_way_back_to_timm_names_its_model(tmp_path):
+    name = "tf_efficientnet_lite1"
+    assert pretrained.peers("efficientnet_lite4") == {"timm": "efficientnet_lite4"}
+    assert pretrained.peers(name) == {"timm": name}
+    data = open_dataset(jv.Config(), dataset=(np.zeros((8, 32, 32, 3), np.uint8), np.arange(8) % 3))
+    run = runs.build(jv.Config(model=name), data)
+    shapes = jax.eval_shape(run.model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    jv.export(runs.Trained(run, tmp_path, 1, *zeros, lambda *_: None), tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert content["architecture"] == name and content["pretrained_cfg"]["classifier"] == "classifier"
+    tensors = files.read(str(tmp_path / "out")).tensors
+    assert {
+        "conv_stem.weight",
+        "blocks.1.0.conv_pwl.weight",
+        "blocks.6.0.bn3.running_var",
+        "bn2.bias",
+    } <= tensors.keys()
+    assert tensors["classifier.weight"].shape == (3, 1280)
 
 
 # ── real photographs ──────────────────────────────────────────────────────────────────────────────────────────────────
