@@ -23,6 +23,7 @@ from jaxvision.run import load
 from jaxvision.search_space import LogUniform, Uniform
 from jaxvision.sweep import Sweep, sweep
 from jaxvision.train import Result, train
+from jaxvision.weights_package import WeightsPackage
 
 _runtime.keep_freed()  # must precede JAX's threads
 
@@ -53,6 +54,7 @@ __all__ = [
     "Task",
     "TrainState",
     "Uniform",
+    "WeightsPackage",
     "augmentations",
     "check_quality",
     "create_model",

@@ -90,7 +90,7 @@ class Config(_Settings):
     dataset: str = _field("digits", "dataset spec")
     task: str = _field("multiclass", "task spec, with its loss: multiclass(loss='focal(gamma=2)')")
     init_from: str | None = _field(
-        None, "initial weights: pretrained, a workdir, a folder, a .safetensors or .pth file, or hf://owner/name"
+        None, "initial weights: pretrained, workdir, folder, .safetensors or .pth file, hf://owner/name or package:NAME"
     )
     freeze: str = _field("", "parameters to freeze: backbone (all but the head), or patterns, 'stem_*, stage1_*'")
     cache_features: bool = _field(False, "with a frozen backbone: compute the features of all images once")

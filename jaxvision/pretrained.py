@@ -1,4 +1,4 @@
-"""Models initialized from weights: `pretrained`, a workdir, a file, a folder, or hf://owner/name."""
+"""Models initialized from weights: `pretrained`, a workdir, a file, a folder, hf://owner/name or package:NAME."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from jaxvision.interfaces import Dataset, Model, Preprocessing, Tree
 from jaxvision.plugins import load_plugins
 from jaxvision.weights import files as weight_files
 from jaxvision.weights import mapping as weights
+from jaxvision.weights import packages
 from jaxvision.weights.files import Weights
 from jaxvision.workdir import Signature
 
@@ -48,27 +49,28 @@ class Start(NamedTuple):
 def peers(name: str) -> dict[str, str]:
     """Return the names of a model in other libraries, by library, as its registration states."""
     metadata = registry.models.entry(name).metadata
-    timm = {"timm": metadata["weights"].rpartition("/")[2].partition(".")[0]} if "weights" in metadata else {}
-    torchvision = {"torchvision": metadata["torchvision"]} if "torchvision" in metadata else {}
-    return {**torchvision, **timm}
+    own = {source: metadata[source] for source in ("torchvision", "timm") if source in metadata}
+    if "timm" not in own and isinstance(metadata.get("weights"), str):
+        own["timm"] = metadata["weights"].rpartition("/")[2].partition(".")[0]
+    return own
 
 
 def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Weights:
     """Load the weights that `init_from` names for a model spec.
 
-    `source` is "pretrained" (the registered weights of the model on the hub), a workdir, a folder with
-    model.safetensors and config.json, a .safetensors or .pth file, or hf://owner/name. Raises ValueError,
-    FileNotFoundError or OSError with the cause.
+    `source` is "pretrained" (the registered weights of the model, on the hub or in a Python package), a workdir, a
+    folder with model.safetensors and config.json, a .safetensors or .pth file, hf://owner/name, or package:NAME. Raises
+    ValueError, FileNotFoundError or OSError with the cause.
     """
     if source == PRETRAINED:
-        name = specs.parse(model).name
-        hub = registry.models.entry(name).metadata.get("weights")
-        if hub is None:
-            known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).metadata]
-            raise ValueError(
-                f"the model {name!r} has no registered pretrained weights; these models have: {', '.join(known)}"
-            )
-        return multihost.main_process_first(lambda: weight_files.download(weight_files.HUB + hub))
+        source = _registered(specs.parse(model).name)
+    if source.startswith(packages.PACKAGE):
+        return multihost.main_process_first(lambda: packages.read(source))
+    if source.startswith(weight_files.HUB):
+        try:
+            return multihost.main_process_first(lambda: weight_files.download(source))
+        except OSError as error:
+            raise OSError(f"{error}{packages.instead_of_hub(model)}") from None
     if not weight_files.is_source(source) and (Path(source).expanduser() / "signature.json").is_file():
         trained = runs.load(source, plugins=plugins)
         signature, tensors = trained.run.signature, weights.tensors_of(trained.params, trained.model_state)
@@ -78,9 +80,20 @@ def open_weights(model: str, source: str, *, plugins: Sequence[str] = ()) -> Wei
         near = specs.nearest(source, [PRETRAINED])
         raise FileNotFoundError(
             f"init_from={source!r}: no such folder{near}; expected {PRETRAINED}, a workdir, a folder with "
-            f"model.safetensors, a .safetensors or .pth file, or {weight_files.HUB}owner/name"
+            f"model.safetensors, a .safetensors or .pth file, {weight_files.HUB}owner/name or {packages.PACKAGE}NAME"
         )
     return multihost.main_process_first(lambda: weight_files.read(source))
+
+
+def _registered(name: str) -> str:
+    """Return the source of a model's registered weights. Raises ValueError if it has none."""
+    own = registry.models.entry(name).metadata.get("weights")
+    if own is None:
+        known = [n for n in registry.models.names() if "weights" in registry.models.entry(n).metadata]
+        raise ValueError(
+            f"the model {name!r} has no registered pretrained weights; these models have: {', '.join(known)}"
+        )
+    return weight_files.HUB + own if isinstance(own, str) else str(own)
 
 
 def open_for_run(
@@ -294,8 +307,8 @@ def create_model(
     Args:
         model: The spec of a registered model.
         output_size: The number of outputs.
-        init_from: Weights: "pretrained", a workdir, a folder, a .safetensors or .pth file, or hf://owner/name. If
-            None, parameters are initialized at random.
+        init_from: Weights: "pretrained", a workdir, a folder, a .safetensors or .pth file, hf://owner/name, or
+            package:NAME. If None, parameters are initialized at random.
         image_size: Height and width in pixels. If None, the size that the model is registered with.
         channels: The number of input channels.
         seed: The seed of the initialization.

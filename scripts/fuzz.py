@@ -85,7 +85,8 @@ def main(argv: list[str]) -> int:
     from fuzz_targets import targets  # pyright: ignore[reportMissingImports]
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60, help="how long; each target has at least one round")
+    parser.add_argument("--minutes", type=float, default=60, help="how long; each target has a round at least")
+    parser.add_argument("--cases", type=int, default=0, help="how many of each target at least, however long it takes")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first round")
     parser.add_argument("--targets", default="", help="names of targets, separated by commas (default: all)")
     parser.add_argument("--corpus", type=Path, default=ROOT / "tests" / "fuzz" / "corpus", help="folder of inputs")
@@ -100,7 +101,7 @@ def main(argv: list[str]) -> int:
                 print(f"{target.name}: the last run ended in a case; input: {file}", flush=True)
             run_case(target, file.read_bytes(), counts[target.name], arguments.corpus)
     end, number = time.monotonic() + 60 * arguments.minutes, arguments.seed
-    while number == arguments.seed or time.monotonic() < end:
+    while time.monotonic() < end or min(count.cases for count in counts.values()) < max(arguments.cases, 1):
         for target in chosen:
             run_round(target, number, counts[target.name], arguments.corpus)
         number += 1

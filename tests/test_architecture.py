@@ -13,7 +13,8 @@ WORDS = (
     "interfaces config schemas specs registry plugins trust splits folds storage new_folder trees machine images "
     "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
-    "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles"
+    "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
+    "weights_package"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file"

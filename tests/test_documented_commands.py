@@ -36,7 +36,7 @@ NAME = "names the command in a sentence; the guide has it with its flags"
 SKIPPED = {  # a regular expression for whole commands: why they are not run, and the test that covers them
     r"(python3 -m )?pip install .*": INSTALLS,
     r"python3 -m venv \.venv|\. \.venv/bin/activate": INSTALLS,
-    r"python3 -m pytest": INSTALLS,
+    r"python3 -m pytest( -m slow .*)?": INSTALLS,
     r"(cd|source|export|exit|status=|if \[|then scontrol|fi|gcloud)\b.*|status=\$\?|if \[ .*|exit \$status": SHELL,
     r"python scripts/benchmark\.py.*|jaxvision benchmark .*": f"{MINUTES}; tests/test_benchmarks.py",
     r"python scripts/crash_test\.py.*": f"{MINUTES}; tests/test_crash_test.py",

@@ -46,6 +46,11 @@ class Style(NamedTuple):
     gate: Activation = nn.sigmoid
     momentum: float = 0.9
     epsilon: float = 1e-5
+    is_same_padded: bool = False  # TensorFlow's "same" padding, which differs at stride 2
+
+    def padding(self, kernel: int) -> str | tuple[tuple[int, int], tuple[int, int]]:
+        """Return the padding of a convolution."""
+        return "SAME" if self.is_same_padded else ((kernel // 2, kernel // 2), (kernel // 2, kernel // 2))
 
 
 def multiple_of_8(channels: float) -> int:
@@ -103,13 +108,12 @@ class InvertedResidual(nn.Module):
     def __call__(self, x, train: bool):
         block, act = self.block, self.block.activation
         norm = _norm(self.style, train)
-        pad = block.kernel // 2
         y = x
         if block.expanded != x.shape[-1]:
             y = act(norm(name="expand_norm")(_conv1x1(block.expanded, "expand_conv")(y)))
         y = Conv(
             block.expanded, (block.kernel, block.kernel), (block.stride, block.stride),
-            padding=((pad, pad), (pad, pad)), feature_group_count=block.expanded, use_bias=False,
+            padding=self.style.padding(block.kernel), feature_group_count=block.expanded, use_bias=False,
             kernel_init=depthwise_normal, name="depthwise_conv",
         )(y)  # fmt: skip
         y = act(norm(name="depthwise_norm")(y))
@@ -145,8 +149,9 @@ class InvertedResiduals(nn.Module):
     def __call__(self, x, *, train: bool):
         act, norm = self.style.activation, _norm(self.style, train)
         x = Conv(
-            self.stem, (3, 3), (2, 2), padding=((1, 1), (1, 1)), use_bias=False, kernel_init=he_normal, name="stem_conv"
-        )(x)
+            self.stem, (3, 3), (2, 2), padding=self.style.padding(3), use_bias=False, kernel_init=he_normal,
+            name="stem_conv",
+        )(x)  # fmt: skip
         x = tap(self, "stem", act(norm(name="stem_norm")(x)))
         x = self._blocks(x, train)
         x = act(norm(name="last_norm")(_conv1x1(self.last, "last_conv")(x)))

@@ -41,7 +41,8 @@ def find(content: Any, key: str, *, is_tensor: Callable[[Any], bool], source: st
     if averaged and not key:
         note = f"the tensors under {chosen!r} are used; for the averaged ones, {' or '.join(map(repr, averaged))}, "
         note += f"use --init_from={source}#{averaged[0]}"
-    return Found({name: value for name, value in sets[chosen].items() if is_tensor(value)}, note)
+    named = {name: value for name, value in sets[chosen].items() if isinstance(name, str) and is_tensor(value)}
+    return Found(named, note)
 
 
 def _sets(content: Any, is_tensor: Callable[[Any], bool]) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ the state of an optimizer in a checkpoint costs nothing. The formats are those o
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import mmap
@@ -222,7 +223,9 @@ def opened(path: Path):
             try:
                 with zipfile.ZipFile(file) as archive:
                     yield _archived(archive, path.stat().st_size)
-            except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OverflowError) as error:
+            except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OverflowError, OSError) as error:
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place before the file's beginning
+                    raise
                 raise ValueError(f"is damaged or not a PyTorch file: {error}") from None
         elif start.startswith(b"\x80"):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

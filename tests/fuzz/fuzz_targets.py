@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import io
+import itertools
 import json
 import pickle
+import pickletools
 import re
 import shutil
 import struct
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fuzz_guard import is_traceback
+from fuzz_guard import is_traceback, report
 from hypothesis import strategies as st
 
 from jaxvision import registry, specs
@@ -298,8 +300,108 @@ def _pth() -> list[bytes]:
     return [out.getvalue(), old + 2 * (struct.pack("<q", 6) + data)]
 
 
+def executed(*_: Any) -> None:
+    """Report that a pickle called this function, which hostile pickles name."""
+    report("a function that a pickle names")
+
+
+NAMED = (b"fuzz_targets\nexecuted\n", b"builtins\neval\n", b"os\nsystem\n", b"torch.hub\nload\n", b"torch\nTensor\n")
+CALLS = (  # of a name N
+    b"cNX\x04\0\0\0true\x85R",  # GLOBAL, REDUCE
+    b"(X\x04\0\0\0trueiN",  # INST
+    b"(cNX\x04\0\0\0trueo",  # OBJ
+    b"cN)\x81",  # NEWOBJ
+    b"cN)}\x92",  # NEWOBJ_EX
+    b"ctorch._utils\n_rebuild_parameter\n(cN\x89)tR",
+    b"ctorch._tensor\n_rebuild_from_type_v2\n(cNcN)}tR",
+    b"ccollections\nOrderedDict\n(](cN)R\x86etR",
+    b"cN)RcNb",  # BUILD
+    b"cNQ",  # BINPERSID
+)
+OTHERS = (  # PERSID, extensions, buffers, sets, and operations on a stack that may be empty
+    *(b"Pexecuted\n", b"\x82\x01", b"\x83\x01\0", b"\x84\x01\0\0\0", b"\x97", b"\x98", b"\x8f(N\x90", b"(N\x91"),
+    *(b"2", b"0", b"1", b"("),
+)
+STACKED = [b"".join(b"\x8c" + bytes([len(part)]) + part for part in name.split()) + b"\x93)R" for name in NAMED]
+HOSTILE = (*(call.replace(b"N", name) for name in NAMED for call in CALLS), *STACKED, *OTHERS)
+
+
+def _operations(content: bytes) -> list[bytes]:
+    """Return the operations of all pickles at the beginning of bytes, and the rest as the last item."""
+    file, parts, end = io.BytesIO(content), [], 0
+    while content[end : end + 1] == b"\x80":
+        places = [place for _, _, place in pickletools.genops(file)] + [file.tell()]
+        parts += [content[start:stop] for start, stop in itertools.pairwise(places)]
+        end = file.tell()
+    return [*parts, content[end:]]
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(("hostile", "delete", "repeat", "swap", "other", "byte")),
+        st.floats(0, 1, exclude_max=True),
+        st.floats(0, 1, exclude_max=True),
+        st.sampled_from(HOSTILE),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def _changed(parts: list[bytes], changes: Any) -> bytes:
+    """Insert, delete, repeat or exchange whole operations, so that pickles stay valid until the reader reaches them."""
+    parts = list(parts)
+    for kind, one, two, code in changes:
+        at, other = int(one * len(parts)), int(two * len(parts))
+        match kind:
+            case "hostile":
+                parts[at:at] = [code]
+            case "delete" if len(parts) > 1:
+                del parts[at]
+            case "repeat":
+                parts[at:at] = parts[min(at, other) : max(at, other) + 1]
+            case "swap":
+                parts[at], parts[other] = parts[other], parts[at]
+            case "other":
+                parts[at] = parts[other]
+            case "byte" if parts[at]:
+                place = int(two * len(parts[at]))
+                parts[at] = parts[at][:place] + bytes([code[0]]) + parts[at][place + 1 :]
+    return b"".join(parts)
+
+
+def hostile_pickles(archive: bytes, sequence: bytes) -> st.SearchStrategy[bytes]:
+    """Return a strategy for PyTorch files of both formats whose pickles have other operations."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+
+    def zipped(changes: Any) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as file:
+            for name, content in entries.items():
+                is_pickle = name.endswith("data.pkl")
+                file.writestr(name, _changed(_operations(content), changes) if is_pickle else content)
+        return out.getvalue()
+
+    parts = _operations(sequence)
+    return st.one_of(CHANGES.map(zipped), CHANGES.map(lambda changes: _changed(parts, changes)))
+
+
 def _read_weights(suffix: str) -> Callable[[bytes], Any]:
-    return lambda content: weight_files.read(str(_file(suffix, content)))
+    """Return a reader of weights, whose only error is ValueError with the name of the file, in one line."""
+
+    def read(content: bytes) -> None:
+        path = str(_file(suffix, content))
+        try:
+            weight_files.read(path)
+        except ValueError as error:
+            if path not in str(error) or "\n" in str(error):
+                raise AssertionError(f"not a line that names the file: {error}") from error
+            raise
+        except OSError as error:
+            raise AssertionError(f"not the documented error: {error!r}") from error
+
+    return read
 
 
 # ── workdirs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -382,5 +484,6 @@ def targets() -> list[Target]:
         Target(
             "pth", _read_weights(".pth"), st.one_of(damaged(pth), damaged_archives(pth[:1])), "weights/torch_files.py"
         ),
+        Target("pickles", _read_weights(".pth"), hostile_pickles(*pth), "weights/pickles.py"),
         Target("workdirs", _read_workdir, workdir_files(), "workdir.py"),
     ]

@@ -1,5 +1,7 @@
 """A few seconds of fuzzing for each kind of input; `python scripts/fuzz.py --minutes=60` does more."""
 
+import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 pytest.importorskip("hypothesis")
 
 from fuzz_guard import Failure, check
-from fuzz_targets import targets
+from fuzz_targets import HOSTILE, targets
 from hypothesis import HealthCheck, Phase, given, settings
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -52,3 +54,19 @@ def test_inputs_that_once_failed_are_read_or_refused(file):
 def test_what_a_reader_must_not_do_is_a_failure(read, why):
     with pytest.raises(Failure, match=why):
         check(read, b"")
+
+
+@pytest.mark.slow
+def test_ten_thousand_hostile_pickles_of_both_formats_run_nothing(tmp_path, capsys):
+    import fuzz
+
+    assert fuzz.main(["--targets=pickles", "--cases=10000", "--minutes=0", f"--corpus={tmp_path}"]) == 0
+    cases = re.search(r"pickles +([\d,]+) cases +([\d,]+) accepted +([\d,]+) refused", capsys.readouterr().out)
+    assert cases is not None
+    number, accepted, refused = (int(text.replace(",", "")) for text in cases.groups())
+    assert number >= 10_000 and accepted > 100 and refused > 1_000
+
+
+def test_a_reader_that_runs_pickles_is_a_failure():
+    with pytest.raises(Failure, match=r"it calls pickle\.find_class"):
+        check(pickle.loads, HOSTILE[0] + b".")
