@@ -92,6 +92,9 @@ class Config(_Settings):
     init_from: str | None = _field(
         None, "initial weights: pretrained, workdir, folder, .safetensors or .pth file, hf://owner/name or package:NAME"
     )
+    head_init: Literal["new", "probe"] = _field(
+        "new", "initial head: new, or a logistic regression on the features of train, which is checkpoint 0"
+    )
     freeze: str = _field("", "parameters to freeze: backbone (all but the head), or patterns, 'stem_*, stage1_*'")
     cache_features: bool = _field(False, "with a frozen backbone: compute the features of all images once")
     gradient: str = _field("mean", "gradient rule spec, mean or sam")

@@ -99,8 +99,8 @@ def _evaluate_and_log(session: _Session, state: TrainState, sums: Sums) -> bool:
     """
     setup, step = session.setup, int(state.step)
     position = {"step": step, "epoch": step * setup.run.config.effective_batch_size / len(setup.data.train)}
-    train = timing.means(sums, step=step, rate=float(setup.schedule(step - 1)))
-    rows: list[logs.Row] = [{**position, "split": "train", **train}]
+    train = timing.means(sums, step=step, rate=float(setup.schedule(step - 1))) if step else {}
+    rows: list[logs.Row] = [{**position, "split": "train", **train}] if step else []
     values: Sums = {}
     if setup.data.validation is not None:
         try:
@@ -188,6 +188,9 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, previous: A
             if start >= setup.num_steps or _should_stop_early(session, start):
                 return
             sums = {}
+        if config.head_init == "probe" and not checkpoints.steps():
+            checkpoints.save(state, sums=sums)
+            _evaluate_and_log(session, state, sums)
         batches = pipeline.train_batches(
             setup.source,
             batch_size,

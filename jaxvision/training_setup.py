@@ -111,6 +111,10 @@ def prepare(run: runs.Run, data: Dataset, weights: Any = None) -> TrainingSetup:
         footprint.check_training(run.model, config, run.execution, state, run.signature.preprocessing, mesh)
     jitted_make_state = jax.jit(make_state, out_shardings=meshes.state_shardings(state, mesh))
     params, model_state, weights_note = _init_or_load(run, data.train, weights)
+    if config.head_init == "probe":
+        from jaxvision import probe
+
+        params, weights_note = probe.with_fitted_head(run, data, params, model_state, weights, weights_note)
     setup = TrainingSetup(
         run=run,
         data=data,

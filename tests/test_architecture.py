@@ -14,7 +14,7 @@ WORDS = (
     "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
-    "weights_package"
+    "weights_package linear_head"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file"

@@ -144,7 +144,7 @@ class Log:
     def report(self, *rows: Row, num_images: int) -> None:
         """Write the rows of one step, for train and other splits, and print a line.
 
-        `num_images` is the number of training images since the last report.
+        `num_images` is the number of training images since the last report, 0 before the first step.
         """
         if self._is_first and self._tensorboard is None:
             self._tensorboard = _tensorboard(self.folder / "tensorboard", start=self._start)
@@ -154,7 +154,10 @@ class Log:
             if self._tensorboard:
                 self._tensorboard.report(row)
         step = rows[0]["step"]
-        speed = f"{num_images / rows[0]['seconds']:,.0f} images/s, {rows[0]['data_wait_fraction']:.0%} waiting for data"
+        speed = ""
+        if num_images:
+            waiting = f"{rows[0]['data_wait_fraction']:.0%} waiting for data"
+            speed = f" | {num_images / rows[0]['seconds']:,.0f} images/s, {waiting}"
         left, now = "", time.perf_counter()
         if self._since:
             left = f", {_clock((self._num_steps - step) * (now - self._since[1]) / (step - self._since[0]))} left"
@@ -162,7 +165,7 @@ class Log:
             self._since = step, now
         place = f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f}"
         figures = (f"{row['split']} {format_values(row)}" for row in rows)
-        self.say(_broken(" | ".join([place, *figures, f"{speed}{left}"])))
+        self.say(_broken(" | ".join([place, *figures]) + speed + left))
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
