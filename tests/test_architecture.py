@@ -14,14 +14,14 @@ WORDS = (
     "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
-    "weights_package linear_head"
+    "weights_package array_cache linear_head"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
-RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file"
+RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file features"
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
-    "evaluation_data"
+    "evaluation_data finetune learning_curve label_next"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision import array_cache as cache
 from jaxvision import registry
-from jaxvision.datasets import cache, files, folder
+from jaxvision.datasets import files, folder
 from jaxvision.datasets.arrays import from_arrays
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.interfaces import Split

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.datasets.cache import ArrayFile, cached, stamps
+from jaxvision.array_cache import ArrayFile, cached, stamps
 from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.image_files import UnreadableImages, random_part, read_image, read_images
 from jaxvision.interfaces import Decode, Kind, Preprocessing, Split

@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from jaxvision.array_cache import cached_files, stamps
 from jaxvision.class_names import quoted
-from jaxvision.datasets.cache import cached_files, stamps
 from jaxvision.datasets.rows import Table
 from jaxvision.machine import require_memory
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxvision.array_cache import ArrayFile, Arrays, cached, stamps
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
-from jaxvision.datasets.cache import ArrayFile, Arrays, cached, stamps
 from jaxvision.datasets.subsets import few, long_tailed
 from jaxvision.images import from_array
 from jaxvision.interfaces import Dataset, Interpolation, Preprocessing, Resize, Split

@@ -28,6 +28,19 @@ def registered() -> dict[str, WeightsPackage]:
     return {name: package for package, name in packages.items()}
 
 
+def at_hand() -> list[str]:
+    """Return the registered models whose weights are installed, the one with the most parameters first."""
+    names = [name for name, package in registered().items() if _is_installed(package)]
+    return sorted(names, key=lambda name: registry.models.entry(name).metadata.get("num_parameters", 0), reverse=True)
+
+
+def _is_installed(package: WeightsPackage) -> bool:
+    try:
+        return Path(str(importlib.metadata.distribution(package.name).locate_file(package.file))).is_file()
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
 def read(source: str) -> files.Weights:
     """Read package:NAME.
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision import array_cache as cache
 from jaxvision import registry
-from jaxvision.datasets import cache, files
+from jaxvision.datasets import files
 
 
 def build(photos):

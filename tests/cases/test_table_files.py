@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision import array_cache as cache
 from jaxvision import registry
-from jaxvision.datasets import cache
 from jaxvision.datasets.rows import read_table
 from jaxvision.upgrades import upgrade_saved
 

