@@ -44,12 +44,21 @@ def fit(examples: Examples, *, num_classes: int, strength: float) -> LinearHead:
     return LinearHead(kernel, bias - mean @ kernel, strength)
 
 
-def log_loss(head: LinearHead, examples: Examples) -> float:
-    """Return the mean negative log likelihood of the classes of examples."""
+def log_probabilities(head: LinearHead, features: np.ndarray) -> np.ndarray:
+    """Return the log probabilities [N, C] of the classes."""
     from scipy.special import log_softmax
 
-    logits = np.asarray(examples[0], np.float64) @ head.kernel + head.bias
-    return float(-np.take_along_axis(log_softmax(logits, axis=1), examples[1][:, None], axis=1).mean())
+    return log_softmax(np.asarray(features, np.float64) @ head.kernel + head.bias, axis=1)
+
+
+def log_loss(head: LinearHead, examples: Examples) -> float:
+    """Return the mean negative log likelihood of the classes of examples."""
+    return float(-np.take_along_axis(log_probabilities(head, examples[0]), examples[1][:, None], axis=1).mean())
+
+
+def accuracy(head: LinearHead, examples: Examples) -> float:
+    """Return the fraction of examples whose most probable class is theirs."""
+    return float((log_probabilities(head, examples[0]).argmax(axis=1) == examples[1]).mean())
 
 
 def choose_strength(train: Examples, validation: Examples, *, num_classes: int) -> LinearHead:
