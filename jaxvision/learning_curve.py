@@ -47,8 +47,9 @@ def learning_curve(
 ) -> LearningCurve:
     """Fit heads to fractions of train, drawn by class, and compute their accuracy on validation.
 
-    The gain of twice as many images is the mean gain of the last two doublings; accuracy rises about evenly with the
-    logarithm of their number. Its error includes that of the validation split.
+    The gain of twice as many images follows from the last two points, as the error falls with a power of the number (J.
+    Hestness et al., Deep Learning Scaling is Predictable, 2017, section 2). Its standard error includes that of the
+    validation split.
     """
     points, rng = [], np.random.default_rng(seed)
     for fraction in FRACTIONS:
@@ -72,12 +73,12 @@ def _draw(targets: np.ndarray, fraction: float, rng: np.random.Generator) -> np.
 
 
 def _gain(points: Sequence[Point], num_validation: int) -> tuple[float, float]:
-    last = points[-3:]
-    if len(last) < 2:
+    if len(points) < 2:
         return 0.0, math.inf
-    doublings = math.log2(last[-1].num_images / last[0].num_images)
-    gain = (last[-1].accuracy - last[0].accuracy) / doublings
-    share = min(max(last[-1].accuracy, 1 / num_validation), 1 - 1 / num_validation)
-    # The images are the same for both heads, so the error of a difference is about that of one accuracy.
-    error = math.hypot(math.sqrt(share * (1 - share) / num_validation), last[0].deviation / math.sqrt(NUM_DRAWS))
-    return gain, error / doublings
+    before, last = points[-2:]
+    error, error_before = max(1 - last.accuracy, 1e-9), max(1 - before.accuracy, 1e-9)
+    power = math.log(error_before / error) / math.log(last.num_images / before.num_images)
+    # Both heads see the same validation images, so the deviation of a difference is about that of one accuracy.
+    share = min(max(last.accuracy, 1 / num_validation), 1 - 1 / num_validation)
+    deviation = math.hypot(math.sqrt(share * (1 - share) / num_validation), before.deviation / math.sqrt(NUM_DRAWS))
+    return error * (1 - 2.0**-power), deviation
