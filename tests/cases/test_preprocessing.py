@@ -129,6 +129,7 @@ def test_a_signature_names_its_rule_and_one_without_it_keeps_the_old(tmp_path):
     file = tmp_path / "signature.json"
     assert datas.rules_of(tmp_path).resize == "short_side"
     shutil.copy(OLD / "folder_resnet" / "signature.json", file)
+    shutil.copy(OLD / "folder_resnet" / "config.json", tmp_path / "config.json")
     assert "resize" not in json.loads(file.read_text())["preprocessing"]
     signature = Signature.load(file)
     assert signature.preprocessing.resize == datas.rules_of(tmp_path).resize == "crop_first"
