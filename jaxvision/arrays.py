@@ -178,7 +178,11 @@ def checked_labels(labels: Any, *, source: str) -> np.ndarray:
         raise ValueError(f"{source}: labels have shape {values.shape}; expected [N], one class each{hot}")
     if values.dtype.kind in "biu":
         return values
-    named = [_named_label(value, index, source) for index, value in enumerate(values.tolist())]
+    try:
+        items = values.tolist()
+    except SystemError as error:  # of CPython, for numbers of characters that do not exist
+        raise ValueError(f"{source}: labels are damaged text ({error})") from None
+    named = [_named_label(value, index, source) for index, value in enumerate(items)]
     kinds = {type(value): value for value in named}
     if len(kinds) > 1:
         shown = " and ".join(f"{value!r} ({kind.__name__})" for kind, value in kinds.items())

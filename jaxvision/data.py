@@ -27,7 +27,7 @@ class DataRules(NamedTuple):
 
 def rules_of(path: Path) -> DataRules:
     """Return the rules by which the run in a folder reads its data, or today's if there is no run."""
-    if not (path / "signature.json").exists():
+    if not (path / "config.json").exists():  # it is written last, so that without it there is no run
         return DataRules()
     signature = Signature.load(path / "signature.json")
     return DataRules(signature.preprocessing.resize, signature.classes)

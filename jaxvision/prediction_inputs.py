@@ -113,7 +113,7 @@ def in_memory(inputs: Any, preprocessing: Preprocessing) -> Images:
         check_sides(images.shape[1:3], source="predict")
         check_pixels(images, source="predict")
         exact = images.dtype != np.uint8 and images.shape[1:] == shape
-    return Images(images, preprocessing, exact and preprocessing.crop in (None, 1.0))
+    return Images(images, preprocessing, exact and preprocessing.crop in (None, 1.0, "pad"))
 
 
 def _single(image: Any, index: int) -> np.ndarray:

@@ -66,7 +66,7 @@ def kept_box(size: Size, preprocessing: Preprocessing) -> Box:
     """Return the box of an image of that (width, height) that the preprocessing keeps.
 
     >>> kept_box((500, 375), Preprocessing((224, 224), 3, (0.0,) * 3, (1.0,) * 3))
-    (62.70903010033445, 0.0, 437.2909698996656, 375.0)
+    (62.080536912751676, 0.0, 437.91946308724835, 375.0)
     """
     if preprocessing.crop in (None, "pad"):
         return 0, 0, *size

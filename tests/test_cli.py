@@ -666,7 +666,7 @@ def test_a_mistyped_workdir_is_not_a_new_run(refused, capsys):
 
 
 def test_the_name_of_the_file_chooses_the_format(two_runs, capsys):
-    for name, begin in (("a.csv", "file,class"), ("a.json", "["), ("a.txt", "file ")):
+    for name, begin in (("a.csv", "file,prediction,probability_class 0,"), ("a.json", "["), ("a.txt", "file ")):
         assert cli.run("predict", ["--workdir=run,0", f"--out={name}", "black.png"]) == 0
         assert Path(name).read_text().startswith(begin)
     capsys.readouterr()

@@ -41,7 +41,7 @@ GROUPS = {
     ),
     "Optimization": (
         *("optimizer", "learning_rate", "schedule", "layer_decay", "gradient", "grad_clip_norm", "batch_size"),
-        *("grad_accum_steps", "epochs", "steps", "ema", "precision", "seed"),
+        *("grad_accum_steps", "epochs", "steps", "ema", "ema_warmup", "precision", "seed"),
     ),
     "Evaluation": ("eval_every", "patience", "tta", "eval_batch_size"),
     "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite"),

@@ -41,7 +41,8 @@ def start_lines(
         yield f"freeze={config.freeze!r} keeps parameters as they were drawn at random: --init_from gives trained ones"
     if config.init_from:
         shape = setup.run.signature.preprocessing
-        crop = "squashed" if shape.crop is None else f"crop {shape.crop:g}"
+        crops = {None: "squashed", "pad": "padded"}
+        crop = crops.get(shape.crop) or f"crop {shape.crop:g}"
         size = f"{shape.size[0]}x{shape.size[1]} pixels, {crop}, {shape.interpolation}"
         yield f"images as {size}, mean {_short(shape.mean)}, deviation {_short(shape.std)}"
     if previous is not None and start:

@@ -54,4 +54,5 @@ def is_reached(probabilities: Any, thresholds: np.ndarray) -> Any:
     """
     nearest = thresholds.astype(probabilities.dtype)
     above = np.nextafter(nearest, nearest.dtype.type(np.inf))
-    return probabilities >= np.where(nearest.astype(np.float64) < thresholds, above, nearest)
+    bounds = np.where(nearest.astype(np.float64) < thresholds, above, nearest)
+    return probabilities >= bounds.reshape((1,) * (probabilities.ndim - 1) + (-1,))

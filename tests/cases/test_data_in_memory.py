@@ -377,3 +377,9 @@ def test_pixels_that_are_not_finite_are_named(run, side, value):
 def test_other_inputs_are_named(run, inputs, message):
     with pytest.raises(ValueError, match=message):
         jv.predict(run, inputs)
+
+
+def test_labels_of_characters_that_do_not_exist_are_refused():
+    labels = np.frombuffer(np.array([97, 0x110000] * 5, np.uint32).tobytes(), "<U1")
+    with pytest.raises(ValueError, match="labels are damaged text"):
+        jv.train(jv.Config(), dataset=(IMAGES[:10], labels))

@@ -16,8 +16,9 @@ from jaxvision.config import Config
 from jaxvision.image_decoding import read_image
 from jaxvision.image_files import measure_files, read_images
 from jaxvision.interfaces import Preprocessing
+from jaxvision.train import train
 from jaxvision.weights import files as weight_files
-from jaxvision.workdir import Signature, resize_rule
+from jaxvision.workdir import Signature
 
 reports = importlib.import_module("jaxvision.dataset_report")  # the package has a function of that name
 OLD = SHARED.parent / "workdirs" / "v0.1"
@@ -77,7 +78,7 @@ def test_pad_keeps_all_of_the_image_and_its_aspect_ratio(tmp_path):
     assert (read[5:15] == 255).all() and (read[[0, 4, 15, 19]] == (124, 116, 104)).all()
     gray = read_image(tmp_path / "x.png", wanted((12, 4), "pad", channels=1))[..., 0]
     assert (gray[5:7] == 255).all() and (gray[[0, 4, 7, 11]] == 114).all()
-    with pytest.raises(ValueError, match="crop='fill'; expected a fraction in \\(0, 1\\], 'pad', or None"):
+    with pytest.raises(ValueError, match=r"crop='fill'; expected a fraction from 0.001 to 1, 'pad', or None"):
         wanted((8, 8), "fill")
 
 
@@ -116,7 +117,7 @@ def photos(folder, sizes=((40, 20),) * 10) -> str:
 @pytest.mark.parametrize("crop, size", [("'pad'", (8, 8)), ("'squash'", (8, 8)), ("0.9", (8, 8))])
 def test_a_folder_takes_each_way_to_resize_and_the_rule_of_its_run(crop, size, tmp_path):
     config = Config(dataset=f"folder(path={photos(tmp_path / 'data')!r}, image_size=8, crop={crop})")
-    today, then = (datas.open_dataset(config, resize=rule) for rule in ("short_side", "crop_first"))
+    today, then = (datas.open_dataset(config, rules=datas.DataRules(rule)) for rule in ("short_side", "crop_first"))
     assert (today.preprocessing.resize, then.preprocessing.resize) == ("short_side", "crop_first")
     assert today.preprocessing.size == size
     pixels = [dataset.train.read(np.arange(4)) for dataset in (today, then)]
@@ -126,11 +127,12 @@ def test_a_folder_takes_each_way_to_resize_and_the_rule_of_its_run(crop, size, t
 @pytest.mark.skipif(not OLD.is_dir(), reason="there is no ../shared/workdirs beside the checkout")
 def test_a_signature_names_its_rule_and_one_without_it_keeps_the_old(tmp_path):
     file = tmp_path / "signature.json"
-    assert resize_rule(tmp_path) == "short_side"
+    assert datas.rules_of(tmp_path).resize == "short_side"
     shutil.copy(OLD / "folder_resnet" / "signature.json", file)
+    shutil.copy(OLD / "folder_resnet" / "config.json", tmp_path / "config.json")
     assert "resize" not in json.loads(file.read_text())["preprocessing"]
     signature = Signature.load(file)
-    assert signature.preprocessing.resize == resize_rule(tmp_path) == "crop_first"
+    assert signature.preprocessing.resize == datas.rules_of(tmp_path).resize == "crop_first"
     signature.save(file)
     assert json.loads(file.read_text())["preprocessing"]["resize"] == "crop_first"
     assert Signature.load(file) == signature
@@ -144,6 +146,20 @@ def test_weights_state_how_images_are_resized(crop, mode, tmp_path):
     assert stated["crop_mode"] == mode
     read = weight_files.read(str(tmp_path / "w")).preprocessing
     assert read is not None and read.crop == crop and read.resize == "short_side"
+
+
+def test_a_run_from_weights_names_the_way_that_it_resizes(tmp_path, capsys):
+    spec = f"folder(path={photos(tmp_path / 'data')!r}, image_size=8, crop={{}})"
+    config = Config(model="mlp(hidden=(2,))", steps=1, batch_size=4, validation_fraction=0.0)
+    train(config.replace(dataset=spec.format(1.0)), workdir=tmp_path / "first")
+    for crop, said in (
+        ("'pad'", "8x8 pixels, padded"),
+        ("'squash'", "8x8 pixels, squashed"),
+        (0.9, "8x8 pixels, crop 0.9"),
+    ):
+        run = config.replace(dataset=spec.format(crop), init_from=str(tmp_path / "first"))
+        train(run, workdir=tmp_path / said[12:])
+        assert said in capsys.readouterr().out
 
 
 def test_a_dataset_report_warns_of_a_crop_that_drops_much(tmp_path):
