@@ -36,7 +36,6 @@ RECIPE = Config(
     learning_rate=3e-4,
     layer_decay=0.8,
     schedule="cosine(warmup=0.1)",
-    augmentations="horizontal_flip, random_crop(padding=16, mode='reflect')",
     batch_size=32,
     validation_fraction=0.2,
 )
@@ -173,7 +172,13 @@ def _scheduled(config: Config, data: Dataset, given: Any, *, seconds: float, dat
     """Return the config with as many steps as a time allows, at most MOST_EPOCHS, and classes balanced if need be."""
     counts = np.bincount(data.train.targets, minlength=len(data.classes))
     sampling = "balanced" if counts.max() > UNBALANCED * counts.min() else "shuffled"
-    config = config.replace(sampling=sampling, batch_size=min(config.batch_size, _power_of_two(len(data.train))))
+    padding = max(min(data.preprocessing.size) // 12, 1)
+    augmentations = f"horizontal_flip, random_crop(padding={padding}, mode='reflect')"
+    config = config.replace(
+        augmentations=augmentations,
+        sampling=sampling,
+        batch_size=min(config.batch_size, _power_of_two(len(data.train))),
+    )
     began = time.monotonic()
     per_step = _seconds_per_step(config, data)
     seconds = (seconds - (time.monotonic() - began)) * (1 - RESERVED)

@@ -38,7 +38,7 @@ class LearningCurve(NamedTuple):
         if self.gain > max(LEAST_GAIN, self.error):
             return f"more images would help: expect about {gain}"
         if self.gain + 2 * self.error > LEAST_GAIN:
-            return f"whether more images would help is not clear: {gain}, by too few validation images to tell"
+            return f"it is not clear whether more images would help: {gain}"
         return f"more images of this kind would hardly help: {gain}"
 
 
