@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import array_cache, features
+from jaxvision import array_cache, features, pretrained
 from jaxvision.data import open_dataset
 from jaxvision.weights import packages
+from jaxvision.weights.files import Weights
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,16 @@ def test_what_is_wrong_is_named(trained, photos, monkeypatch):
     backbone = features.open_backbone("mlp(hidden=(9,))", str(trained))
     with pytest.raises(ValueError, match="do not fit"):
         features.pooled_features(backbone, dataset)
+
+
+def test_weights_name_their_model_or_it_must_be_named(monkeypatch):
+    stated = Weights({}, "a file", architecture="tf_efficientnet_lite0")
+    monkeypatch.setattr(pretrained, "open_weights", lambda *given, **options: stated)
+    assert features.open_backbone(init_from="package:x").model == "tf_efficientnet_lite0"
+    assert features.backbone_of(jv.Config(init_from="weights.pth", model="mlp")).model == "mlp"
+    monkeypatch.setattr(pretrained, "open_weights", lambda *given, **options: stated._replace(architecture=None))
+    with pytest.raises(ValueError, match=r"'weights.pth' does not state the model of the weights: name it"):
+        features.backbone_of(jv.Config(init_from="weights.pth"))
 
 
 def test_the_largest_installed_model_comes_first(monkeypatch):
