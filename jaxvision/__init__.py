@@ -14,6 +14,7 @@ from jaxvision.engine.signals import Interrupted
 from jaxvision.ensemble import ensemble
 from jaxvision.evaluate import evaluate
 from jaxvision.export import export
+from jaxvision.fewshot import fewshot
 from jaxvision.interfaces import Dataset, Gradient, Model, Monitor, Preprocessing, Split, Task, TrainState
 from jaxvision.predict import Predictions, predict, warm_up
 from jaxvision.pretrained import create_model
@@ -62,6 +63,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "export",
+    "fewshot",
     "from_linen",
     "from_nnx",
     "gradients",

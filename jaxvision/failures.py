@@ -249,3 +249,8 @@ def no_pooled_features(model: str) -> str:
     return (
         f"the model {model!r} has no pooled features [N, D]: use a registered image classifier, as in --model=resnet50"
     )
+
+
+def only_multiclass(command: str, dataset: str, kind: str) -> str:
+    """Return the message that a command classifies into classes, and a dataset has other targets."""
+    return f"{command} needs a class for each image, and the dataset {dataset!r} has {kind} targets: use train"

@@ -51,7 +51,7 @@ def open_backbone(model: str | None = None, init_from: str | None = None, *, plu
         model = next(iter(packages.at_hand()), None)
         if model is None:
             raise ValueError(failures.no_weights_at_hand(packages.registered()))
-    loaded = pretrained.open_weights(model or "", source, plugins=plugins)
+    loaded = pretrained.open_weights(model or Config().model, source, plugins=plugins)
     spec = model or loaded.spec or _model_of(loaded)
     if spec is None:
         raise ValueError(failures.unknown_backbone(source))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # inverse of the L2 penalty on standardized features
+STRENGTHS = tuple(10.0**power for power in range(-5, 2))  # inverse of the L2 penalty, C of scikit-learn
 MOST_ITERATIONS = 1_000  # of L-BFGS; it stops far earlier where the penalty is not weak
 
 Examples = tuple[np.ndarray, np.ndarray]  # features [N, D] and class indices [N]
@@ -24,9 +24,9 @@ class LinearHead(NamedTuple):
 
 
 def fit(examples: Examples, *, num_classes: int, strength: float) -> LinearHead:
-    """Fit a logistic regression to standardized features, and return it as the head of the features as they are.
+    """Fit a logistic regression to centered features of mean square 1, and return it as the head of the features.
 
-    Raises ValueError if a class has no example.
+    All features are divided by one number, because with few examples their own deviations are noise. Raises ValueError if a class has no example.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -34,13 +34,13 @@ def fit(examples: Examples, *, num_classes: int, strength: float) -> LinearHead:
     absent = np.setdiff1d(np.arange(num_classes), targets)
     if len(absent):
         raise ValueError(f"no example of class {absent[0]} among {len(targets)}; each class needs one")
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    model = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS).fit((features - mean) / deviation, targets)
+    mean = features.mean(axis=0)
+    scale = float(np.sqrt(((features - mean) ** 2).mean())) or 1.0
+    model = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS).fit((features - mean) / scale, targets)
     kernel, bias = model.coef_.T, model.intercept_
     if num_classes == 2:  # scikit-learn has one column, the log odds of the second class
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
-    kernel = kernel / deviation[:, None]
+    kernel = kernel / scale
     return LinearHead(kernel, bias - mean @ kernel, strength)
 
 

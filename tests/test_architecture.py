@@ -21,7 +21,7 @@ RUN = "workdir new_workdir model_variants data run pretrained training_setup thr
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
-    "evaluation_data finetune learning_curve label_next"
+    "evaluation_data finetune learning_curve label_next fewshot feature_classifiers"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own
@@ -46,7 +46,8 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tensorflow_datasets": {"datasets"},
     "matplotlib": {"reports/plots.py"},
     "tqdm": {"engine/logs.py", "datasets"},
-    "sklearn": {"tasks", "datasets"},
+    "sklearn": {"tasks", "datasets", "feature_classifiers.py"},
+    "threadpoolctl": {"feature_classifiers.py"},
     "scipy": {"tasks"},
     "PIL": {"image_decoding.py", "pixel_modes.py", "resizing.py", "near_duplicates.py", "datasets"},
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},

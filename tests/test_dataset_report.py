@@ -71,8 +71,8 @@ def test_one_pair_is_told_as_one(dirty, tmp_path):
 def test_pairs_are_drawn_with_their_files_and_without_empty_columns(dirty, tmp_path, monkeypatch):
     (dirty / "train" / "cat" / "same.png").unlink()
     (dirty / "test" / "cat" / "copy.jpg").rename(dirty / "test" / "cat" / "the_copy_of_a_photograph.jpg")
-    figures, make = [], plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    figures, make = [], plots.new_figure
+    monkeypatch.setattr(plots, "new_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     config = jv.Config(dataset=f"folder(path='{dirty}', image_size=32)", validation_fraction=0.0)
     dataset_report(config, out=tmp_path / "report")
     captions = [axes.get_title() for axes in figures[-1].axes]
@@ -120,8 +120,8 @@ def test_a_series_is_measured_and_drawn(tmp_path, capsys, target):
 
 
 def test_a_series_is_drawn_split_after_split(tmp_path, monkeypatch):
-    figures, make = [], plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    figures, make = [], plots.new_figure
+    monkeypatch.setattr(plots, "new_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     splits = {"train": np.array([1.0, 2.0, 4.0]), "test": np.array([8.0])}
     plots.series(splits, ["a", "b", "c", "d"], tmp_path / "series.png")
     (axes,) = figures[0].axes

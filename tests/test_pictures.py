@@ -19,8 +19,8 @@ def task_of(monitor):
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that are drawn from here on."""
-    made, make = [], plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda *size: made.append(make(*size)) or made[-1])
+    made, make = [], plots.new_figure
+    monkeypatch.setattr(plots, "new_figure", lambda *size: made.append(make(*size)) or made[-1])
     return made
 
 

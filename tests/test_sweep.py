@@ -398,8 +398,8 @@ def test_lower_can_be_better_and_failures_come_last():
 
 def test_numbers_that_span_decades_are_drawn_by_logarithm(monkeypatch, tmp_path):
     figures = []
-    make = plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    make = plots.new_figure
+    monkeypatch.setattr(plots, "new_figure", lambda *size: figures.append(make(*size)) or figures[-1])
     settings = [
         {"learning_rate": 1e-4 * 10**i, "batch_size": 8 + i, "grad_clip_norm": None if i else 1.0, "keep": 2}
         for i in range(3)

@@ -1,4 +1,4 @@
-"""Figures and images -> PNG files: the only file that knows matplotlib."""
+"""Figures and images -> PNG files: the only file that imports matplotlib."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_COUNTED = 20  # classes of a confusion matrix whose cells have room for the
 NOT_DRAWN = {"step", "epoch", "split", "seconds", "data_wait_fraction", "waiting"}  # the last: as version 0.1 named it
 
 
-def _plainly(draw: Callable[..., None]) -> Callable[..., None]:
+def plainly(draw: Callable[..., None]) -> Callable[..., None]:
     """Return a function that draws names as they are: without mathematics, or warnings about glyphs of the font."""
 
     @functools.wraps(draw)
@@ -38,7 +38,8 @@ def _plainly(draw: Callable[..., None]) -> Callable[..., None]:
     return drawn
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
+    """Return an empty figure of a size in inches."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
@@ -57,7 +58,7 @@ def shortened(name: str, *, length: int = 22) -> str:
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
-@_plainly
+@plainly
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> None:
     """Draw a confusion matrix [C, C] of counts: rows are true classes, colors are fractions of each row.
 
@@ -70,7 +71,9 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
     side = min(max(2.6, 0.46 * size), 10.0)
     fontsize = 9 if has_counts else 7.5
     cell, longest = side / size, 0.0085 * fontsize * max(map(len, names))  # inches
-    figure = _figure(side + longest + (1.0 if has_counts else 1.6), side + (longest if longest > cell else 0.2) + 0.6)
+    figure = new_figure(
+        side + longest + (1.0 if has_counts else 1.6), side + (longest if longest > cell else 0.2) + 0.6
+    )
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -93,7 +96,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], file: Path) -> 
     figure.savefig(file)
 
 
-@_plainly
+@plainly
 def curves(
     rows: Sequence[dict[str, Any]], file: Path, *, first: Sequence[str], chosen_step: int, chosen_name: str
 ) -> None:
@@ -109,7 +112,7 @@ def curves(
     small = sorted((name for name in names if name not in large), key=lambda name: name == "learning_rate")
     lines = math.ceil(len(small) / 4)
     columns = math.ceil(len(small) / max(lines, 1))
-    figure = _figure(9, 3.8 + 2.1 * lines)
+    figure = new_figure(9, 3.8 + 2.1 * lines)
     grid = figure.add_gridspec(1 + lines, 12, height_ratios=[1.6] + [1] * lines)
     span = 12 // len(large)
     panels = [figure.add_subplot(grid[0, span * i : span * (i + 1)]) for i in range(len(large))]
@@ -138,7 +141,7 @@ def curves(
     figure.savefig(file)
 
 
-@_plainly
+@plainly
 def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: int = 5) -> None:
     """Draw images [N, H, W, C], uint8 or floats in 0..1, each below its caption, in at most so many columns."""
     columns = min(columns, len(inputs))
@@ -148,7 +151,7 @@ def images(inputs: np.ndarray, captions: Sequence[str], file: Path, *, columns: 
     height, width = (IMAGE_INCHES * side / max(inputs.shape[1:3]) for side in inputs.shape[1:3])
     column, row = max(IMAGE_INCHES, *map(_inches, lines)) + 0.1, above + height + 0.05  # inches
     total = column * columns, row * rows
-    figure = _figure(*total)
+    figure = new_figure(*total)
     figure.set_layout_engine("none")
     for index, (image, caption) in enumerate(zip(inputs, captions, strict=True)):
         left, bottom = (index % columns + 0.5) * column - width / 2, total[1] - index // columns * row - above - height
@@ -170,10 +173,10 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-@_plainly
+@plainly
 def scatter(targets: np.ndarray, predictions: np.ndarray, file: Path) -> None:
     """Draw predictions [N] over targets [N], and the line on which they would agree."""
-    figure = _figure(4.5, 4.5)
+    figure = new_figure(4.5, 4.5)
     axes = figure.subplots()
     axes.scatter(targets, predictions, s=12, alpha=0.6, linewidths=0)
     middle = float(np.mean(targets))
@@ -185,7 +188,7 @@ def scatter(targets: np.ndarray, predictions: np.ndarray, file: Path) -> None:
     figure.savefig(file)
 
 
-@_plainly
+@plainly
 def forecast(
     targets: np.ndarray,
     predictions: np.ndarray,
@@ -194,7 +197,7 @@ def forecast(
     file: Path,
 ) -> None:
     """Draw a series [N], what was predicted of it one step ahead, and what simple rules would have said."""
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     axes = figure.subplots()
     steps = np.arange(len(targets))
     axes.plot(steps, targets, color="k", label="target")
@@ -215,10 +218,10 @@ def _name_steps(axes: Any, names: Sequence[str]) -> None:
         axes.set_xticks(shown.tolist(), [str(names[i]) for i in shown.tolist()])
 
 
-@_plainly
+@plainly
 def series(by_split: Mapping[str, np.ndarray], names: Sequence[str], file: Path) -> None:
     """Draw a series whose parts, one after the other, are splits; `names` are those of all its steps, or none."""
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     axes = figure.subplots()
     start = 0
     for name, values in by_split.items():
@@ -230,10 +233,10 @@ def series(by_split: Mapping[str, np.ndarray], names: Sequence[str], file: Path)
     figure.savefig(file)
 
 
-@_plainly
+@plainly
 def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: Path) -> None:
     """Draw how many examples each class, or tag, has in each split."""
-    figure = _figure(7, min(max(2.5, 0.22 * len(classes)), 30))
+    figure = new_figure(7, min(max(2.5, 0.22 * len(classes)), 30))
     axes = figure.subplots()
     places, left = np.arange(len(classes)), np.zeros(len(classes))
     for name, values in by_split.items():
@@ -248,14 +251,14 @@ def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: 
     figure.savefig(file)
 
 
-@_plainly
+@plainly
 def histogram(by_split: Mapping[str, np.ndarray], file: Path) -> None:
     """Draw how the numbers of each split spread, a panel a split: the fraction of its examples in each bin."""
     from matplotlib.ticker import PercentFormatter
 
     everything = np.concatenate(list(by_split.values()))
     edges = np.histogram_bin_edges(everything, bins=int(np.clip(len(everything) ** 0.5, 5, 40)))
-    figure = _figure(7, 0.5 + 1.7 * len(by_split))
+    figure = new_figure(7, 0.5 + 1.7 * len(by_split))
     panels = np.atleast_1d(figure.subplots(len(by_split), sharex=True, sharey=True))
     for index, (axes, (name, values)) in enumerate(zip(panels, by_split.items(), strict=True)):
         axes.stairs(np.histogram(values, edges)[0] / len(values), edges, fill=True, color=f"C{index}")
@@ -267,7 +270,7 @@ def histogram(by_split: Mapping[str, np.ndarray], file: Path) -> None:
     figure.savefig(file)
 
 
-@_plainly
+@plainly
 def choices(
     settings: Sequence[Mapping[str, Any]],
     values: Sequence[float],
@@ -282,7 +285,7 @@ def choices(
     fields = [field for field in settings[0] if len({repr(setting[field]) for setting in settings}) > 1]
     if not fields:
         return
-    figure = _figure(max(4.5, 3.8 * len(fields)), 3.8)
+    figure = new_figure(max(4.5, 3.8 * len(fields)), 3.8)
     panels = np.atleast_1d(figure.subplots(1, len(fields), sharey=True))
     for axes, field in zip(panels, fields, strict=True):
         places = _places(axes, [setting[field] for setting in settings])
