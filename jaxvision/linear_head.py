@@ -26,7 +26,8 @@ class LinearHead(NamedTuple):
 def fit(examples: Examples, *, num_classes: int, strength: float) -> LinearHead:
     """Fit a logistic regression to centered features of mean square 1, and return it as the head of the features.
 
-    All features are divided by one number, because with few examples their own deviations are noise. Raises ValueError if a class has no example.
+    All features are divided by one number, because with few examples their own deviations are noise. Raises ValueError
+    if a class has no example.
     """
     from sklearn.linear_model import LogisticRegression
 
