@@ -11,8 +11,9 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ OTHERS = {  # suffixes of pictures that are not read, and how to make images of 
 }
 FEATURES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # that Pillow may have been built without
 BY_NAME = ("TGA",)  # formats without a signature, tried only for files with one of their endings
+ENDINGS_BY_NAME = {ending for each in BY_NAME for ending in FORMATS[each][1].split()}  # all of four characters
 
 MAX_PIXELS = Config.max_image_pixels  # 300 MB in RGB, at most one such image a core; nearly all cameras have fewer
 MAX_SCANS = 100  # of a JPEG, Skia's limit; encoders write about 10
@@ -143,12 +145,15 @@ def _plugins() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN and name not in BY_NAME)
 
 
-def open_image(stream: BinaryIO, name: str, plugins: tuple[str, ...] | None = None, *, max_pixels: int = MAX_PIXELS):
+def open_image(
+    stream: BufferedReader, name: str, plugins: tuple[str, ...] | None = None, *, max_pixels: int = MAX_PIXELS
+):
     """Return a Pillow image that is not decoded yet. Raises an exception if it is none or exceeds a limit."""
     from PIL import Image
 
     formats = plugins or _plugins()
-    formats += tuple(each for each in BY_NAME if name.lower().endswith(tuple(FORMATS[each][1].split())))
+    if name[-4:].lower() in ENDINGS_BY_NAME:
+        formats += BY_NAME
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit must not be the lower one
     _check_icon(stream, max_pixels)
@@ -171,16 +176,16 @@ def _too_large(size: str, max_pixels: int) -> str:
     )
 
 
-def _check_icon(stream: BinaryIO, max_pixels: int) -> None:
+def _check_icon(stream: BufferedReader, max_pixels: int) -> None:
     """Raise ValueError if an icon holds a larger image than it states; Pillow decodes icons as it opens them."""
-    if stream.read(4) == b"\0\0\1\0":
+    if stream.peek(4)[:4] == b"\0\0\1\0":
         from PIL.IcoImagePlugin import IcoFile
 
         stream.seek(0)
         width, height = IcoFile(stream).frame(0).size
         if width * height > max_pixels:
             raise ValueError(_too_large(f"{width} x {height} pixels, {width * height:,}", max_pixels))
-    stream.seek(0)
+        stream.seek(0)
 
 
 def _declared_sizes(image: Any) -> list[tuple[int, int]]:
@@ -191,7 +196,7 @@ def _declared_sizes(image: Any) -> list[tuple[int, int]]:
     return sizes
 
 
-def _check_scans(image: Any, stream: BinaryIO, max_pixels: int) -> None:
+def _check_scans(image: Any, stream: BufferedReader, max_pixels: int) -> None:
     """Raise ValueError if a JPEG has so many scans that decoding it takes many times what its size would.
 
     Only a file that is progressive, or whose first scan lacks a component, can have more than one.
