@@ -174,7 +174,7 @@ def test_names_that_would_collide_keep_their_prefixes(tmp_path):
         ),
         (
             {"model": Global("models.yolo.Model"), "epoch": 1},
-            "holds models.yolo.Model; .*run torch.save.model.state_dict",
+            "holds models.yolo.Model, which PyTorch would run.*torch.save.model.state_dict",
         ),
         (
             {"a": Global("posix.system", "touch executed")},
