@@ -205,7 +205,7 @@ def what_is_wrong(name: str) -> str:
     repair = "only if you trust its author, load it in PyTorch and run torch.save(model.state_dict(), 'weights.pth')"
     if name == SCRIPT or name.startswith(("torch.nn.", "torchvision.", "timm.", "torch.fx.")):
         return f"holds a whole model ({name}), not its state_dict of tensors, and no code is run: {repair}"
-    return f"holds {name}, which PyTorch would run, and expected are only tensors; no code was run: {repair}"
+    return f"holds {name}, which PyTorch would run; expected only tensors, and no code was run: {repair}"
 
 
 @contextmanager
