@@ -11,9 +11,9 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable
-from io import BufferedReader
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -47,6 +47,7 @@ BY_NAME = ("TGA",)  # formats without a signature, tried only for files with one
 ENDINGS_BY_NAME = {ending for each in BY_NAME for ending in FORMATS[each][1].split()}  # all of four characters
 
 MAX_PIXELS = Config.max_image_pixels  # 300 MB in RGB, at most one such image a core; nearly all cameras have fewer
+MAX_AT_ONCE = 2**25  # bytes; larger files are read piece by piece
 MAX_SCANS = 100  # of a JPEG, Skia's limit; encoders write about 10
 MAX_SCANNED = 20  # scans of an image of the largest size; fewer pixels may have more scans: about 4 s of one core
 TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
@@ -88,10 +89,7 @@ def read_image(
     """
     name = os.fspath(file)
     try:
-        kind = stat.S_IFMT(os.stat(name).st_mode)
-        if kind not in (stat.S_IFREG, stat.S_IFDIR):
-            raise ValueError("it is a pipe or a device")  # which may never end
-        stream = open(name, "rb")  # noqa: SIM115
+        stream = _opened(name)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {name!r}") from None
     except OSError as error:
@@ -111,6 +109,26 @@ def read_image(
     if messages:
         warnings.warn(ImageWarning(f"the image {name!r} was read, with a warning: {messages[0]}"), stacklevel=2)
     return pixels
+
+
+def _opened(name: str) -> BinaryIO:
+    """Open a file to be decoded; read it at once unless it is large, as each system call makes other threads wait.
+
+    Raises ValueError if it is not a file, OSError if it cannot be opened or read.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer must not block
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise ValueError("it is a pipe or a device")  # which may never end
+        if status.st_size > MAX_AT_ONCE:
+            return open(os.dup(descriptor), "rb")
+        content = os.read(descriptor, MAX_AT_ONCE)
+        while len(content) < status.st_size and (more := os.read(descriptor, MAX_AT_ONCE)):
+            content += more  # a network's file system may return less
+        return BytesIO(content)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: Exception, messages: list[str], name: str) -> str:
@@ -145,9 +163,7 @@ def _plugins() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN and name not in BY_NAME)
 
 
-def open_image(
-    stream: BufferedReader, name: str, plugins: tuple[str, ...] | None = None, *, max_pixels: int = MAX_PIXELS
-):
+def open_image(stream: BinaryIO, name: str, plugins: tuple[str, ...] | None = None, *, max_pixels: int = MAX_PIXELS):
     """Return a Pillow image that is not decoded yet. Raises an exception if it is none or exceeds a limit."""
     from PIL import Image
 
@@ -176,16 +192,16 @@ def _too_large(size: str, max_pixels: int) -> str:
     )
 
 
-def _check_icon(stream: BufferedReader, max_pixels: int) -> None:
+def _check_icon(stream: BinaryIO, max_pixels: int) -> None:
     """Raise ValueError if an icon holds a larger image than it states; Pillow decodes icons as it opens them."""
-    if stream.peek(4)[:4] == b"\0\0\1\0":
+    if stream.read(4) == b"\0\0\1\0":
         from PIL.IcoImagePlugin import IcoFile
 
         stream.seek(0)
         width, height = IcoFile(stream).frame(0).size
         if width * height > max_pixels:
             raise ValueError(_too_large(f"{width} x {height} pixels, {width * height:,}", max_pixels))
-        stream.seek(0)
+    stream.seek(0)
 
 
 def _declared_sizes(image: Any) -> list[tuple[int, int]]:
@@ -196,7 +212,7 @@ def _declared_sizes(image: Any) -> list[tuple[int, int]]:
     return sizes
 
 
-def _check_scans(image: Any, stream: BufferedReader, max_pixels: int) -> None:
+def _check_scans(image: Any, stream: BinaryIO, max_pixels: int) -> None:
     """Raise ValueError if a JPEG has so many scans that decoding it takes many times what its size would.
 
     Only a file that is progressive, or whose first scan lacks a component, can have more than one.
