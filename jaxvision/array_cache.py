@@ -22,7 +22,7 @@ import numpy as np
 from jaxvision import storage
 from jaxvision.storage import cache_folder
 
-DECODING = 1  # version of the decoding in images.py; increment to invalidate cached arrays
+DECODING = 1  # version of the decoding in image_decoding.py; increment to invalidate cached arrays
 FORMAT = 2  # version of the files of an entry
 CHECKSUMS = "checksums.json"  # sizes and checksums of the files of an entry
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
 MOST_SHOWN = 60  # characters of a value in a message
-MISSING = ("nan", "<na>")  # what pandas writes for a missing value, in lower case
+MISSING = (  # in lower case: what pandas and spreadsheets write for a missing value; "none" and "na" may be names
+    *("nan", "<na>", "n/a", "#n/a", "null", "#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
+)
 
 
 def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -123,5 +123,5 @@ def splits_of(dataset: Dataset) -> dict[str, Split]:
 
 
 def reported(dataset: Dataset) -> str:
-    """Return the split whose report is that of a run: test, or for want of one validation, used for choosing."""
+    """Return the split whose report is that of a run: test, or without one validation, used for choosing."""
     return "validation" if dataset.test is None and dataset.validation is not None else "test"

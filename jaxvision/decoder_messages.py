@@ -18,14 +18,16 @@ from typing import Any
 
 _THREAD = threading.local()
 _LOCK = threading.Lock()
+_REDIRECTED: list[Any] = []  # not empty once the messages of decoders come here
 
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[str]]:
     """Yield a list to which the warnings of decoders in this thread are appended."""
-    with _LOCK:  # the first call redirects them; a second handler would free the one that libtiff has
-        _listen_to_pillow()
-        _listen_to_libtiff()
+    if not _REDIRECTED:
+        with _LOCK:  # a second handler would free the one that libtiff has
+            _listen_to_pillow()
+            _REDIRECTED.append(_listen_to_libtiff())
     _THREAD.messages = messages = []
     try:
         yield messages

@@ -17,6 +17,8 @@ def other_targets(task: str, expected: str, dataset: str, kind: str) -> str:
     return (
         f"the task {task!r} needs {expected} targets, but the dataset {dataset!r} has {kind} targets: "
         f"use --task={' or --task='.join(fitting)}"
+        + ", or for numbers add kind='continuous' to the table"
+        * (expected == "continuous" and dataset.startswith("table("))
     )
 
 

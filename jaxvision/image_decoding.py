@@ -11,6 +11,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,8 +44,10 @@ OTHERS = {  # suffixes of pictures that are not read, and how to make images of 
 }
 FEATURES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # that Pillow may have been built without
 BY_NAME = ("TGA",)  # formats without a signature, tried only for files with one of their endings
+ENDINGS_BY_NAME = {ending for each in BY_NAME for ending in FORMATS[each][1].split()}  # all of four characters
 
 MAX_PIXELS = Config.max_image_pixels  # 300 MB in RGB, at most one such image a core; nearly all cameras have fewer
+MAX_AT_ONCE = 2**25  # bytes; larger files are read piece by piece
 MAX_SCANS = 100  # of a JPEG, Skia's limit; encoders write about 10
 MAX_SCANNED = 20  # scans of an image of the largest size; fewer pixels may have more scans: about 4 s of one core
 TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
@@ -86,10 +89,7 @@ def read_image(
     """
     name = os.fspath(file)
     try:
-        kind = stat.S_IFMT(os.stat(name).st_mode)
-        if kind not in (stat.S_IFREG, stat.S_IFDIR):
-            raise ValueError("it is a pipe or a device")  # which may never end
-        stream = open(name, "rb")  # noqa: SIM115
+        stream = _opened(name)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {name!r}") from None
     except OSError as error:
@@ -109,6 +109,26 @@ def read_image(
     if messages:
         warnings.warn(ImageWarning(f"the image {name!r} was read, with a warning: {messages[0]}"), stacklevel=2)
     return pixels
+
+
+def _opened(name: str) -> BinaryIO:
+    """Open a file to be decoded; read it at once unless it is large, as each system call makes other threads wait.
+
+    Raises ValueError if it is not a file, OSError if it cannot be opened or read.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer must not block
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise ValueError("it is a pipe or a device")  # which may never end
+        if status.st_size > MAX_AT_ONCE:
+            return open(os.dup(descriptor), "rb")
+        content = os.read(descriptor, MAX_AT_ONCE)
+        while len(content) < status.st_size and (more := os.read(descriptor, MAX_AT_ONCE)):
+            content += more  # a network's file system may return less
+        return BytesIO(content)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: Exception, messages: list[str], name: str) -> str:
@@ -148,7 +168,8 @@ def open_image(stream: BinaryIO, name: str, plugins: tuple[str, ...] | None = No
     from PIL import Image
 
     formats = plugins or _plugins()
-    formats += tuple(each for each in BY_NAME if name.lower().endswith(tuple(FORMATS[each][1].split())))
+    if name[-4:].lower() in ENDINGS_BY_NAME:
+        formats += BY_NAME
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit must not be the lower one
     _check_icon(stream, max_pixels)

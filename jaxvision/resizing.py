@@ -84,8 +84,7 @@ def fit(image, preprocessing: Preprocessing, *, box: Box | None = None) -> np.nd
         image = _with_borders(image, preprocessing)
     else:
         image = _resampled(image, preprocessing, box)
-    array = np.asarray(image)
-    return array[..., None] if array.ndim == 2 else array
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1)  # faster than np.asarray
 
 
 def _resampled(image, preprocessing: Preprocessing, box: Box | None):

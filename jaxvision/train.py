@@ -30,7 +30,7 @@ from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, pr
 
 
 class Result(NamedTuple):
-    """The rows of metrics.jsonl, the report on the test split, the workdir, and for want of test that on validation."""
+    """The rows of metrics.jsonl, the reports on test, or without a test split on validation, and the workdir."""
 
     history: list[logs.Row]
     test: reports.Report | None

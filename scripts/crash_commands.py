@@ -146,7 +146,7 @@ def _finish(scenario: Scenario, folder: Path, name: str) -> float:
 def _kills(
     scenario: Scenario, folder: Path, name: str, wanted: Result, *, count: int, seconds: float, seed: int
 ) -> Iterator[float]:
-    """Kill a command `count` times, and yield after how many seconds. Where it ends before its kill, it begins anew."""
+    """Kill a command `count` times, and yield after how many seconds. A run that ends before its kill is repeated."""
     number, chance = 0, random.Random(seed)
     while number < count:
         delay = seconds * (EARLIEST + (1 - EARLIEST) * (number + chance.random()) / count)
@@ -195,6 +195,7 @@ def _folder(common: Path, name: str, suffix: str) -> Path:
     folder.mkdir()
     if name == "evaluation":
         shutil.copytree(common / "run", folder / "run")
+        shutil.rmtree(folder / "run" / "report")  # that training wrote
     return folder
 
 

@@ -1,6 +1,7 @@
 """Four fake devices, strict JAX, a compilation cache that persists, and a temporary data cache."""
 
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("there is no ../shared/data beside the checkout")
     return SHARED
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB; its tests skip where none can be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", place], capture_output=True, check=False)
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ SKIPPED = {  # a regular expression for whole commands: why they are not run, an
     r"(cd|source|export|exit|status=|if \[|then scontrol|fi|gcloud)\b.*|status=\$\?|if \[ .*|exit \$status": SHELL,
     r"python scripts/benchmark\.py.*|jaxvision benchmark .*": f"{MINUTES}; tests/test_benchmarks.py",
     r"python scripts/crash_test\.py.*": f"{MINUTES}; tests/test_crash_test.py",
+    r"python scripts/crash_commands\.py": f"{MINUTES}; tests/test_crash_commands.py",
     r"python scripts/numerics\.py": f"{MINUTES}; tests/cases/test_definitions.py and test_preprocessing.py",
     r"python -m jaxvision": f"{NAME}; tests/test_documentation.py",
     r"jaxvision (train|evaluate|sweep)": NAME,

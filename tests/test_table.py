@@ -182,7 +182,14 @@ def test_one_class_and_one_number_are_refused(shop, tmp_path):
 def test_lines_that_are_too_long_are_told(shop):
     with (shop / "shop.csv").open("a") as file:
         file.write("40,hat,Fall,1,shop1,train,and,more\n")
-    with pytest.raises(ValueError, match="line 42: 8 values, but the header has 6 columns"):
+    with pytest.raises(ValueError, match="line 42: 8 values, but the header has 6 columns; quote values that contain"):
+        build(shop)
+
+
+def test_lines_that_are_too_short_are_told(shop):
+    with (shop / "shop.csv").open("a") as file:
+        file.write("40\n")
+    with pytest.raises(ValueError, match="line 42: 1 value, but the header has 6 columns; fill in what is missing"):
         build(shop)
 
 

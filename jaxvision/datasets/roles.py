@@ -16,7 +16,7 @@ SAID = {"validation": "validation (used for choosing)"}
 
 
 class Roles(NamedTuple):
-    """The folder of each split, "train" first, the folders without a role, and one that is test for want of others."""
+    """The folder of each split, "train" first, the folders without a role, and one that only its classes make test."""
 
     folders: dict[str, Path]
     unused: list[str]

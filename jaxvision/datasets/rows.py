@@ -107,10 +107,11 @@ def _read_csv(file: Path) -> Table:
             table.blank.extend([line] * (len(values) > 1))  # an empty line is no row
             continue
         if len(values) != len(names):
-            raise ValueError(
-                f"{table}, {line}: {len(values)} values, but the header has {len(names)} columns; quote values that "
-                f"contain {separator!r}"
+            repair = (
+                f"quote values that contain {separator!r}" if len(values) > len(names) else "fill in what is missing"
             )
+            counted = f"{len(values)} value{'s' * (len(values) != 1)}"
+            raise ValueError(f"{table}, {line}: {counted}, but the header has {len(names)} columns; {repair}")
         swallowed = next((i for i in range(len(values)) if _has_rows(values, i, separator)), None)
         if swallowed is not None:
             raise ValueError(
@@ -162,7 +163,10 @@ def _records(table: Table, text: str, separator: str) -> Iterator[tuple[str, lis
     except csv.Error as error:
         why = str(error)
         if "unexpected end" in why or "expected after" in why:
-            why = "a quote opens a value and is not closed before the next separator; close it, or double it in a value"
+            why = (
+                "a quoted value does not end before the next separator: close its quote, remove the text after it, or "
+                "double a quote within it"
+            )
         elif "field larger" in why:
             why = f"a value has more than {csv.field_size_limit():,} characters; close its quote, or shorten it"
         raise ValueError(f"{table}, line {start}: {why}") from None

@@ -1,4 +1,4 @@
-"""Processes that were forked after JAX used its devices: JAX waits for good for threads that a fork does not copy."""
+"""Processes that were forked after JAX used its devices: JAX waits forever for threads that a fork does not copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _note_fork() -> None:
 def refuse() -> NoReturn:
     """Raise RuntimeError with the repair."""
     raise RuntimeError(
-        "this process was forked after JAX started, so JAX would wait for good: start it with "
+        "this process was forked after JAX started, so JAX would wait forever: start it with "
         "multiprocessing.get_context('spawn'), or fork before the first use of JAX"
     )
 

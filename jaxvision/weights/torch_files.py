@@ -203,10 +203,10 @@ def what_is_wrong(name: str) -> str:
     """Return the message for a file that names something other than tensors, with the repair."""
     if name.startswith("torch._utils._rebuild") and any(kind in name for kind in NOT_DENSE):
         return f"holds tensors that are not dense ({name})"
-    repair = "in PyTorch, load it and run torch.save(model.state_dict(), 'weights.pth')"
+    repair = "only if you trust its author, load it in PyTorch and run torch.save(model.state_dict(), 'weights.pth')"
     if name == SCRIPT or name.startswith(("torch.nn.", "torchvision.", "timm.", "torch.fx.")):
         return f"holds a whole model ({name}), not its state_dict of tensors, and no code is run: {repair}"
-    return f"holds {name}; expected only tensors, as no code is run: if it is a whole model, {repair}"
+    return f"holds {name}, which PyTorch would run; expected only tensors, and no code was run: {repair}"
 
 
 @contextmanager

@@ -27,17 +27,6 @@ def trained(tmp_path_factory):
 # ── full disks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], capture_output=True, check=False)
-
-
 def write(folder, num_values):
     tensors = {"weight": np.zeros(num_values, np.float32)}
     options = {"architecture": "x", "preprocessing": jv.Preprocessing((8, 8), 1, (0.5,), (0.5,)), "classes": ()}

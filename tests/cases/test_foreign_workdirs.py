@@ -257,7 +257,7 @@ def test_impossible_names_of_plugins_are_a_warning(name, foreign, new_process):
         jv.load(foreign)
 
 
-@pytest.mark.parametrize("path", ["~nosuch/x", "a\0b", "/root/x", "/dev/null"])
+@pytest.mark.parametrize("path", ["~nosuch/x", "a\0b", "no/such/folder", "/dev/null"])
 def test_data_that_are_not_there_do_not_matter_to_an_old_run(path):
     spec = str(specs.Spec("folder", {"path": path}))
     assert upgrades.upgrade_saved({"dataset": spec}, 3) == {"dataset": spec}

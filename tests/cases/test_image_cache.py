@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import warnings
 
 import numpy as np
@@ -107,17 +106,6 @@ def test_a_replaced_file_of_the_same_size_and_time_is_decoded_again(replace, tmp
     replace(*listed)
     images, _ = files._decoded(listed, build(tmp_path / "photos").preprocessing, "train", files.MAX_PIXELS)
     assert [int(image.max()) for image in images] == ([202, 10] if replace is exchange else [202, 202])
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], capture_output=True, check=False)
 
 
 def test_a_cache_on_a_full_disk_warns_and_the_images_are_read(small_disk, monkeypatch):

@@ -56,15 +56,17 @@ CATS = [("cat", "dog")[number % 2] for number in range(24)]
 @pytest.mark.parametrize(
     ("row", "text", "message"),
     [
-        (9, '"dog', "line 11: a quote opens a value and is not closed"),
-        (9, '"dog,', "line 11: a quote opens a value and is not closed"),
-        (23, '"', "line 25: a quote opens a value and is not closed"),
-        (5, '"do"g', "line 7: a quote opens a value and is not closed"),
+        (9, '"dog', "line 11: a quoted value does not end"),
+        (9, '"dog,', "line 11: a quoted value does not end"),
+        (23, '"', "line 25: a quoted value does not end"),
+        (5, '"do"g', "line 7: a quoted value does not end"),
         (5, "d\0g", "line 7: byte 0x0 is not UTF-8 text"),
         (5, "x" * 140_000, "line 7: a value has more than 131,072 characters"),
         (5, '"two\nlines"', "line 7: column 'target' has a value of several lines"),
         (5, "<NA>", "line 7: column 'target' has '<NA>', which stands for a missing value"),
         (5, "nan", "line 7: column 'target' has 'nan', which stands for a missing value"),
+        (5, "N/A", "line 7: column 'target' has 'N/A', which stands for a missing value"),
+        (5, "#REF!", "line 7: column 'target' has '#REF!', which stands for a missing value"),
         (5, "b'cat'", "line 7: column 'target' has .*Python's text for bytes"),
     ],
 )
@@ -77,7 +79,7 @@ def test_a_damaged_line_is_named(place, row, text, message):
 
 def test_a_quote_closed_by_the_next_one_is_named(place):
     write(place, ['"dog' if number == 9 else f'"{value}"' for number, value in enumerate(CATS)])
-    with pytest.raises(ValueError, match="line 11: a quote opens a value and is not closed"):
+    with pytest.raises(ValueError, match="line 11: a quoted value does not end"):
         build()
 
 

@@ -177,9 +177,12 @@ def test_names_that_would_collide_keep_their_prefixes(tmp_path):
         ),
         (
             {"model": Global("models.yolo.Model"), "epoch": 1},
-            "holds models.yolo.Model; .*run torch.save.model.state_dict",
+            "holds models.yolo.Model, which PyTorch would run.*torch.save.model.state_dict",
         ),
-        ({"a": Global("posix.system", "touch executed")}, "holds posix.system; expected only tensors"),
+        (
+            {"a": Global("posix.system", "touch executed")},
+            "holds posix.system, which PyTorch would run.*only if you trust its author",
+        ),
         ({"a": Global("builtins.eval", "1")}, "holds builtins.eval"),
         ({"a": Global("torch.hub.load", "x")}, "holds torch.hub.load"),
         ({"a": Global("torch._utils._rebuild_sparse_tensor", 1)}, "holds tensors that are not dense"),

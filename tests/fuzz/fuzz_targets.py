@@ -25,6 +25,7 @@ from jaxvision import registry, specs
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config, Execution
 from jaxvision.datasets import rows
+from jaxvision.datasets.encoding import encode
 from jaxvision.engine import logs
 from jaxvision.image_files import read_image
 from jaxvision.interfaces import Preprocessing, TargetStats
@@ -206,6 +207,8 @@ CSV = [
     b'file;label;split\n"a;b.png";"c""at";train\n\nb.png;dog;test\n',
     "\ufefffile\tcaf\u00e9\na.png\t1\n".encode(),
     b"file,cat,dog\r\na.png,1,0\r\nb.png,0,1\r\n",
+    b"class,flag,score,labels\n" + b"a,1,0.5,red|big\nb,0,1.5,red\n" * 6,
+    b"class,flag,score,labels\n" + b"10,-1,1e3,\n2,1,nan,['red']\n" * 6,
 ]
 CELLS = st.one_of(
     st.text(max_size=5), st.sampled_from(('"', '""', "\0", "\n", "\r", ",", "1e999", "nan", "-0", "'", "x" * 140_000))
@@ -233,11 +236,23 @@ def _parquets() -> list[bytes]:
 
 
 def _read_tables(content: bytes) -> None:
-    """Read bytes as Parquet if they look so, or else as CSV, and every column of it."""
+    """Read bytes as Parquet if they look so, or else as CSV; encode every column as targets, and all as labels.
+
+    Raises the error of the last column that cannot be a target, so that a table is accepted if all can be.
+    """
     is_parquet = content[:4] == b"PAR1" or content[-4:] == b"PAR1"
     table = rows.read_table(_file(".parquet" if is_parquet else ".csv", content))
-    for name in table.rows[0]:
-        table.column(name)
+    is_train = np.arange(len(table.rows)) % 3 > 0
+    errors: list[Exception] = []
+    for columns, delimiter in (*(((name,), None) for name in table.rows[0]), (tuple(table.rows[0]), "|")):
+        try:
+            encode([table], columns, None, delimiter=delimiter, min_count=1, is_train=is_train)
+        except ValueError as error:
+            if is_traceback(error):
+                raise
+            errors.append(error)
+    if errors:
+        raise errors[-1]
 
 
 def _npz() -> list[bytes]:
