@@ -132,6 +132,8 @@ class Config(_Settings):
         fold = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.fold)
         if self.fold and not (fold and 1 <= int(fold[1]) <= int(fold[2]) and int(fold[2]) > 1):
             raise ValueError(f"fold={self.fold!r} must be a fold and the number of folds, as in 2/5, or empty")
+        if self.head_init == "probe" and self.init_from is None:
+            raise ValueError("head_init='probe' fits the head to pretrained features: set init_from")
         if self.cache_features and (not self.freeze or self.augmentations):
             why = f"augmentations={self.augmentations!r} change them" if self.augmentations else "set freeze='backbone'"
             raise ValueError(f"cache_features=True needs features that never change: {why}")

@@ -253,6 +253,22 @@ def no_pooled_features(model: str) -> str:
     )
 
 
+def no_output_per_class(task: str, size: int, num_classes: int) -> str:
+    """Return the message that a head cannot be fitted for a task."""
+    return (
+        f"head_init='probe' fits a head with one output a class, and --task={task} has {size} outputs and "
+        f"{num_classes} classes: remove --head_init"
+    )
+
+
+def no_linear_head(model: str) -> str:
+    """Return the message that a head cannot be fitted for a model."""
+    return (
+        f"head_init='probe' fits a head that is one linear layer on the pooled features, which {model!r} does not "
+        "have: remove --head_init"
+    )
+
+
 def only_multiclass(command: str, dataset: str, kind: str) -> str:
     """Return the message that a command classifies into classes, and a dataset has other targets."""
     return f"{command} needs a class for each image, and the dataset {dataset!r} has {kind} targets: use train"

@@ -6,26 +6,23 @@ the validation examples if they are given; never by the examples that it predict
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 
+from jaxvision import linear_head
+from jaxvision.linear_head import Examples
+from jaxvision.thread_pools import one_thread
+
 NEIGHBORS = (1, 3, 5, 10, 20)
-STRENGTHS = tuple(10.0**power for power in range(-5, 2))  # C of scikit-learn: smaller is more regularized
 RIDGE_STRENGTHS = tuple(2.0**power for power in range(-10, 20))  # those of big_vision's few-shot evaluation
-USUAL_STRENGTH, USUAL_RIDGE = 1e-3, 2.0**10  # where nothing can be left out; the latter is big_vision's
-SMALL = 2**20  # numbers in a matrix: 250 x 1,280 took 0.1 s with one thread, and 2 s with two on two busy cores
+USUAL_RIDGE = 2.0**10  # where nothing can be left out; big_vision's
 CONSTANT = 100.0  # of the feature for the bias, so large that the bias is almost unregularized
-NUM_FOLDS = 5
-LEAST_PROBABILITY = 1e-6  # in the log loss that chooses, so that one example does not decide
 
 Predict = Callable[[np.ndarray], np.ndarray]
-Examples = tuple[np.ndarray, np.ndarray]  # features [N, D] and targets [N]
-
 
 Fitting = TypeVar("Fitting", bound="Callable[..., Fitted]")
 
@@ -46,22 +43,6 @@ class Fit(Protocol):
     def __call__(
         self, features: np.ndarray, targets: np.ndarray, num_classes: int, *, validation: Examples | None = ...
     ) -> Fitted: ...
-
-
-@functools.cache
-def _thread_pools() -> Any:
-    """Return the thread pools of the linear algebra that NumPy and scikit-learn use."""
-    import sklearn.linear_model  # noqa: F401 - so that its libraries are loaded
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-@contextlib.contextmanager
-def one_thread(size: int) -> Iterator[None]:
-    """Use one thread for matrices of up to SMALL numbers, whose threads would wait for each other on busy machines."""
-    with _thread_pools().limit(limits=1) if size <= SMALL else contextlib.nullcontext():
-        yield
 
 
 def _on_one_thread(fit: Fitting) -> Fitting:
@@ -140,78 +121,15 @@ def logistic_regression(
     targets: np.ndarray,
     num_classes: int,
     *,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] = linear_head.STRENGTHS,
     validation: Examples | None = None,
 ) -> Fitted:
-    """Fit multinomial logistic regression to centered features of mean square 1. Scores are log probabilities.
+    """Fit multinomial logistic regression, as `linear_head.fit` does. Scores are log probabilities.
 
-    All features are divided by one number: with few examples, dividing each by its own deviation is worse (figures in
-    docs/results.md). C, the inverse strength of the L2 regularization as in scikit-learn, is the one with the smallest
-    log loss, by stratified cross-validation of the training examples in up to 5 folds, or on validation; of equally
-    good ones the smallest. If no class has two examples, it is 0.001, or the only one in `strengths`.
+    C, the inverse strength of the L2 regularization as in scikit-learn, is chosen by cross-validation or on validation.
     """
-    mean = features.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(((features - mean) ** 2).mean()) or 1.0
-    centered = (features - mean) / scale
-    # The weights are combinations of the examples. So with more features than examples, the fit in the space that the
-    # examples span has the same result, in a fraction of the time.
-    basis = np.linalg.svd(centered, full_matrices=False)[2].T if len(centered) < centered.shape[1] else None
-
-    def reduced(rows: np.ndarray) -> np.ndarray:
-        rows = (rows - mean) / scale
-        return rows if basis is None else rows @ basis
-
-    inputs = reduced(features)
-    if validation is not None:
-        pairs = [(slice(None), reduced(validation[0]), validation[1])]
-    else:
-        pairs = [(train, inputs[held], targets[held]) for train, held in _folds(targets)]
-
-    def loss(strength: float) -> float:
-        fits = [_logistic(inputs[train], targets[train], num_classes, strength, 1e-4) for train, _, _ in pairs]
-        held_out = [_log_loss(fit(rows), truth) for fit, (_, rows, truth) in zip(fits, pairs, strict=True)]
-        return float(np.concatenate(held_out).mean())
-
-    chosen = strengths[0] if len(strengths) == 1 else USUAL_STRENGTH
-    if pairs and len(strengths) > 1:
-        ordered = sorted(strengths)
-        chosen = ordered[int(np.argmin([loss(each) for each in ordered]))]
-    model = _logistic(inputs, targets, num_classes, chosen, 1e-8)
-    return Fitted(lambda queries: model(reduced(queries)), {"C": chosen})
-
-
-def _logistic(inputs: np.ndarray, targets: np.ndarray, num_classes: int, strength: float, tolerance: float) -> Predict:
-    """Fit logistic regression, to a tolerance of the gradient; classes without examples have the score -inf."""
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=strength, max_iter=10_000, tol=tolerance).fit(inputs, targets)
-
-    def predict(queries: np.ndarray) -> np.ndarray:
-        scores = np.full((len(queries), num_classes), -np.inf)
-        logits = model.decision_function(queries)
-        if logits.ndim == 1:  # of two classes, it is that of the second
-            logits = np.stack([np.zeros_like(logits), logits], axis=1)
-        logits -= logits.max(axis=1, keepdims=True)
-        scores[:, model.classes_] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return scores
-
-    return predict
-
-
-def _folds(targets: np.ndarray, num_folds: int = NUM_FOLDS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (training, held-out) indices of stratified folds; the only example of a class is never held out."""
-    counts = np.bincount(targets)
-    order = np.argsort(targets, kind="stable")
-    rank = np.empty(len(targets), int)
-    rank[order] = np.arange(len(targets)) - np.repeat(np.cumsum(counts) - counts, counts)
-    fold = np.where(counts[targets] > 1, rank % min(num_folds, counts.max()), -1)
-    for number in range(min(num_folds, counts.max())):
-        if (fold == number).any():
-            yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-
-
-def _log_loss(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return -np.maximum(scores[np.arange(len(truth)), truth], np.log(LEAST_PROBABILITY))
+    head = linear_head.fit((features, targets), num_classes, strengths=strengths, validation=validation)
+    return Fitted(lambda queries: linear_head.log_probabilities(head, queries), {"C": head.strength})
 
 
 @_on_one_thread

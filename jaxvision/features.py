@@ -1,4 +1,4 @@
-"""Pooled features of all images of a dataset under pretrained weights, computed once and cached on disk."""
+"""Pooled features of images under pretrained weights, computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxvision.config import Config
 from jaxvision.distributed import compilation, runtime
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import inference, precision
-from jaxvision.interfaces import Dataset, Preprocessing, Tree
+from jaxvision.interfaces import Dataset, Preprocessing, Split, Tree
 from jaxvision.plugins import load_plugins
 from jaxvision.specs import parse
 from jaxvision.weights import packages
@@ -71,24 +71,34 @@ def _model_of(loaded: Weights) -> str | None:
     return names[0] if loaded.architecture and names else None
 
 
-def pooled_features(backbone: Backbone, dataset: Dataset, *, batch_size: int = 64) -> dict[str, np.ndarray]:
-    """Compute the pooled features of each split of a dataset, float32 [N, D], by the name of the split.
+def features_of(
+    backbone: Backbone, split: Split, preprocessing: Preprocessing, *, doing: str = "features", batch_size: int = 64
+) -> np.ndarray:
+    """Compute the pooled features of a split, float32 [N, D].
 
-    Open the dataset with the backbone's preprocessing. Features are cached by the images, the weights, the model and
-    the preprocessing, so that a second call with the same data needs no model. Raises ValueError if the weights do not
-    fit, or if the model has no pooled features.
+    Open the dataset with the backbone's preprocessing, and pass that of the dataset. Features are cached by the images,
+    the weights, the model and the preprocessing, so that a second call with the same data needs no model. Raises
+    ValueError if the weights do not fit, or if the model has no pooled features.
     """
 
     def make(folder: Path) -> None:
         mesh = meshes.make_mesh()
-        step, params, state = _feature_step(backbone, dataset.preprocessing, mesh)
-        for name, split in data.splits_of(dataset).items():
-            options: dict[str, Any] = {"batch_size": batch_size, "mesh": mesh, "doing": f"features of {name}"}
-            _, pooled = inference.infer_split(step, params, state, split, **options)
-            np.save(folder / f"{name}.npy", pooled.astype(np.float32))
+        step, params, state = _feature_step(backbone, preprocessing, mesh)
+        options: dict[str, Any] = {"batch_size": batch_size, "mesh": mesh, "doing": doing}
+        _, pooled = inference.infer_split(step, params, state, split, **options)
+        np.save(folder / "pooled.npy", pooled.astype(np.float32))
 
-    arrays = array_cache.cached("features", _key(backbone, dataset), make, what="features")
-    return {name: np.array(arrays[name]) for name in data.splits_of(dataset)}
+    arrays = array_cache.cached("features", _key(backbone, split, preprocessing), make, what="features")
+    return np.array(arrays["pooled"])
+
+
+def pooled_features(backbone: Backbone, dataset: Dataset, *, batch_size: int = 64) -> dict[str, np.ndarray]:
+    """Compute the pooled features of each split of a dataset, by the name of the split, as `features_of` does."""
+    options: dict[str, Any] = {"batch_size": batch_size}
+    return {
+        name: features_of(backbone, split, dataset.preprocessing, doing=f"features of {name}", **options)
+        for name, split in data.splits_of(dataset).items()
+    }
 
 
 def _feature_step(backbone: Backbone, preprocessing: Preprocessing, mesh: Any) -> tuple[inference.Step, Tree, Tree]:
@@ -112,19 +122,19 @@ def _feature_step(backbone: Backbone, preprocessing: Preprocessing, mesh: Any) -
     return compilation.compile_eval(feature_step, mesh), *placed
 
 
-def _key(backbone: Backbone, dataset: Dataset) -> str:
+def _key(backbone: Backbone, split: Split, preprocessing: Preprocessing) -> str:
     """Return what the features depend on: images, weights, model and preprocessing.
 
     The fingerprint of data covers a sample of the images, so the files that the others come from are part of the key;
     without files, all images are.
     """
-    named = data.splits_of(dataset)
-    files = [Path(str(name)) for split in named.values() for name in split.names]
-    have_files = len(files) == sum(map(len, named.values())) and all(file.is_file() for file in files)
+    files = [Path(str(name)) for name in split.names]
+    have_files = len(files) == len(split) and all(file.is_file() for file in files)
     images = array_cache.stamps(files) if have_files else ""
-    fingerprint = data.fingerprint(dataset) if have_files else data.fingerprint(dataset, num_images=2**40)
+    alone = Dataset(split, None, None, (), preprocessing)
+    fingerprint = data.fingerprint(alone) if have_files else data.fingerprint(alone, num_images=2**40)
     parts = (FORMAT, jax.default_backend(), images, fingerprint, _digest(backbone.weights), parse(backbone.model))
-    return "\n".join(map(str, (*parts, dataset.preprocessing)))
+    return "\n".join(map(str, (*parts, preprocessing)))
 
 
 def _digest(weights: Weights) -> str:

@@ -12,10 +12,12 @@ import numpy as np
 from jaxvision import data as datas
 from jaxvision import failures, features, storage
 from jaxvision.config import Config
-from jaxvision.feature_classifiers import CLASSIFIERS, Examples, Fit, logistic_regression, nearest_mean, one_thread
+from jaxvision.feature_classifiers import CLASSIFIERS, Fit, logistic_regression, nearest_mean
 from jaxvision.interfaces import Dataset
+from jaxvision.linear_head import Examples
 from jaxvision.reports import learning_curves
 from jaxvision.specs import nearest
+from jaxvision.thread_pools import one_thread
 
 FILE, PLOT, EPISODES_PLOT = "fewshot.json", "fewshot.png", "episodes.png"
 NAMES = {"nearest_mean": "nearest class mean", "knn": "k nearest neighbors", "logistic": "logistic regression"}

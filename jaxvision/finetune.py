@@ -31,7 +31,6 @@ NUM_EVALUATIONS = 10
 UNBALANCED = 3.0  # times as many images in the largest class as in the smallest, from which on classes are balanced
 RESERVED = 0.25  # of the time that is left, for compilation and evaluations
 RECIPE = Config(
-    head_init="probe",
     optimizer="adamw(weight_decay=0.01)",
     learning_rate=3e-4,
     layer_decay=0.8,
@@ -110,7 +109,7 @@ def finetune(
     began = time.monotonic()
     backbone = features.open_backbone(model or _usual_model(), init_from, plugins=plugins)
     config = RECIPE.replace(
-        model=backbone.model, init_from=backbone.init_from, seed=seed, split_seed=seed, eval_every=1
+        model=backbone.model, init_from=backbone.init_from, head_init="probe", seed=seed, split_seed=seed, eval_every=1
     )
     given = None if isinstance(dataset, str) else dataset
     config = config.replace(dataset=dataset if isinstance(dataset, str) else datas.IN_MEMORY)
@@ -158,7 +157,7 @@ def _fit_probe(
         name: (pooled[name], split.targets) for name, split in datas.splits_of(data).items()
     }
     train, validation, num_classes = examples["train"], examples["validation"], len(data.classes)
-    head = linear_head.choose_strength(train, validation, num_classes=num_classes)
+    head = linear_head.fit_and_choose(train, validation, num_classes)
     test = _figures(head, examples["test"]) if "test" in examples else None
     curve = learning_curve.learning_curve(train, validation, num_classes=num_classes, strength=head.strength, seed=seed)
     return head, Stage(_figures(head, validation), test, 0), curve
@@ -194,7 +193,7 @@ def _power_of_two(number: int) -> int:
 
 def _seconds_per_step(config: Config, data: Dataset) -> float:
     """Return the seconds of a training step, after compilation, which the cache of compiled programs keeps."""
-    setup = prepare(runs.build(config.replace(head_init="new", init_from=None, steps=10), data), data)
+    setup = prepare(runs.build(config.replace(head_init="new", init_from=None), data), data)
     state, _ = setup.make_state()
     rows = meshes.local_slice(config.batch_size, setup.run.mesh)
     times = []

@@ -56,7 +56,7 @@ def learning_curve(
         draws = [_draw(train[1], fraction, rng) for _ in range(NUM_DRAWS if fraction < 1 else 1)]
         scores = []
         for chosen in draws:
-            head = linear_head.fit((train[0][chosen], train[1][chosen]), num_classes=num_classes, strength=strength)
+            head = linear_head.fit((train[0][chosen], train[1][chosen]), num_classes, strengths=[strength])
             scores.append(linear_head.accuracy(head, validation))
         if not points or len(draws[0]) > points[-1].num_images:
             points.append(Point(len(draws[0]), float(np.mean(scores)), float(np.std(scores))))

@@ -1,20 +1,19 @@
-"""Linear probes: compute the features of a backbone once, and train the head on them, or fit it by its optimum."""
+"""Linear probes: compute the features of a frozen backbone once, and train the head on them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision import linear_head, training_setup
 from jaxvision import run as runs
+from jaxvision import training_setup
 from jaxvision.distributed import compilation
 from jaxvision.engine import inference, transfer
-from jaxvision.interfaces import Dataset, Model, Split, Tree
+from jaxvision.interfaces import Model, Split, Tree
 from jaxvision.training_setup import TrainingSetup
 
 
@@ -38,12 +37,17 @@ def on_features(setup: TrainingSetup, params: Tree, model_state: Tree) -> Traini
     """Compute the pooled features of training and validation images; return the setup that trains the head on them."""
     run = setup.run
 
-    compute = _pooled(run, params, model_state)
+    def feature_step(params, model_state, batch):
+        assert run.model.features is not None
+        return {"count": batch["mask"].sum()}, run.model.features(params, model_state, batch["inputs"])["pooled"]
+
+    step = compilation.compile_eval(feature_step, run.mesh)
 
     def features(split: Split | None) -> Split | None:
         if split is None:
             return None
-        pooled = compute(split)
+        options = {"batch_size": run.execution.eval_batch_size, "mesh": run.mesh, "doing": "features"}
+        _, pooled = inference.infer_split(step, params, model_state, split, **options)
         return dataclasses.replace(split, read=lambda chosen: pooled[chosen], decode=None, is_random=False)
 
     train = features(setup.data.train)
@@ -55,47 +59,6 @@ def on_features(setup: TrainingSetup, params: Tree, model_state: Tree) -> Traini
     data = setup.data._replace(train=train, validation=features(setup.data.validation))
     probed = setup._replace(run=run._replace(model=alone), data=data, source=train)
     return training_setup.compile_setup(probed, jax.ShapeDtypeStruct(example.shape, example.dtype))
-
-
-def with_fitted_head(
-    run: runs.Run, data: Dataset, params: Tree, model_state: Tree, weights: Any, weights_note: str
-) -> tuple[Tree, str]:
-    """Return parameters whose head is a logistic regression on the features of train, and a note on it.
-
-    Its strength is chosen on validation. On resume, `weights` are None and the parameters stay as they are: the
-    checkpoint has the fitted head. Raises ValueError if there is no validation split, or the head is not linear.
-    """
-    if weights is None and run.config.init_from is not None:
-        return params, weights_note
-    if data.validation is None or run.task.output_size != len(data.classes) or data.train.kind != "multiclass":
-        raise ValueError(
-            f"head_init='probe' fits a head of one output a class and chooses its strength on validation, and "
-            f"--task={run.config.task} has {run.task.output_size} outputs, {len(data.classes)} classes and "
-            f"{'no' if data.validation is None else 'a'} validation split: remove --head_init"
-        )
-    head_alone(run.model, params)
-    _check_pooled(run, params, model_state)
-    pooled = _pooled(run, params, model_state)
-    train, validation = pooled(data.train), pooled(data.validation)
-    fitted = linear_head.choose_strength(
-        (train, data.train.targets), (validation, data.validation.targets), num_classes=len(data.classes)
-    )
-    head = {"kernel": fitted.kernel, "bias": fitted.bias}
-    head = {name: head[name].astype(leaf.dtype) for name, leaf in params[run.model.head].items()}
-    note = f"the head is a logistic regression on {len(train):,} examples, its strength {fitted.strength:g}"
-    return {**params, run.model.head: head}, "; ".join(filter(None, (weights_note, note)))
-
-
-def _pooled(run: runs.Run, params: Tree, model_state: Tree) -> Callable[[Split], np.ndarray]:
-    """Return the function that computes the pooled features [N, D] of a split."""
-
-    def feature_step(params, model_state, batch):
-        assert run.model.features is not None
-        return {"count": batch["mask"].sum()}, run.model.features(params, model_state, batch["inputs"])["pooled"]
-
-    step = compilation.compile_eval(feature_step, run.mesh)
-    options: dict[str, Any] = {"batch_size": run.execution.eval_batch_size, "mesh": run.mesh, "doing": "features"}
-    return lambda split: inference.infer_split(step, params, model_state, split, **options)[1]
 
 
 def head_alone(model: Model, params: Tree, *, dtype: Any = None) -> Model:

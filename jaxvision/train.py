@@ -58,6 +58,8 @@ class _Session(NamedTuple):
 
 
 def _is_evaluated(step: int, setup: TrainingSetup) -> bool:
+    if step == 0:
+        return setup.run.config.head_init == "probe"  # it is a model that may be the best
     return step == setup.num_steps or timing.should_evaluate(step, setup.run.config, len(setup.data.train))
 
 
@@ -167,7 +169,9 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, previous: A
     initial_state, weights_note = setup.make_state()
     state, sums = checkpoints.restore(initial_state, setup.run.mesh)
     start, config, batch_size = int(state.step), setup.run.config, setup.run.config.effective_batch_size
-    is_unreported = bool(sums) and _is_evaluated(start, setup)
+    if config.head_init == "probe" and not checkpoints.steps():
+        checkpoints.save(state, sums=sums)
+    is_unreported = (bool(sums) or start == 0) and _is_evaluated(start, setup)
     with contextlib.ExitStack() as stack:
         sizes = {"num_steps": setup.num_steps, "batch_size": batch_size, "start": start - is_unreported}
         log = stack.enter_context(contextlib.closing(multihost.run_on_all_hosts(lambda: logs.Log(path, **sizes))))
@@ -188,17 +192,9 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, previous: A
             if start >= setup.num_steps or _should_stop_early(session, start):
                 return
             sums = {}
-        if config.head_init == "probe" and not checkpoints.steps():
-            checkpoints.save(state, sums=sums)
-            _evaluate_and_log(session, state, sums)
-        batches = pipeline.train_batches(
-            setup.source,
-            batch_size,
-            seed=config.seed,
-            start=start,
-            rows=meshes.local_slice(batch_size, setup.run.mesh),
-            balanced=config.sampling == "balanced",
-        )
+        rows, is_balanced = meshes.local_slice(batch_size, setup.run.mesh), config.sampling == "balanced"
+        options: dict[str, Any] = {"seed": config.seed, "start": start, "rows": rows, "balanced": is_balanced}
+        batches = pipeline.train_batches(setup.source, batch_size, **options)
         stack.enter_context(contextlib.closing(batches))
         if profile:
             from jaxvision.engine.profiling import Profiler

@@ -110,11 +110,7 @@ def prepare(run: runs.Run, data: Dataset, weights: Any = None) -> TrainingSetup:
 
         footprint.check_training(run.model, config, run.execution, state, run.signature.preprocessing, mesh)
     jitted_make_state = jax.jit(make_state, out_shardings=meshes.state_shardings(state, mesh))
-    params, model_state, weights_note = _init_or_load(run, data.train, weights)
-    if config.head_init == "probe":
-        from jaxvision import probe
-
-        params, weights_note = probe.with_fitted_head(run, data, params, model_state, weights, weights_note)
+    params, model_state, weights_note = _init_or_load(run, data, weights)
     setup = TrainingSetup(
         run=run,
         data=data,
@@ -143,7 +139,7 @@ def _check(run: runs.Run, data: Dataset) -> None:
         raise ValueError(failures.nothing_to_monitor(config.patience, config.task, data.validation is not None))
 
 
-def _init_or_load(run: runs.Run, images: Split, weights: Any) -> tuple[Tree, Tree, str]:
+def _init_or_load(run: runs.Run, data: Dataset, weights: Any) -> tuple[Tree, Tree, str]:
     """Initialize parameters and state, and replace them with pretrained weights if there are any.
 
     Initialization is a program of its own on one device: initializing sharded arrays would change their last bits.
@@ -152,14 +148,18 @@ def _init_or_load(run: runs.Run, images: Split, weights: Any) -> tuple[Tree, Tre
     key, _ = jax.random.split(jax.random.key(run.config.seed))
     params, state = compilation.compile_init(run.model.init)(key, jnp.zeros(like.shape, like.dtype))
     if run.model.adapt is not None and weights is None:
-        count = min(NUM_ADAPTED, MOST_ADAPTED // int(np.prod(like.shape[1:])) + 1, len(images))
-        few = images.read(np.linspace(0, len(images) - 1, count, dtype=int))
+        count = min(NUM_ADAPTED, MOST_ADAPTED // int(np.prod(like.shape[1:])) + 1, len(data.train))
+        few = data.train.read(np.linspace(0, len(data.train) - 1, count, dtype=int))
         params, state = jax.jit(run.model.adapt)(params, state, few)
     weights_note = ""
     if weights is not None:
         from jaxvision import pretrained
 
         start = pretrained.begin_run(run, params, state, weights)
+        if run.config.head_init == "probe":
+            from jaxvision import fitted_head
+
+            start = fitted_head.with_fitted_head(start, run, data, weights)
         params, state, weights_note = start.params, start.state, start.summary
     return jax.device_get(params), jax.device_get(state), weights_note
 

@@ -3,9 +3,9 @@
     python scripts/checkpoint_rules.py --data=FOLDER --out=rules.jsonl
     python scripts/checkpoint_rules.py --out=rules.jsonl --only_table
 
-FOLDER has clothing/, cats_dogs/ and imagenette/ with class folders in train/ and others, and fashion_products/styles.csv.
-Each setting is trained with seeds 0 to 4; each seed draws its own images and validation split. Rows that are already in
-the file are not computed again.
+FOLDER has clothing/, cats_dogs/ and imagenette/ with class folders in train/ and others, and
+fashion_products/styles.csv. Each setting is trained with seeds 0 to 4; each seed draws its own images and
+validation split. Rows that are already in the file are not computed again.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def table(lines: list[dict[str, Any]]) -> str:
     for rule in RULES:
         pairs = [line["test"][rule][0] - line["test"]["best accuracy"][0] for line in lines]
         differences.append(f"{np.mean(pairs):+.4f} ± {np.std(pairs, ddof=1) / len(pairs) ** 0.5:.4f}")
-    rows.append(f"| minus best accuracy, all {len(lines)} runs, with its standard error | | {' | '.join(differences)} |")
+    rows.append(
+        f"| minus best accuracy, all {len(lines)} runs, with its standard error | | {' | '.join(differences)} |"
+    )
     return "\n".join(rows)
 
 

@@ -14,10 +14,10 @@ WORDS = (
     "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
-    "weights_package array_cache linear_head"
+    "weights_package array_cache linear_head thread_pools"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
-RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file features"
+RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head"
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
@@ -46,9 +46,9 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tensorflow_datasets": {"datasets"},
     "matplotlib": {"reports/plots.py"},
     "tqdm": {"engine/logs.py", "datasets"},
-    "sklearn": {"tasks", "datasets", "feature_classifiers.py"},
-    "threadpoolctl": {"feature_classifiers.py"},
-    "scipy": {"tasks"},
+    "sklearn": {"tasks", "datasets", "linear_head.py", "thread_pools.py"},
+    "threadpoolctl": {"thread_pools.py"},
+    "scipy": {"tasks", "linear_head.py"},
     "PIL": {"image_decoding.py", "pixel_modes.py", "resizing.py", "near_duplicates.py", "datasets"},
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
     "typeguard": {"registry.py", "schemas.py"},

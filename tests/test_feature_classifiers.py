@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from jaxvision import feature_classifiers as classifiers
+from jaxvision import linear_head
 
 
 def examples(num_classes, *, shots=8, width=20, seed=0, distance=1.0):
@@ -90,14 +91,14 @@ def test_logistic_regression_chooses_by_cross_validation_with_scikit_learn_alone
     inputs = (features - mean) / np.sqrt(((features - mean) ** 2).mean())
     fold = np.tile(np.arange(10) % 5, 4)
     losses = []
-    for strength in classifiers.STRENGTHS:
+    for strength in linear_head.STRENGTHS:
         model = LogisticRegression(C=strength, tol=1e-8, max_iter=10_000)
         log_probabilities = np.zeros((40, 4))
         for number in range(5):
             model.fit(inputs[fold != number], targets[fold != number])
             log_probabilities[fold == number] = model.predict_log_proba(inputs[fold == number])
         losses.append(-log_probabilities[np.arange(40), targets].mean())
-    best = classifiers.STRENGTHS[int(np.argmin(losses))]
+    best = linear_head.STRENGTHS[int(np.argmin(losses))]
     assert classifiers.logistic_regression(features, targets, 4).chosen == {"C": best}
 
 
@@ -121,7 +122,7 @@ def test_validation_examples_choose_in_place_of_the_training_examples(name):
     fit = classifiers.CLASSIFIERS[name]
     alone = fit(features, targets, 3).chosen
     chosen = fit(features, targets, 3, validation=(features, targets)).chosen
-    weakest = {"knn": {"k": 1}, "logistic": {"C": max(classifiers.STRENGTHS)}, "ridge": {"l2": 2.0**-10}}[name]
+    weakest = {"knn": {"k": 1}, "logistic": {"C": max(linear_head.STRENGTHS)}, "ridge": {"l2": 2.0**-10}}[name]
     assert chosen == weakest != alone
 
 

@@ -19,7 +19,7 @@ def test_accuracy_grows_with_the_number_of_images_and_more_would_help():
     train, validation = examples(96, distance=0.35), examples(800, distance=0.35, seed=1)
     curve = learning_curve(train, validation, num_classes=4, strength=0.01)
     assert [point.num_images for point in curve.points] == [12, 24, 48, 96]
-    whole = linear_head.accuracy(linear_head.fit(train, num_classes=4, strength=0.01), validation)
+    whole = linear_head.accuracy(linear_head.fit(train, 4, strengths=[0.01]), validation)
     assert curve.points[-1] == Point(96, whole, 0.0)
     assert curve.points[0].accuracy + 0.1 < whole and curve.points[0].deviation > 0
     assert curve.answer.startswith("more images would help: expect about +")
