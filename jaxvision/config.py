@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from jaxvision import schemas, storage
 
-VERSION = 4  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
+VERSION = 5  # of config.json and execution.json; version 0.1 wrote one file without a version, which counts as 1
 
 
 def _field(default: Any, help: str, *, may_change: bool = False, **limits: Any) -> Any:
@@ -92,9 +92,7 @@ class Config(_Settings):
     init_from: str | None = _field(
         None, "initial weights: pretrained, workdir, folder, .safetensors or .pth file, hf://owner/name or package:NAME"
     )
-    head_init: Literal["new", "probe"] = _field(
-        "new", "initial head: new, or a logistic regression on the features of train, which is checkpoint 0"
-    )
+    head_init: Literal["new", "probe"] = _field("new", "first head: new, or probe, a logistic regression on features")
     freeze: str = _field("", "parameters to freeze: backbone (all but the head), or patterns, 'stem_*, stage1_*'")
     cache_features: bool = _field(False, "with a frozen backbone: compute the features of all images once")
     gradient: str = _field("mean", "gradient rule spec, mean or sam")
@@ -123,6 +121,9 @@ class Config(_Settings):
     validation_fraction: float = _field(0.1, "fraction of train held out as validation", least=0, below=1)
     fold: str = _field("", "cross-validation: 2/5 validates on the second of five folds of train and validation")
     eval_every: int | None = _field(None, "steps between evaluations; if unset, each epoch", may_change=True, least=1)
+    checkpoint_rule: Literal["auto", "best", "last"] = _field(
+        "auto", "checkpoint that counts: best on validation, last, or auto, by the size of validation", may_change=True
+    )
     patience: int | None = _field(None, "early stopping: evaluations without improvement", may_change=True, least=1)
     on_bad_image: Literal["error", "skip"] = _field("error", "what to do with an unreadable image file")
     max_image_pixels: int = _field(100_000_000, "pixels that an image file may have, a limit on memory", least=1)
@@ -219,10 +220,8 @@ SPECS = ("model", "dataset", "task", "gradient", "optimizer", "schedule", "augme
 
 def is_same(name: str, one: Any, other: Any) -> bool:
     """Return whether two values of a field mean the same: specs may differ in spaces, quotes and order."""
-    if name not in SPECS or not isinstance(one, str) or not isinstance(other, str):
+    if one == other or name not in SPECS or not isinstance(one, str) or not isinstance(other, str):
         return one == other
-    if one == other:
-        return True
     from jaxvision.spec_equality import normalize
 
     return normalize(one) == normalize(other)

@@ -26,7 +26,7 @@ def ensemble(
     workdirs: Sequence[str | Path],
     *,
     split: str | None = None,
-    checkpoint: str | int = "best",
+    checkpoint: str | int = "chosen",
     tta: str | None = None,
     out: str | Path | None = None,
     data_dir: str | None = None,

@@ -14,7 +14,7 @@ def evaluate(
     workdir: str | Path,
     *,
     split: str | None = None,
-    checkpoint: str | int = "best",
+    checkpoint: str | int = "chosen",
     tta: str | None = None,
     out: str | Path | None = None,
     data_dir: str | None = None,
@@ -27,7 +27,7 @@ def evaluate(
     Args:
         workdir: The folder of a trained run.
         split: train, validation or test. If None, test, or validation if there is no test split.
-        checkpoint: best, last, or the step of a checkpoint.
+        checkpoint: chosen (by the rule of the run), best, last, or the step of a checkpoint.
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         out: The folder for the report. If None, `report` in the workdir, or `report_<split>` for other splits.
         data_dir: The folder of TensorFlow Datasets. If None, that of training.

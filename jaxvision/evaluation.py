@@ -41,14 +41,14 @@ def evaluate_on(
         absent = absent_in_validation(trained, data) if chosen.kind == "multilabel" else {}
     task = trained.run.task
     values, outputs = measure(chosen)
-    rows = logs.read_rows(trained.workdir / "metrics.jsonl")
+    rows, num_validation = logs.read_rows(trained.workdir / "metrics.jsonl"), len(data.validation or ())
     report = {
         "split": split,
         "headline": task.headline,
         "num_examples": len(chosen),
         "num_parameters": runs.num_parameters(trained.params),
         "step": trained.step,
-        "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor, trained.step),
+        "checkpoint": reports.describe_checkpoint(trained.checkpoint, rows, task.monitor, trained.step, num_validation),
         "tta": trained.run.execution.tta,
         **values,
         **inference.metrics_of(task, chosen, outputs, data.classes),

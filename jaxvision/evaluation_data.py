@@ -30,7 +30,7 @@ class OpenedRun(NamedTuple):
 def open_run(
     workdir: str | Path,
     *,
-    checkpoint: str | int = "best",
+    checkpoint: str | int = "chosen",
     tta: str | None = None,
     data_dir: str | None = None,
     dataset: Any = None,

@@ -269,6 +269,14 @@ def no_linear_head(model: str) -> str:
     )
 
 
+def few_validation_examples(count: int, rule: str) -> str:
+    """Return the warning that a validation split is small."""
+    return (
+        f"{count} validation examples are few: one is {100 / count:.2g} points of accuracy. The {rule} checkpoint "
+        "counts (--checkpoint_rule)"
+    )
+
+
 def only_multiclass(command: str, dataset: str, kind: str) -> str:
     """Return the message that a command classifies into classes, and a dataset has other targets."""
     return f"{command} needs a class for each image, and the dataset {dataset!r} has {kind} targets: use train"

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.splits import FEW
 from jaxvision.thread_pools import one_thread
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))  # C of scikit-learn: smaller is more regularized
 USUAL_STRENGTH = 1e-3  # where no example can be left out
 NUM_FOLDS = 5
-LEAST_VALIDATION = 100  # examples: with fewer, the strength is chosen by cross-validation of train
 LEAST_PROBABILITY = 1e-6  # in the log loss that chooses, so that one example does not decide
 LOOSE, TIGHT = 1e-4, 1e-8  # tolerances of the gradient: of the fits to choose by, and of the one that is returned
 
@@ -87,7 +87,7 @@ def fit_and_choose(train: Examples, validation: Examples | None, num_classes: in
     absent = np.setdiff1d(np.arange(num_classes), train[1])
     if len(absent):
         raise ValueError(f"no example of class {absent[0]} among {len(train[1])}; each class needs one")
-    is_enough = validation is not None and len(validation[1]) >= LEAST_VALIDATION
+    is_enough = validation is not None and len(validation[1]) >= FEW
     with one_thread(train[0].size):
         return fit(train, num_classes, validation=validation if is_enough else None)
 

@@ -88,7 +88,7 @@ def predict(
     workdir: str | Path | runs.Trained | Sequence[str | Path | runs.Trained],
     inputs: Inputs,
     *,
-    checkpoint: str | int = "best",
+    checkpoint: str | int = "chosen",
     tta: str | None = None,
     batch_size: int | None = None,
     on_bad_image: str = "error",
@@ -105,7 +105,7 @@ def predict(
         inputs: Image files, folders or glob patterns, PIL images, or arrays [H, W, C] or [N, H, W, C], uint8 or floats
             in 0..1; a list, a pandas Series or a generator of these, of any sizes. For a run of `time_series`: tables
             with its column, or arrays of levels, [steps] or [N, steps].
-        checkpoint: best, last, or the step of a checkpoint.
+        checkpoint: chosen (by the rule of the run), best, last, or the step of a checkpoint.
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         batch_size: Images at once. If None, the eval_batch_size of training.
         on_bad_image: What to do with an unreadable file: error, or skip to list it among the errors of the result.
@@ -129,7 +129,7 @@ def predict(
 def load_members(
     workdir: str | Path | runs.Trained | Sequence[str | Path | runs.Trained],
     *,
-    checkpoint: str | int = "best",
+    checkpoint: str | int = "chosen",
     tta: str | None = None,
     plugins: Sequence[str] = (),
 ) -> list[runs.Trained]:

@@ -201,10 +201,14 @@ def begin(
     return Start(fitted.params, fitted.state, f"{loaded.origin} ({count})", tuple(notes))
 
 
-def begin_run(run: runs.Run, params: Tree, state: Tree, loaded: Weights) -> Start:
-    """Replace a run's new parameters and state by weights; the head stays new if the classes differ."""
+def begin_run(run: runs.Run, params: Tree, state: Tree, loaded: Weights, data: Dataset) -> Start:
+    """Replace a run's new parameters and state by weights; the head stays new if the classes differ, or is fitted."""
     size, classes = run.signature.preprocessing.size, run.signature.classes
     start = begin(run.model, run.config.model, params, state, loaded, size=size, classes=classes, replace_head=True)
+    if run.config.head_init == "probe":
+        from jaxvision import fitted_head
+
+        start = fitted_head.with_fitted_head(start, run, data, loaded)
     if loaded.preprocessing is not None:
         return start
     usual = preprocessing_of(run.config.model, loaded) is not None

@@ -42,7 +42,7 @@ class Trained(NamedTuple):
     """A run with the parameters of one checkpoint, or their EMA if the config has one.
 
     `predict_step(params, model_state, batch)` returns predictions; it is compiled once per batch size. `checkpoint` is
-    what was asked for: best, last, or a step.
+    best, last, or a step.
     """
 
     run: Run
@@ -73,10 +73,10 @@ def build(
     """Build the run of a config for a dataset, on the mesh of the execution."""
     plugin_names = tuple(map(plugin_place, plugins))
     data_path = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
-    targets = splits.target_stats(dataset.train, len(dataset.classes))
-    signature = Signature(
-        dataset.classes, dataset.preprocessing, targets, data.fingerprint(dataset), data_path, plugin_names, _versions()
-    )
+    targets, validation = splits.target_stats(dataset.train, len(dataset.classes)), dataset.validation
+    known = dataset.classes, dataset.preprocessing, targets, data.fingerprint(dataset)
+    num_validation = None if validation is None else len(validation)
+    signature = Signature(*known, data_path, plugin_names, _versions(), num_validation)
     mesh = meshes.make_mesh(execution.mesh)
     return assemble(config, signature, mesh, execution=execution, axis_name=device_axis(execution))
 
@@ -200,6 +200,13 @@ def example_batch(run: Run, inputs: jax.ShapeDtypeStruct, batch_size: int) -> di
     }
 
 
+def checkpoint_rule(config: Config, signature: Signature) -> str:
+    """Return which checkpoint of a run counts, best or last, by the config's rule and the size of validation."""
+    is_small = signature.num_validation is not None and signature.num_validation < splits.FEW
+    by_size = "last" if is_small and config.patience is None else "best"
+    return by_size if config.checkpoint_rule == "auto" else config.checkpoint_rule
+
+
 def count_steps(config: Config, num_examples: int) -> int:
     """Return the number of training steps: config.steps, or the number of full batches in its epochs."""
     return config.steps or max(config.epochs * num_examples // config.effective_batch_size, 1)
@@ -208,7 +215,7 @@ def count_steps(config: Config, num_examples: int) -> int:
 def load(
     workdir: str | Path,
     *,
-    checkpoint: str | int = "best",
+    checkpoint: str | int = "chosen",
     tta: str | None = None,
     plugins: Sequence[str] = (),
     trust_plugins: bool = False,
@@ -217,7 +224,7 @@ def load(
 
     Args:
         workdir: The folder of a trained run.
-        checkpoint: best, last, or the step of a checkpoint.
+        checkpoint: chosen (as the run's checkpoint_rule says), best, last, or the step of a checkpoint.
         tta: Test-time augmentation: none, flip or flip_shift. If None, that of training.
         plugins: Modules or .py files that register more, besides those of training.
         trust_plugins: Run the plug-ins of training even if somebody else trained. Plug-ins are code.
@@ -241,6 +248,7 @@ def load(
     execution = execution.replace(remat=False, tta=tta or execution.tta)  # remat only matters in the backward pass
     run = assemble(config, signature, meshes.make_mesh(), execution=execution)
     checkpoints = Checkpoints(path / "checkpoints", monitor=run.task.monitor, read_only=True)
+    checkpoint = checkpoint_rule(config, signature) if checkpoint == "chosen" else checkpoint
     try:
         saved = {str(step): step for step in checkpoints.steps()}
         named = {"best": checkpoints.ranked(), "last": checkpoints.steps()[::-1]}

@@ -9,6 +9,8 @@ import numpy as np
 from jaxvision import failures
 from jaxvision.interfaces import Preprocessing, Split, TargetStats
 
+FEW = 100  # examples: with fewer, what is best on validation is so mostly by chance
+
 
 def holdout(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]:
     """Split off a holdout: return (rest, holdout).

@@ -20,7 +20,7 @@ from jaxvision.engine.signals import Interrupted
 from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
 from jaxvision.ranking import Row, Sweep, rank, table
-from jaxvision.reports import best_evaluation, plots
+from jaxvision.reports import chosen_evaluation, plots
 from jaxvision.search_space import Space
 from jaxvision.train import train
 from jaxvision.training_setup import check_specs
@@ -138,11 +138,12 @@ def _run(trial: Trial, path: Path, **options: Any) -> Row:
         row["error"] = " ".join(str(error).split())
         _say(f"failed: {row['error']}")
         return row
-    task = runs.build_task(trial.config, workdirs.Signature.load(result.workdir / "signature.json"))
+    signature = workdirs.Signature.load(result.workdir / "signature.json")
+    task = runs.build_task(trial.config, signature)
     assert task.monitor is not None  # train would have raised
     row |= {"name": task.monitor.name, "direction": task.monitor.mode, "steps": result.history[-1]["step"]}
     row["seconds"] = sum(evaluation.get("seconds", 0.0) for evaluation in result.history)
-    best = best_evaluation(result.history, task.monitor)
+    best = chosen_evaluation(result.history, task.monitor, runs.checkpoint_rule(trial.config, signature))
     if best is None:
         return {**row, "error": f"{task.monitor.name} was never finite"}
     row["value"], row["step"] = best

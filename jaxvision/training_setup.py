@@ -155,11 +155,7 @@ def _init_or_load(run: runs.Run, data: Dataset, weights: Any) -> tuple[Tree, Tre
     if weights is not None:
         from jaxvision import pretrained
 
-        start = pretrained.begin_run(run, params, state, weights)
-        if run.config.head_init == "probe":
-            from jaxvision import fitted_head
-
-            start = fitted_head.with_fitted_head(start, run, data, weights)
+        start = pretrained.begin_run(run, params, state, weights, data)
         params, state, weights_note = start.params, start.state, start.summary
     return jax.device_get(params), jax.device_get(state), weights_note
 

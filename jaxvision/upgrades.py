@@ -86,6 +86,8 @@ def upgrade(settings: dict[str, Any]) -> dict[str, Any]:
 def upgrade_saved(settings: dict[str, Any], version: int) -> dict[str, Any]:
     """Return the fields in a file of an older version under today's names, with what the version implied stated."""
     values = upgrade(settings)
+    if version < 5 and "model" in values:
+        values.setdefault("checkpoint_rule", "best")
     if version < 4:
         values |= {name: imply(values[name]) for name, imply in IMPLIED.items() if isinstance(values.get(name), str)}
     return values
@@ -133,7 +135,8 @@ def _with_definitions(spec: specs.Spec) -> specs.Spec:
     )
 
 
-IMPLIED = {  # by field: returns a spec with what it implied until version 3
+IMPLIED = {  # by field: returns a value with what it implied until version 3, of the rule until 4
+    "checkpoint_rule": lambda rule: "best" if rule == "auto" else rule,
     "dataset": _with_roles,
     "optimizer": keep_definitions,
     "schedule": keep_definitions,

@@ -25,7 +25,8 @@ MAY_CHANGE = {
 class Signature:
     """What later commands know of a run without opening its data; `data` is the fingerprint of the data.
 
-    `data_dir` and `plugins` are those of training, the defaults of later commands.
+    `data_dir` and `plugins` are those of training, the defaults of later commands. `num_validation` is the number of
+    validation examples, None without such a split or if an older version began the run.
     """
 
     classes: tuple[str, ...]
@@ -35,6 +36,7 @@ class Signature:
     data_dir: str | None
     plugins: tuple[str, ...]
     versions: dict[str, str]
+    num_validation: int | None = None
 
     def save(self, path: Path) -> None:
         """Write the signature as JSON."""

@@ -128,7 +128,9 @@ def test_a_run_starts_from_a_package_with_its_preprocessing(plugin, installed, t
     data = open_dataset(config, dataset=(images, np.arange(20) % 2), preprocessing=preprocessing)
     assert data.preprocessing == SEEN and data.train.read(np.arange(1)).shape == (1, 8, 8, 3)
     run = runs.build(config, data)
-    start = pretrained.begin_run(run, *run.model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)), loaded)
+    start = pretrained.begin_run(
+        run, *run.model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)), loaded, data
+    )
     assert start.summary.startswith("starts from package:wired-weights 1.2 (0 tensors")
     assert "the head is new (different classes)" in start.summary  # which are 0 and 1
 

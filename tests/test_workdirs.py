@@ -76,14 +76,14 @@ def test_a_run_of_then_goes_on(workdirs, capsys):
     said = capsys.readouterr().out
     assert "resumes at step 12 of 20 steps" in said and "changed: steps 12 to 20" in said
     assert result.history[-1]["step"] == 20
-    assert json.loads((workdirs / "digits_cnn" / "config.json").read_text())["version"] == 4
+    assert json.loads((workdirs / "digits_cnn" / "config.json").read_text())["version"] == 5
     assert json.loads((workdirs / "digits_cnn" / "execution.json").read_text())["eval_batch_size"] == 8
 
 
 def test_settings_of_a_newer_version_are_refused(workdirs):
     file = workdirs / "digits_cnn" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "version": 99}))
-    with pytest.raises(ValueError, match="has version 99, but this jaxvision reads versions 1 to 4: upgrade jaxvision"):
+    with pytest.raises(ValueError, match="has version 99, but this jaxvision reads versions 1 to 5: upgrade jaxvision"):
         runs.load("digits_cnn")
 
 

@@ -154,10 +154,10 @@ class Log:
             if self._tensorboard:
                 self._tensorboard.report(row)
         step = rows[0]["step"]
-        speed = ""
-        if num_images:
-            waiting = f"{rows[0]['data_wait_fraction']:.0%} waiting for data"
-            speed = f" | {num_images / rows[0]['seconds']:,.0f} images/s, {waiting}"
+        waiting = rows[0].get("data_wait_fraction", 0.0)
+        rate = (
+            f" | {num_images / rows[0]['seconds']:,.0f} images/s, {waiting:.0%} waiting for data" if num_images else ""
+        )
         left, now = "", time.perf_counter()
         if self._since:
             left = f", {_clock((self._num_steps - step) * (now - self._since[1]) / (step - self._since[0]))} left"
@@ -165,7 +165,7 @@ class Log:
             self._since = step, now
         place = f"step {step}/{self._num_steps} epoch {rows[0]['epoch']:.1f}"
         figures = (f"{row['split']} {format_values(row)}" for row in rows)
-        self.say(_broken(" | ".join([place, *figures]) + speed + left))
+        self.say(_broken(" | ".join([place, *figures]) + rate + left))
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

@@ -1,6 +1,6 @@
 """Reports: text for the terminal, PNG files and rows."""
 
-from jaxvision.reports.files import best_evaluation, describe_checkpoint, draw_step, folder_of, samples, save
+from jaxvision.reports.files import chosen_evaluation, describe_checkpoint, draw_step, folder_of, samples, save
 from jaxvision.reports.notebook import Report, result_html, result_text
 from jaxvision.reports.prediction_table import save_predictions
 from jaxvision.reports.start import start_lines
@@ -8,7 +8,7 @@ from jaxvision.reports.terminal import headline, split_name, text
 
 __all__ = [
     "Report",
-    "best_evaluation",
+    "chosen_evaluation",
     "describe_checkpoint",
     "draw_step",
     "folder_of",

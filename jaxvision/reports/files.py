@@ -14,6 +14,7 @@ from jaxvision.engine import logs
 from jaxvision.interfaces import Monitor, Outputs, Split, Task
 from jaxvision.reports import plots
 from jaxvision.reports.prediction_table import save_predictions
+from jaxvision.splits import FEW
 
 NUM_MISTAKES = 25
 NUM_SAMPLES = 64
@@ -76,22 +77,39 @@ def folder_of(workdir: Path, report: Mapping[str, Any]) -> Path:
     return workdir / ("report" if name == "test" else f"report_{name}")
 
 
-def describe_checkpoint(requested: str, rows: Sequence[logs.Row], monitor: Monitor | None, step: int) -> str:
+def describe_checkpoint(
+    requested: str, rows: Sequence[logs.Row], monitor: Monitor | None, step: int, num_validation: int
+) -> str:
     """Return in words how a checkpoint was chosen; `requested` is best, last, or a number; `step` was read.
 
     >>> rows = [{"split": "validation", "step": 5, "accuracy": 0.5}]
-    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 5)
-    'highest accuracy on validation'
-    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 4)
-    'best that can be read; highest accuracy on validation at step 5'
+    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 5, 24)
+    'highest accuracy on 24 validation examples, which are few to choose by'
+    >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 4, 240)
+    'best that can be read; highest accuracy on 240 validation examples at step 5'
+    >>> describe_checkpoint("last", rows, Monitor("accuracy", "max"), 5, 24)
+    'last, as 24 validation examples are few to choose by'
     """
+    is_few = 0 < num_validation < FEW
+    if requested == "last" and is_few:
+        return f"last, as {num_validation} validation examples are few to choose by"
     if requested != "best":
         return "last" if requested == "last" else "requested step"
     best = best_evaluation(rows, monitor) if monitor is not None else None
     if monitor is None or best is None:
         return f"last, because {'the task has no monitored metric' if monitor is None else 'nothing was validated'}"
-    how = f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on validation"
-    return how if best[1] == step else f"best that can be read; {how} at step {best[1]}"
+    how = f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on {num_validation:,} validation examples"
+    if best[1] != step:
+        return f"best that can be read; {how} at step {best[1]}"
+    return f"{how}, which are few to choose by" if is_few else how
+
+
+def chosen_evaluation(history: Sequence[logs.Row], monitor: Monitor, rule: str) -> tuple[float, int] | None:
+    """Return the monitored value of the checkpoint that counts by a rule, best or last, and its step."""
+    if rule == "last":
+        step = max((row["step"] for row in history if row["split"] == "validation"), default=0)
+        history = [row for row in history if row["step"] == step]
+    return best_evaluation(history, monitor)
 
 
 def draw_step(folder: Path, step: int, predictions: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from jaxvision import failures
 from jaxvision import run as runs
 from jaxvision.config import Config, Execution
 from jaxvision.data import splits_of
+from jaxvision.splits import FEW
 from jaxvision.training_setup import TrainingSetup, make_optimizer
 
 
@@ -37,6 +38,10 @@ def start_lines(
     yield from setup.data.notes
     if setup.data.test is None and setup.data.validation is not None:
         yield failures.no_test()
+    if setup.data.validation is not None and len(setup.data.validation) < FEW:
+        yield failures.few_validation_examples(
+            len(setup.data.validation), runs.checkpoint_rule(config, setup.run.signature)
+        )
     if config.freeze and config.init_from is None:
         yield f"freeze={config.freeze!r} keeps parameters as they were drawn at random: --init_from gives trained ones"
     if config.init_from:

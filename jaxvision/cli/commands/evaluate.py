@@ -33,7 +33,7 @@ def evaluate(
         workdir: the same as a repeatable flag
         split: train, validation or test (default: test, or validation if there is no test split); with --dataset of
             other data also all
-        checkpoint: best, last, or the step of a checkpoint
+        checkpoint: chosen (by the rule of the run), best, last, or the step of a checkpoint
         tta: test-time augmentation: none, flip, flip_shift (default: that of training)
         out: folder of the report (default: report in the workdir; of other data report_other_data)
         format: output format, text or json

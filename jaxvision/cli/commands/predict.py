@@ -34,7 +34,7 @@ def predict(
     Args:
         images: image files, folders or glob patterns; tables for a run of time_series
         workdir: folder of a trained run; repeat it for an ensemble
-        checkpoint: best, last, or the step of a checkpoint
+        checkpoint: chosen (by the rule of the run), best, last, or the step of a checkpoint
         tta: test-time augmentation: none, flip, flip_shift (default: that of training)
         top: classes shown for each image; a csv has the probability of every class
         format: table, json or csv (default: by the name of --out, or table)
