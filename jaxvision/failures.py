@@ -277,6 +277,11 @@ def few_validation_examples(count: int, rule: str) -> str:
     )
 
 
+def none_readable(count: int, first: str) -> str:
+    """Return the message that no image can be read."""
+    return f"none of the {count:,} unlabeled images can be read; the first: {first}"
+
+
 def only_multiclass(command: str, dataset: str, kind: str) -> str:
     """Return the message that a command classifies into classes, and a dataset has other targets."""
     return f"{command} needs a class for each image, and the dataset {dataset!r} has {kind} targets: use train"

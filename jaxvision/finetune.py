@@ -7,27 +7,31 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import evaluation, features, learning_curve, linear_head, storage
+from jaxvision import evaluation, failures, features, label_next, learning_curve, linear_head, storage
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import Config
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import inference, pipeline
+from jaxvision.features import Backbone
+from jaxvision.image_files import find_images
 from jaxvision.interfaces import Dataset
 from jaxvision.linear_head import Examples, LinearHead
 from jaxvision.new_workdir import new_workdir
+from jaxvision.reports import learning_curves
+from jaxvision.splits import FEW
 from jaxvision.train import train
 from jaxvision.training_setup import prepare
 
-FILE = "finetune.json"
+FILE, PLOT = "finetune.json", "learning_curve.png"
 MOST_EPOCHS = 20
-NUM_EVALUATIONS = 10
+NUM_EVALUATIONS, PATIENCE = 10, 4
 UNBALANCED = 3.0  # times as many images in the largest class as in the smallest, from which on classes are balanced
 RESERVED = 0.25  # of the time that is left, for compilation and evaluations
 RECIPE = Config(
@@ -47,9 +51,15 @@ class Stage(NamedTuple):
     test: dict[str, float] | None
     step: int
 
+    def line(self, name: str) -> str:
+        """The stage with its metrics, in one line."""
+        found = {"validation": self.validation, "test": self.test}
+        parts = [f"{split} accuracy {m['accuracy']:.4f} loss {m['loss']:.4f}" for split, m in found.items() if m]
+        return f"{name:10} {' | '.join(parts)} (step {self.step})"
+
 
 class Finetuned(NamedTuple):
-    """The workdir, whose best checkpoint is that of the stage that won, and the figures of both stages."""
+    """The workdir, whose checkpoint that counts is that of the stage that won, and the figures of both stages."""
 
     workdir: Path
     winner: str
@@ -59,17 +69,10 @@ class Finetuned(NamedTuple):
     num_validation: int
 
     def __str__(self) -> str:
-        rows = [_line(name, getattr(self, name)) for name in ("probe", "finetuned")]
-        chosen = f"{self.winner} has the better accuracy on {self.num_validation} validation images"
-        few = "; on so few, the choice is uncertain" if self.num_validation < 100 else ""
-        return "\n".join([*rows, f"chosen: {chosen}{few}", f"learning curve: {self.curve.answer}"])
-
-
-def _line(name: str, stage: Stage) -> str:
-    parts = [f"validation accuracy {stage.validation['accuracy']:.4f} loss {stage.validation['loss']:.4f}"]
-    if stage.test is not None:
-        parts.append(f"test accuracy {stage.test['accuracy']:.4f} loss {stage.test['loss']:.4f}")
-    return f"{name:10} {' | '.join(parts)} (step {stage.step})"
+        few = ", which are few to choose by" if self.num_validation < FEW else ""
+        chosen = f"chosen: {self.winner}, by accuracy on {self.num_validation} validation images{few}"
+        lines = [self.probe.line("probe"), self.finetuned.line("finetuned"), chosen, self.curve.answer]
+        return "\n".join(lines)
 
 
 def finetune(
@@ -78,6 +81,9 @@ def finetune(
     model: str | None = None,
     init_from: str | None = None,
     minutes: float = 10.0,
+    unlabeled: str | Path | None = None,
+    label: int = 50,
+    on_bad_image: Literal["error", "skip"] = "error",
     seed: int = 0,
     workdir: str | Path | None = None,
     data_dir: str | None = None,
@@ -85,16 +91,19 @@ def finetune(
 ) -> Finetuned:
     """Fine-tune a pretrained model on images with one class each.
 
-    First a linear head is fitted to the features of the pretrained model: a logistic regression, its strength chosen on
-    validation. Then all layers are trained from there, lower layers at lower rates, for as many steps as the time
-    allows (A. Kumar et al., Fine-Tuning can Distort Pretrained Features, ICLR 2022). The checkpoint with the best
-    accuracy on validation, which may be that of the linear head, is the best of the workdir.
+    First a linear head is fitted to the features of the pretrained model, by logistic regression. Then the layers are
+    trained from there, lower layers at lower rates, for as many steps as the time allows (A. Kumar et al., Fine-Tuning
+    can Distort Pretrained Features, ICLR 2022). The checkpoint with the best accuracy on validation counts, which may
+    be that of the linear head. With fewer than 100 validation images, only the linear head and the last step compete.
 
     Args:
         dataset: The spec of a dataset, as in "folder(path='photos')", or a Dataset.
         model: The model spec. If None, one whose pretrained weights are installed: on CPUs the smallest.
         init_from: The weights. If None, the registered ones of the model.
         minutes: The time for all of it. If a run in the workdir goes on, its number of steps is kept.
+        unlabeled: A folder of images without labels, of which those to label next are named in label_next.csv.
+        label: How many of them.
+        on_bad_image: What to do with an unreadable image file of the dataset.
         seed: The seed of training and of the splits that are held out.
         workdir: The folder of the run. If None, a new one in ./workdirs.
         data_dir: The folder of TensorFlow Datasets.
@@ -104,34 +113,42 @@ def finetune(
         The workdir, the figures of both stages, and the learning curve.
 
     Raises:
-        ValueError: No pretrained weights are at hand, or the data have no classes or no validation split.
+        ValueError: No pretrained weights are at hand, or the images do not have one class each.
     """
     began = time.monotonic()
+    unlabeled_files = find_images([str(unlabeled)]) if unlabeled is not None else []
     backbone = features.open_backbone(model or _usual_model(), init_from, plugins=plugins)
-    config = RECIPE.replace(
-        model=backbone.model, init_from=backbone.init_from, head_init="probe", seed=seed, split_seed=seed, eval_every=1
-    )
+    _say(f"{backbone.model} with the weights of {backbone.weights.origin}")
     given = None if isinstance(dataset, str) else dataset
-    config = config.replace(dataset=dataset if isinstance(dataset, str) else datas.IN_MEMORY)
+    config = RECIPE.replace(
+        dataset=dataset if isinstance(dataset, str) else datas.IN_MEMORY,
+        model=backbone.model,
+        init_from=backbone.init_from,
+        head_init="probe",
+        on_bad_image=on_bad_image,
+        seed=seed,
+        split_seed=seed,
+    )
     data = datas.open_dataset(config, data_dir=data_dir, dataset=given, preprocessing=backbone.preprocessing)
     if data.train.kind != "multiclass" or data.validation is None:
-        raise ValueError(
-            f"finetune needs one class for each image, and {config.dataset!r} has {data.train.kind} targets"
-        )
+        raise ValueError(failures.only_multiclass("finetune", config.dataset, data.train.kind))
     path = Path(workdir or new_workdir(config, prefix="finetune-"))
-    head, figures, curve = _fit_probe(backbone, data, seed=seed)
-    _say(_line("probe", figures), f"after {time.monotonic() - began:.0f} s")
-    _say("learning curve:", curve.answer)
+    head, probe, curve = _fit_probe(backbone, data, seed=seed)
+    _say(f"{probe.line('probe')} after {time.monotonic() - began:.0f} s")
+    _say(curve.answer)
     previous = workdirs.settings_in(path)
     if previous is None:
         left = max(60 * minutes - (time.monotonic() - began), 0.0)
-        config = _scheduled(config, data, given, seconds=left, data_dir=data_dir, plugins=plugins)
+        config = _scheduled(_fitting(config, data), data, seconds=left)
     else:
         config = previous[0]
-    result = train(config, workdir=path, data_dir=data_dir, dataset=given, plugins=plugins)
-    finetuned = _finetuned(path, result.history, data, plugins)
+    train(config, workdir=path, data_dir=data_dir, dataset=given, plugins=plugins)
     winner = "probe" if runs.load(path, plugins=plugins).step == 0 else "finetuned"
-    found = Finetuned(path, winner, figures, finetuned, curve, len(data.validation))
+    if unlabeled is not None:
+        shape = data.preprocessing
+        count = label_next.label_next(unlabeled_files, backbone, head, data.classes, shape, count=label, out=path)
+        _say(f"label next: {count} images of {unlabeled}, in {path / label_next.FILE}")
+    found = Finetuned(path, winner, probe, _finetuned(path, data, plugins), curve, len(data.validation))
     _save(found, head)
     return found
 
@@ -144,12 +161,12 @@ def _usual_model() -> str | None:
     return at_hand[-1 if jax.default_backend() == "cpu" else 0] if at_hand else None
 
 
-def _say(*parts: str) -> None:
-    print(" ".join(parts), flush=True)
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _fit_probe(
-    backbone: features.Backbone, data: Dataset, *, seed: int
+    backbone: Backbone, data: Dataset, *, seed: int
 ) -> tuple[LinearHead, Stage, learning_curve.LearningCurve]:
     """Fit a linear head to the features of train; return it with its figures and the learning curve."""
     pooled = features.pooled_features(backbone, data)
@@ -167,50 +184,51 @@ def _figures(head: LinearHead, examples: Examples) -> dict[str, float]:
     return {"accuracy": linear_head.accuracy(head, examples), "loss": linear_head.log_loss(head, examples)}
 
 
-def _scheduled(config: Config, data: Dataset, given: Any, *, seconds: float, data_dir: Any, plugins: Any) -> Config:
-    """Return the config with as many steps as a time allows, at most MOST_EPOCHS, and classes balanced if need be."""
+def _fitting(config: Config, data: Dataset) -> Config:
+    """Return the config with the settings that follow from the size of the images and the number in each class."""
     counts = np.bincount(data.train.targets, minlength=len(data.classes))
-    sampling = "balanced" if counts.max() > UNBALANCED * counts.min() else "shuffled"
     padding = max(min(data.preprocessing.size) // 12, 1)
-    augmentations = f"horizontal_flip, random_crop(padding={padding}, mode='reflect')"
-    config = config.replace(
-        augmentations=augmentations,
-        sampling=sampling,
-        batch_size=min(config.batch_size, _power_of_two(len(data.train))),
+    return config.replace(
+        augmentations=f"horizontal_flip, random_crop(padding={padding}, mode='reflect')",
+        sampling="balanced" if counts.max() > UNBALANCED * counts.min() else "shuffled",
+        batch_size=min(config.batch_size, 1 << (len(data.train).bit_length() - 1)),
+        checkpoint_rule="best",
     )
-    began = time.monotonic()
-    per_step = _seconds_per_step(config, data)
+
+
+def _scheduled(config: Config, data: Dataset, *, seconds: float) -> Config:
+    """Return the config with as many steps as a time allows, up to MOST_EPOCHS, and its evaluations."""
+    began, most = time.monotonic(), max(MOST_EPOCHS * len(data.train) // config.batch_size, 1)
+    per_step = _seconds_per_step(config.replace(steps=most), data)
     seconds = (seconds - (time.monotonic() - began)) * (1 - RESERVED)
-    most = MOST_EPOCHS * len(data.train) // config.batch_size
-    steps = int(np.clip(seconds / per_step, 1, max(most, 1)))
-    _say(f"fine-tuning: {steps} steps of {config.batch_size} images, {per_step:.2g} s each")
-    return config.replace(steps=steps, eval_every=max(steps // NUM_EVALUATIONS, 1))
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number.bit_length() - 1)
+    steps = int(np.clip(seconds / per_step, 1, most))
+    assert data.validation is not None
+    every, patience = (max(steps // NUM_EVALUATIONS, 1), PATIENCE) if len(data.validation) >= FEW else (steps, None)
+    epochs = steps * config.batch_size / len(data.train)
+    cut = f"; {MOST_EPOCHS} epochs would take {most * per_step / 60:.0f} minutes" if steps < most else ""
+    _say(f"fine-tuning: {steps} steps of {config.batch_size} images ({epochs:.1f} epochs), {per_step:.2g} s each{cut}")
+    return config.replace(steps=steps, eval_every=every, patience=patience)
 
 
 def _seconds_per_step(config: Config, data: Dataset) -> float:
     """Return the seconds of a training step, after compilation, which the cache of compiled programs keeps."""
     setup = prepare(runs.build(config.replace(head_init="new", init_from=None), data), data)
     state, _ = setup.make_state()
-    rows = meshes.local_slice(config.batch_size, setup.run.mesh)
-    times = []
-    with contextlib.closing(
-        pipeline.train_batches(setup.source, config.batch_size, seed=0, start=0, rows=rows)
-    ) as batches:
+    rows, times = meshes.local_slice(config.batch_size, setup.run.mesh), []
+    batches = pipeline.train_batches(setup.source, config.batch_size, seed=0, start=0, rows=rows)
+    with contextlib.closing(batches):
         for batch in itertools.islice(batches, 3):
             began = time.monotonic()
-            state, means = (
-                setup.train_steps(state, [batch]) if setup.train_steps else setup.train_step(state, batch, 0)
-            )[:2]
+            if setup.train_steps:
+                state, means = setup.train_steps(state, [batch])
+            else:
+                state, means, _ = setup.train_step(state, batch, 0)
             jax.block_until_ready(means)
             times.append(time.monotonic() - began)
     return min(times[1:])
 
 
-def _finetuned(path: Path, history: Sequence[Any], data: Dataset, plugins: Sequence[str]) -> Stage:
+def _finetuned(path: Path, data: Dataset, plugins: Sequence[str]) -> Stage:
     """Return the figures of the fine-tuned stage: of the best checkpoint if it has steps, or else of the last."""
     trained = runs.load(path, plugins=plugins)
     if trained.step == 0:
@@ -219,16 +237,14 @@ def _finetuned(path: Path, history: Sequence[Any], data: Dataset, plugins: Seque
 
     def figures(split):
         values, outputs = measure(split)
-        scores = inference.metrics_of(trained.run.task, split, outputs)
-        return {"accuracy": scores["accuracy"], "loss": values["loss"]}
+        return {"accuracy": inference.metrics_of(trained.run.task, split, outputs)["accuracy"], "loss": values["loss"]}
 
     test = None if data.test is None else figures(data.test)
-    assert data.validation is not None
     return Stage(figures(data.validation), test, trained.step)
 
 
 def _save(found: Finetuned, head: LinearHead) -> None:
-    """Write the figures and the learning curve into the workdir."""
+    """Write the figures into the workdir, and draw the learning curve."""
     content = found._asdict() | {
         "workdir": str(found.workdir),
         "probe": found.probe._asdict() | {"strength": head.strength},
@@ -236,3 +252,11 @@ def _save(found: Finetuned, head: LinearHead) -> None:
         "curve": {**found.curve._asdict(), "points": [point._asdict() for point in found.curve.points]},
     }
     storage.write_json(found.workdir / FILE, content)
+    points = [(float(point.num_images), point.accuracy, point.deviation) for point in found.curve.points]
+    learning_curves.over_examples(
+        {"linear head": points},
+        found.workdir / PLOT,
+        label="training images",
+        value="accuracy on validation",
+        title=found.curve.answer,
+    )

@@ -102,13 +102,16 @@ def average(trees: list[Tree]) -> Tree:
 def measure(setup: TrainingSetup, weights: Any, split: Split) -> tuple[float, float]:
     """Return (accuracy, loss) of parameters and model state on a split."""
     options: dict[str, Any] = {"batch_size": 64, "mesh": setup.run.mesh}
-    values, outputs = inference.infer_split(setup.eval_step, *weights, split, **options)
+    params, state = weights
+    values, outputs = inference.infer_split(setup.eval_step, params, state, split, **options)
     return inference.metrics_of(setup.run.task, split, outputs)["accuracy"], values["loss"]
 
 
 def run(setting: Setting, seed: int) -> dict[str, Any]:
     """Train, and return the accuracy on test of the checkpoint that each rule chooses."""
     data = open_data(setting, seed)
+    validation, test = data.validation, data.test
+    assert validation is not None and test is not None
     steps = EPOCHS * len(data.train) // BATCH_SIZE
     config = setting.config.replace(
         seed=seed, split_seed=seed, batch_size=BATCH_SIZE, steps=steps, ema=0.98, schedule="cosine(warmup=0.1)"
@@ -130,8 +133,8 @@ def run(setting: Setting, seed: int) -> dict[str, Any]:
             raw.append(jax.device_get((state.params, state.model_state)))
             ema.append(jax.device_get(state.ema))
     batches.close()
-    on_validation = {"": [measure(setup, each, data.validation) for each in raw]}
-    on_validation["ema, "] = [measure(setup, each, data.validation) for each in ema]
+    on_validation = {"": [measure(setup, each, validation) for each in raw]}
+    on_validation["ema, "] = [measure(setup, each, validation) for each in ema]
     chosen: dict[str, Any] = {"last": raw[-1], "averaged": average(raw[-NUM_AVERAGED:]), "ema": ema[-1]}
     for prefix, candidates in (("", raw), ("ema, ", ema)):
         scores = np.array(on_validation[prefix])
@@ -141,8 +144,8 @@ def run(setting: Setting, seed: int) -> dict[str, Any]:
     known: dict[int, tuple[float, float]] = {}
     for weights_of_rule in chosen.values():
         if id(weights_of_rule) not in known:
-            known[id(weights_of_rule)] = measure(setup, weights_of_rule, data.test)
-    sizes = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+            known[id(weights_of_rule)] = measure(setup, weights_of_rule, test)
+    sizes = {"train": len(data.train), "validation": len(validation), "test": len(test)}
     return {"sizes": sizes, "test": {rule: known[id(chosen[rule])] for rule in RULES}, "validation": on_validation}
 
 

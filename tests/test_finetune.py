@@ -1,6 +1,8 @@
 """finetune: a linear head on pretrained features, then all layers, within a time budget."""
 
+import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -59,8 +61,9 @@ def test_the_run_is_balanced_within_its_time_and_says_what_it_did(found, place):
     assert config.sampling == "balanced" and config.head_init == "probe" and config.layer_decay == 0.8
     assert 1 <= config.steps <= 20 * 72 // config.batch_size
     text = str(found)
-    assert f"chosen: {found.winner} has the better accuracy on 18 validation images; on so few" in text
-    assert "learning curve: " in text
+    few = int(found.num_validation)
+    assert f"chosen: {found.winner}, by accuracy on {few} validation images, which are few to choose by" in text
+    assert found.curve.answer in text
     saved = json.loads((place / "run" / "finetune.json").read_text())
     assert saved["winner"] == found.winner and saved["probe"]["test"] == found.probe.test
     assert [point["num_images"] for point in saved["curve"]["points"]][-1] == 72
@@ -82,6 +85,32 @@ def test_the_command(place, monkeypatch, capsys):
     assert cli.run("predict", ["--workdir=short", "photos/a/0.png"]) == 0
 
 
+def test_the_images_to_label_next_are_named(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    (place / "photos" / "b" / "broken.png").write_bytes(b"no image")
+    words = ["--dataset=folder(path='photos', image_size=16)", "--model=cnn(channels=(8, 8), dense=())", "--label=7"]
+    words += ["--init_from=./pretrained", "--minutes=0.01", "--workdir=next", "--unlabeled=photos/b"]
+    try:
+        assert cli.run("finetune", words) == 2  # the same file is an error among the labeled images
+        (place / "unlabeled").mkdir()
+        (place / "photos" / "b" / "broken.png").rename(place / "unlabeled" / "broken.png")
+    finally:
+        (place / "photos" / "b" / "broken.png").unlink(missing_ok=True)
+    for number in range(20):
+        shutil.copy(place / "photos" / "abc"[number % 3] / f"{number // 2}.png", place / "unlabeled" / f"{number}.png")
+    words[-1] = "--unlabeled=unlabeled"
+    assert cli.run("finetune", words) == 0
+    said = capsys.readouterr()
+    assert "warning: unlabeled: skipped 1 unreadable image: cannot read the image 'unlabeled/broken.png'" in said.err
+    assert "label next: 7 images of unlabeled, in next/label_next.csv" in said.out
+    rows = list(csv.DictReader((place / "next" / "label_next.csv").open()))
+    assert len({row["file"] for row in rows}) == 7 and "unlabeled/broken.png" not in {row["file"] for row in rows}
+    assert all(row["predicted"] in "abc" and 1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+    assert (place / "next" / "label_next.png").exists()
+    words[-2:] = "--workdir=other", "--unlabeled=nowhere"
+    assert cli.run("finetune", words) == 2 and not (place / "other").exists()
+
+
 def test_without_weights_at_hand_the_message_has_the_command_that_installs_them(place, monkeypatch, capsys):
     monkeypatch.setattr(packages, "at_hand", lambda: [])
     monkeypatch.chdir(place)
@@ -95,7 +124,7 @@ def test_images_with_several_labels_are_refused(place, tmp_path):
     rows = [f"a/{n}.png,{n % 2},{n % 3 % 2}" for n in range(12)]
     (place / "photos" / "table.csv").write_text("\n".join(["image,red,big", *rows]) + "\n")
     spec = f"table(path={str(place / 'photos' / 'table.csv')!r}, target=('red', 'big'), image_size=16)"
-    with pytest.raises(ValueError, match=r"finetune needs one class for each image, and .* has multilabel targets"):
+    with pytest.raises(ValueError, match=r"finetune needs a class for each image, and .* has multilabel targets"):
         finetune(
             spec,
             model="cnn(channels=(8, 8), dense=())",

@@ -55,8 +55,8 @@ def test_the_next_images_are_unsure_and_differ():
     sure, unsure = [0.9, 0.06, 0.04], [0.4, 0.38, 0.22]
     probabilities = np.array([unsure, unsure, unsure, unsure, sure, sure])
     assert next_images.margins(probabilities)[[0, 4]] == pytest.approx([0.02, 0.84])
-    chosen = next_images.label_next(directions, probabilities, 1)
+    chosen = next_images.choose(directions, probabilities, 1)
     assert chosen.tolist() == [0]
-    three = next_images.label_next(np.repeat(directions[:4], 2, axis=0), np.repeat(probabilities[:4], 2, axis=0), 3)
+    three = next_images.choose(np.repeat(directions[:4], 2, axis=0), np.repeat(probabilities[:4], 2, axis=0), 3)
     assert three[0] == 0 and set(three[1:] // 2) == {3, 2}  # the opposite first, then the one between
-    assert sorted(next_images.label_next(directions, probabilities, 100)) == [0, 1, 2, 3, 4, 5]
+    assert sorted(next_images.choose(directions, probabilities, 100)) == [0, 1, 2, 3, 4, 5]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from jaxvision.cli.command import command, option
 from jaxvision.cli.errors import require
 from jaxvision.finetune import finetune as run_finetune
@@ -14,6 +16,9 @@ def finetune(
     model: str | None = option(run_finetune, "model"),
     init_from: str | None = option(run_finetune, "init_from"),
     minutes: float = option(run_finetune, "minutes"),
+    unlabeled: str | None = option(run_finetune, "unlabeled"),
+    label: int = option(run_finetune, "label"),
+    on_bad_image: Literal["error", "skip"] = option(run_finetune, "on_bad_image"),
     seed: int = option(run_finetune, "seed"),
     workdir: str | None = None,
     data_dir: str | None = option(run_finetune, "data_dir"),
@@ -26,6 +31,9 @@ def finetune(
         model: model spec (default: one whose pretrained weights are installed)
         init_from: initial weights (default: the registered ones of the model)
         minutes: time for all of it
+        unlabeled: folder of images without labels, of which those to label next are named in label_next.csv
+        label: how many of them
+        on_bad_image: what to do with an unreadable image file
         seed: seed of training and of the splits that are held out
         workdir: folder of the run; the same command resumes it (default: a new one in workdirs/)
         data_dir: folder of TensorFlow Datasets (default: ~/tensorflow_datasets)
@@ -35,12 +43,16 @@ def finetune(
         jaxvision finetune --dataset="folder(path='photos')" --model=tf_efficientnet_lite2 --minutes=60
     """
     require(dataset, "finetune needs --dataset, as in --dataset=\"folder(path='photos')\"")
+    require(label > 0, f"--label={label} must be above 0")
     require(minutes > 0, f"--minutes={minutes} must be above 0")
     found = run_finetune(
         dataset or "",
         model=model,
         init_from=init_from,
         minutes=minutes,
+        unlabeled=unlabeled,
+        label=label,
+        on_bad_image=on_bad_image,
         seed=seed,
         workdir=workdir,
         data_dir=data_dir,
