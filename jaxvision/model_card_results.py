@@ -97,19 +97,15 @@ def _name(metric: str, kind: str) -> str:
 
 def _worst(per_class: Mapping[str, Any]) -> list[str]:
     """Return the table of the classes with the lowest recall; of equal ones, the first."""
-    known = {name: values for name, values in per_class.items() if "recall" in values}
-    worst = sorted(known, key=lambda name: known[name]["recall"])[:NUM_WORST]
+    known = {name: figures(values) for name, values in per_class.items() if isinstance(values, dict)}
+    worst = sorted((name for name in known if "recall" in known[name]), key=lambda name: known[name]["recall"])
     if not worst:
         return []
-    rows = [
-        [
-            escaped(name),
-            *(_shown(known[name][each]) for each in ("recall", "precision")),
-            str(known[name]["num_examples"]),
-        ]
-        for name in worst
-    ]
-    return ["Lowest recall by class:", "", *table(["class", "recall", "precision", "images"], rows), ""]
+    rows = []
+    for name in worst[:NUM_WORST]:
+        shown = [_shown(known[name][each]) if each in known[name] else "" for each in ("recall", "precision")]
+        rows.append([escaped(name), *shown, str(per_class[name].get("num_examples", ""))])
+    return ["Lowest recall by class:", "", *table(["class", "recall", "precision", "examples"], rows), ""]
 
 
 def few_examples(report: Report, *, kind: str, unit: str) -> str | None:

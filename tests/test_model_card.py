@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 import jaxvision as jv
 from jaxvision import initial_weights, markdown, registry
@@ -39,8 +40,9 @@ OLDER = Path(__file__).parents[2] / "shared" / "workdirs" / "v0.1"
 
 
 def yaml_of(card):
-    yaml = pytest.importorskip("yaml")
-    return yaml.safe_load(card.split("---\n")[1])
+    """Return the front matter as the hub's own library reads it, with PyYAML."""
+    pytest.importorskip("yaml")
+    return ModelCard(card).data.to_dict()
 
 
 def blocks_of(card, language="python"):
@@ -224,6 +226,19 @@ def test_no_name_of_a_class_breaks_the_card(tmp_path):
 def test_text_is_shown_as_it_is():
     assert markdown.code("a\n`b``") == "``` a\\n`b`` ```"
     assert markdown.escaped("") == "(empty)" and markdown.escaped("\udcff") == r"\\udcff"
+
+
+def test_a_class_without_a_training_image_is_named(tmp_path):
+    card = card_of(made(tmp_path, [0, 0, 2], task="multiclass"), architecture="net")
+    assert "- Without a training image: class 1." in card and "2.0 times as many training images" in card
+
+
+def test_metrics_of_a_plugin_are_shown_without_those_that_it_lacks(three):
+    """Its accuracy is no count divided by 40, so that no interval of a fraction fits it."""
+    per_class = {"w": {"recall": 0.5}, "x": 0.25, "y": {"share": 1}}
+    card = with_report(three, accuracy=0.5123, sharpness=1234.5678, macro={}, per_class=per_class)
+    assert "| accuracy | 0.5123 | 0.5000 |" in card and "| sharpness | 1234.57 |" in card
+    assert "| macro recall | 0.8500 |" in card and "| w | 0.5000 |  |  |" in card
 
 
 def test_many_classes_are_counted_and_not_named(tmp_path):
