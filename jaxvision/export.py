@@ -1,14 +1,17 @@
-"""Export the parameters of a workdir as safetensors under timm's names."""
+"""Export the parameters of a workdir as safetensors under timm's names, with a model card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from jaxvision import registry, specs
+from jaxvision import registry, reports, specs, storage
 from jaxvision import run as runs
+from jaxvision.engine import logs
+from jaxvision.initial_weights import origins
 from jaxvision.interfaces import Model, Tree
+from jaxvision.model_card import model_card
 from jaxvision.new_folder import new_folder
 from jaxvision.pretrained import computes_otherwise, peers
 from jaxvision.trees import flatten_with_paths
@@ -23,9 +26,10 @@ def export(
     format: Literal["timm"] = "timm",
     plugins: Sequence[str] = (),
 ) -> Path:
-    """Write model.safetensors and config.json (classes, preprocessing) to a folder; return its path.
+    """Write model.safetensors, config.json (classes, preprocessing) and README.md to a folder; return its path.
 
     timm loads it with `timm.create_model("local-dir:FOLDER", pretrained=True)`, this package with `init_from=FOLDER`.
+    README.md is a model card: use, data, metrics of the workdir's reports of this checkpoint, license and limits.
 
     Args:
         workdir: a workdir, or a loaded run.
@@ -46,11 +50,12 @@ def export(
         raise ValueError(f"weights of {spec!r} cannot be exported: {computes_otherwise(spec, 'timm')}")
     target = Path(folder).expanduser()
     metadata = registry.models.entry(name).metadata
+    architecture = peers(name).get("timm", name)
     with new_folder(target) as written:
         weight_files.write(
             written,
             weights.export(trained.params, trained.model_state, names["timm"]),
-            architecture=peers(name).get("timm", name),
+            architecture=architecture,
             preprocessing=signature.preprocessing,
             classes=signature.classes,
             num_outputs=trained.run.task.output_size,
@@ -58,7 +63,48 @@ def export(
             is_fixed_size=weights.POSITIONS in trained.params,
             layers=replaceable_layers(trained.run.model, trained.params, names["timm"]),
         )
+        storage.write_text(written / "README.md", card_of(trained, architecture=architecture))
     return target
+
+
+def card_of(trained: runs.Trained, *, architecture: str) -> str:
+    """Return the model card of a loaded run, with the reports in its workdir that are of its checkpoint.
+
+    Other reports, and damaged ones, are named in the card.
+    """
+    rows = logs.read_rows(trained.workdir / "metrics.jsonl")
+    chosen = reports.describe_checkpoint(trained.checkpoint, rows, trained.run.task.monitor, trained.step)
+    used, notes = [], []
+    for folder in ("report", "report_validation"):
+        file, name = trained.workdir / folder / "report.json", f"{folder}/report.json"
+        if not file.exists():
+            continue
+        try:
+            report = storage.read_json(file, _checked)
+        except (ValueError, OSError):
+            notes.append(f"{name} is damaged and left out")
+            continue
+        how = report.get("checkpoint", chosen)  # workdirs of older versions do not state it
+        if (report["step"], how) == (trained.step, chosen):
+            used.append(report)
+        else:
+            notes.append(f"{name} is left out: it is of the checkpoint of step {report['step']} ({how})")
+    return model_card(
+        trained, used, architecture=architecture, chosen=chosen, origins=origins(trained.run.config), notes=notes
+    )
+
+
+def _checked(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report. Raises TypeError, ValueError or KeyError if it lacks what the card needs."""
+    count, parts = (
+        report["num_examples"],
+        (report.get(name, {}) for name in ("macro", "micro", "baseline", "per_class")),
+    )
+    if type(count) is not int or count < 1 or type(report["step"]) is not int:
+        raise ValueError("its step or num_examples is no number")
+    if not isinstance(report["split"], str) or not all(isinstance(part, dict) for part in parts):
+        raise TypeError("a part of it is of another type")
+    return report
 
 
 def replaceable_layers(model: Model, params: Tree, rules: weights.Rules) -> dict[str, str]:

@@ -18,6 +18,7 @@ import pytest
 import jaxvision as jv
 from jaxvision import pretrained, registry
 from jaxvision import run as runs
+from jaxvision.confidence_interval import wilson
 from jaxvision.data import open_dataset
 from jaxvision.image_files import read_images
 from jaxvision.interfaces import Preprocessing
@@ -306,14 +307,6 @@ def of_ours(name, paths):
         pixels = np.stack(images).astype(np.float32) / 255
         parts.append(apply((pixels - np.float32(seen.mean)) / np.float32(seen.std)))
     return np.concatenate(parts)
-
-
-def wilson(successes, count, z=1.959964):
-    """Return the 95 % interval of a fraction (E. B. Wilson, 1927)."""
-    share, spread = successes / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return middle - half, middle + half
 
 
 @pytest.mark.slow

@@ -19,8 +19,9 @@ import pytest
 import safetensors.numpy
 
 import jaxvision as jv
-from jaxvision import pretrained, registry, training_setup
+from jaxvision import cli, pretrained, registry, training_setup
 from jaxvision import run as runs
+from jaxvision.confidence_interval import wilson
 from jaxvision.data import open_dataset
 from jaxvision.images import IMAGENET_MEAN
 from jaxvision.interfaces import Preprocessing
@@ -350,11 +351,16 @@ def test_images_come_in_the_size_of_the_weights_unless_asked_otherwise(folder, t
     assert grey.train.read(np.arange(2)).shape == (2, 40, 48, 1)
 
 
-def test_the_way_to_timm_and_back(source, tmp_path):
+def test_the_way_to_timm_and_back(source, tmp_path, capsys):
     with pytest.raises(ValueError, match="timm has no model like 'cnn'"):
         jv.export(source, tmp_path / "out")
     run = jv.train(CONFIG.replace(model="resnet18(stem='imagenet')", steps=1), workdir=tmp_path / "run")
-    place = jv.export(run.workdir, tmp_path / "out")
+    place = tmp_path / "out"
+    assert cli.run("export", [f"--workdir={run.workdir}", f"--folder={place}"]) == 0
+    assert f"wrote {place / 'model.safetensors'}, config.json and README.md, the model card" in capsys.readouterr().out
+    card = (place / "README.md").read_text()
+    low, high = wilson(round(run.test["accuracy"] * run.test["num_examples"]), run.test["num_examples"])
+    assert f"| accuracy | {run.test['accuracy']:.4f} | {low:.4f} to {high:.4f} |" in card
     content = json.loads((place / "config.json").read_text())
     assert content["architecture"] == "resnet18" and content["label_names"] == ["class 0", "class 1", "class 2"]
     found, trained = files.read(str(place)), jv.load(run.workdir)

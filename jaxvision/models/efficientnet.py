@@ -156,6 +156,7 @@ def _lite_weights(number: int, size: int, crop: float) -> WeightsPackage:
         digest,
         Preprocessing((size, size), 3, (127 / 255,) * 3, (128 / 255,) * 3, crop, "bicubic"),
         architecture=f"tf_efficientnet_lite{number}",
+        license="Apache-2.0",
     )
 
 

@@ -41,15 +41,23 @@ def _is_installed(package: WeightsPackage) -> bool:
         return False
 
 
+def find(source: str) -> WeightsPackage | None:
+    """Return the package that package:NAME names, if a registered model has its weights; it may not be installed."""
+    return _known().get(_normalized(source.removeprefix(PACKAGE)))
+
+
+def _known() -> dict[str, WeightsPackage]:
+    return {_normalized(package.name): package for package in registered().values()}
+
+
 def read(source: str) -> files.Weights:
     """Read package:NAME.
 
     Raises ValueError if no registered model names that package, if it is not installed, or if its file is another one.
     """
-    name = source.removeprefix(PACKAGE)
-    known = {_normalized(package.name): package for package in registered().values()}
-    package = known.get(_normalized(name))
+    name, package = source.removeprefix(PACKAGE), find(source)
     if package is None:
+        known = _known()
         raise ValueError(
             f"no registered model names the package {name!r}{nearest(name, known)}; the packages are "
             f"{', '.join(sorted(known))}. For another file, use its path"

@@ -22,7 +22,7 @@ def export(
     Args:
         workdir: folder of a trained run
         folder: new folder to write
-        format: timm writes model.safetensors and config.json, which timm loads
+        format: timm writes model.safetensors, config.json, which timm loads, and README.md, the model card
 
     Examples:
         jaxvision export --workdir=runs/first --folder=exported
@@ -30,5 +30,5 @@ def export(
     require(workdir, "export needs --workdir, the folder of a trained run")
     require(folder, "export needs --folder, the folder to write")
     place = run_export(str(workdir), str(folder), format=format, plugins=plugins)
-    print(f"wrote {place / 'model.safetensors'} and config.json")
+    print(f"wrote {place / 'model.safetensors'}, config.json and README.md, the model card")
     print(f"timm.create_model({f'local-dir:{place}'!r}, pretrained=True) loads them")
