@@ -85,6 +85,7 @@ def test_the_command(place, monkeypatch, capsys):
     assert cli.run("predict", ["--workdir=short", "photos/a/0.png"]) == 0
 
 
+@pytest.mark.filterwarnings("default")
 def test_the_images_to_label_next_are_named(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     (place / "photos" / "b" / "broken.png").write_bytes(b"no image")
