@@ -86,7 +86,8 @@ def resized(dataset: Dataset, wanted: Preprocessing) -> Dataset:
 
     train = resized_split(dataset.train)
     assert train is not None
-    return Dataset(train, resized_split(dataset.validation), resized_split(dataset.test), dataset.classes, shape)
+    others = {"validation": resized_split(dataset.validation), "test": resized_split(dataset.test)}
+    return dataset._replace(train=train, **others, preprocessing=shape)
 
 
 def from_arrays(
@@ -132,7 +133,8 @@ def from_arrays(
     mean, std = statistics_of(built["train"])
     size = images["train"].shape[1:3]
     preprocessing = Preprocessing((int(size[0]), int(size[1])), images["train"].shape[-1], mean, std)
-    return Dataset(built["train"], built.get("validation"), built.get("test"), classes, preprocessing)
+    notes = tuple(class_names.alike(classes))
+    return Dataset(built["train"], built.get("validation"), built.get("test"), classes, preprocessing, notes)
 
 
 def _pairs(splits: Any, source: str) -> dict[str, tuple[Any, Any]]:

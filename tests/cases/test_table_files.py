@@ -114,12 +114,41 @@ def test_values_of_several_lines_in_other_columns_are_read(place):
     assert counts() == {"cat": 12, "dog": 12}
 
 
+def test_the_roles_of_a_table_are_stated(place):
+    parts = ["train"] * 16 + ["val"] * 2 + ["dev"] * 2 + ["Test"] * 4
+    write(place, [f"{value},{part}" for value, part in zip(CATS, parts, strict=True)], head="image,target,part")
+    assert build(split="part").notes == (
+        "roles: train is 'train', validation (used for choosing) is 'val' or 'dev', test is 'Test' of column 'part'",
+    )
+    write(place, CATS, name="other.csv")
+    assert build(test="other.csv").notes[0] == "roles: train is 't.csv', test is 'other.csv'"
+
+
+def test_classes_that_differ_only_in_case_or_spaces_are_named(place):
+    write(place, ["Red  dog", "cat", "red dog", "CAT"] * 6)
+    expected = "differ only in case or spaces: 'CAT' and 'cat', 'Red  dog' and 'red dog'; if these are one class, write"
+    assert expected in "\n".join(build().notes)
+    write(place, CATS)
+    assert "differ only" not in "\n".join(build().notes)
+
+
+def test_a_file_with_several_classes_is_named(place):
+    write(place, CATS)
+    with (place / "t.csv").open("a") as file:
+        file.write("1.png,dog\n3.png,cat\n./3.png,dog\n5.png,cat\n3.png,cat\n")
+    (note,) = build().notes[1:]
+    assert note.startswith("2 images have several classes in the table 't.csv', the first '3.png': 'dog' (line 5) and ")
+    assert "and 'cat' (line 27); keep one row of each image" in note
+    assert len(build(kind="multilabel", delimiter="|").notes) == 1  # labels may be several
+
+
 def test_blank_rows_are_counted(place):
     write(place, CATS)
     with (place / "t.csv").open("a") as file:
         file.write(" ,\n,\n\n")
     assert counts() == {"cat": 12, "dog": 12}
-    (note,) = build().notes
+    roles, note = build().notes
+    assert roles == "roles: train is 't.csv'; test is 20% of train, held out"
     assert note == "2 blank rows of the table 't.csv' left out, the first on line 26"
     (place / "t.csv").write_text("step,sales\n" + "".join(f"{n},{n % 5}.5\n" for n in range(40)) + ",\n")
     with pytest.warns(UserWarning, match="1 blank row of the table"):
