@@ -34,7 +34,7 @@ def _files(table: Table, pattern: str) -> list[Path]:
         first = str(files[missing[0]]) if names[missing[0]] else ""
         raise ValueError(
             f"{len(missing)} of the {len(files)} images of {str(table.file)!r} {are} missing, the first {first!r}"
-            + _repair(table, missing)
+            + _repair(table, names, missing)
         )
     return files
 
@@ -46,8 +46,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _repair(table: Table, missing: Sequence[int]) -> str:
-    """Return the suggested fix: restore the files if some are missing, correct the image pattern if all are."""
+def _repair(table: Table, names: Sequence[str], missing: Sequence[int]) -> str:
+    """Return the suggested fix: restore the files if some are missing, correct their paths if all are."""
+    if "\\" in names[missing[0]]:
+        path = names[missing[0]].replace("\\", "/")
+        is_there = _is_file(table.file.parent / path)
+        written = f"as {path!r}" if is_there else "with / and from the table's folder, as 'images/1.jpg'"
+        return f"; paths with backslashes are read on Windows only: write them {written}"
     if len(missing) < len(table.rows):
         them, rows = ("it", "its row") if len(missing) == 1 else ("them", "their rows")
         return f" of {table.lines[missing[0]]}; add {them}, or remove {rows} from the table"

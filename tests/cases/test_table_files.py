@@ -1,6 +1,7 @@
 """Tables as other programs write them: each is read as its author meant it, or refused with the line and the repair."""
 
 import datetime
+import gzip
 import io
 import os
 import subprocess
@@ -112,6 +113,46 @@ def test_values_of_several_lines_in_other_columns_are_read(place):
     lines = [f'{n}.png,{value},"A note, long\nand, not, a row, {n}"' for n, value in enumerate(CATS)]
     (place / "t.csv").write_text("\n".join(["image,target,note", *lines]) + "\n")
     assert counts() == {"cat": 12, "dog": 12}
+
+
+@pytest.mark.parametrize(
+    ("content", "repair"),
+    [
+        (b"PK\3\4\x14\0", r"spreadsheet or a ZIP archive; save the sheet as CSV \(UTF-8\)"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"spreadsheet; save the sheet as CSV \(UTF-8\)"),
+        (gzip.compress(b"image,target"), "compressed by gzip; extract it with gunzip"),
+        (b"PAR1\0\0", r"Parquet file; rename it to end in \.parquet"),
+    ],
+)
+def test_files_of_other_formats_are_named(place, content, repair):
+    (place / "t.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"the table 't.csv' is .*{repair}"):
+        build()
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="Windows reads paths with backslashes")
+def test_backslashes_in_paths_are_named(place):
+    (place / "red").mkdir()
+    for number in range(24):
+        (place / f"{number}.png").rename(place / "red" / f"{number}.png")
+    rows = [f"{{}}\\{number}.png,{value}\n" for number, value in enumerate(CATS)]
+    for folder, repair in (("red", "as 'red/0.png'"), (r"C:\Users\me", "with / and from the table's folder, as 'im")):
+        (place / "t.csv").write_text("image,target\n" + "".join(rows).replace("{}", folder))
+        with pytest.raises(
+            ValueError, match=f"24 images .* missing, .* on Windows only: write them {repair}"
+        ) as caught:
+            build()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_the_header_decides_the_separator(place, separator):
+    rows = [f"{number}.png{separator}{value}{separator}1,5" for number, value in enumerate(CATS)]
+    (place / "t.csv").write_text("\n".join([f"image{separator}target{separator}size, in m", *rows]))
+    assert counts() == {"cat": 12, "dog": 12}
+    (place / "t.csv").write_text("image|target\n0.png|cat\n")
+    with pytest.raises(ValueError, match=r"no column 'image'.*; it has image\|target; separate its values by commas"):
+        build()
 
 
 def test_the_roles_of_a_table_are_stated(place):
