@@ -224,6 +224,14 @@ def already_finished(path: Any, step: int, num_steps: int) -> str:
     )
 
 
+def no_split_of_all(names: Sequence[str]) -> str:
+    """Return the message that the data of training have no split of all examples; `names` are those that there are."""
+    return (
+        f"split='all' is for other data than those of training, as in --dataset=\"folder(path='new_photos')\"; of "
+        f"those of training use --split={' or --split='.join(names)}"
+    )
+
+
 def no_holdout(num_examples: int, *, by_groups: bool) -> str:
     """Return the message that a split cannot be split further."""
     why = "all are of one group" if by_groups else "no class has two"
