@@ -61,12 +61,17 @@ def check_pixels(images: np.ndarray, *, source: str, first: int = 0) -> None:
     if images.dtype == np.uint8:
         return
     if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"{source}: images have type {images.dtype}; expected uint8, or floats from 0 to 1")
+        raise ValueError(
+            f"{source}: images have type {images.dtype}; expected uint8, or floats from 0 to 1: convert them"
+        )
     if not np.isfinite(images).all():
         index = next(index for index, image in enumerate(images, first) if not np.isfinite(image).all())
         raise ValueError(f"{source}: image {index} has pixels that are not finite; replace them, or remove it")
     if images.min(initial=0) < 0 or images.max(initial=0) > 1:
-        raise ValueError(f"{source}: float images range from {images.min()} to {images.max()}; expected 0 to 1")
+        raise ValueError(
+            f"{source}: float images range from {images.min()} to {images.max()}; expected 0 to 1: scale them, as in "
+            "images / 255"
+        )
 
 
 def resized(dataset: Dataset, wanted: Preprocessing) -> Dataset:
@@ -86,7 +91,8 @@ def resized(dataset: Dataset, wanted: Preprocessing) -> Dataset:
 
     train = resized_split(dataset.train)
     assert train is not None
-    return Dataset(train, resized_split(dataset.validation), resized_split(dataset.test), dataset.classes, shape)
+    others = {"validation": resized_split(dataset.validation), "test": resized_split(dataset.test)}
+    return dataset._replace(train=train, **others, preprocessing=shape)
 
 
 def from_arrays(
@@ -119,12 +125,13 @@ def from_arrays(
     for name, values in labels.items():
         if len(values) != len(images[name]) or not len(values):
             raise ValueError(
-                f"{source}, {name}: {len(images[name])} images and {len(values)} labels; expected one label each"
+                f"{source}, {name}: {len(images[name])} images and {len(values)} labels; expected one label each: "
+                "remove or add some"
             )
         if images[name].shape[1:] != images["train"].shape[1:]:
             raise ValueError(
                 f"{source}: images of {name} have shape {images[name].shape[1:]}; expected "
-                f"{images['train'].shape[1:]}, that of train"
+                f"{images['train'].shape[1:]}, that of train: resize them"
             )
     targets, classes = _encode(labels, classes, source, run_classes)
     built = {name: Split.of(images[name], targets[name], kind="multiclass") for name in pairs}
@@ -132,7 +139,8 @@ def from_arrays(
     mean, std = statistics_of(built["train"])
     size = images["train"].shape[1:3]
     preprocessing = Preprocessing((int(size[0]), int(size[1])), images["train"].shape[-1], mean, std)
-    return Dataset(built["train"], built.get("validation"), built.get("test"), classes, preprocessing)
+    notes = tuple(class_names.alike(classes))
+    return Dataset(built["train"], built.get("validation"), built.get("test"), classes, preprocessing, notes)
 
 
 def _pairs(splits: Any, source: str) -> dict[str, tuple[Any, Any]]:
@@ -154,7 +162,7 @@ def _pairs(splits: Any, source: str) -> dict[str, tuple[Any, Any]]:
             )
     named = {ROLES[name]: pair for name, pair in splits.items()}
     if "train" not in named:
-        raise ValueError(f"{source}: there is no train split among {', '.join(named) or 'nothing'}")
+        raise ValueError(f"{source}: there is no train split among {', '.join(named) or 'nothing'}: add one")
     if len(named) < len(splits):
         raise ValueError(f"{source}: {' and '.join(splits)} name one split twice; remove one")
     return named
@@ -247,24 +255,37 @@ def _encode(labels: dict[str, np.ndarray], classes: tuple[str, ...], source: str
     if np.issubdtype(known.dtype, np.integer):
         least = min(int(values.min()) for values in labels.values())
         if least < 0:
-            raise ValueError(f"{source}: label {least} is negative; expected labels from 0")
+            raise ValueError(
+                f"{source}: label {least} is negative; expected labels from 0: remove its examples, or renumber"
+            )
         if classes:  # labels are indices into classes
             largest = max(int(values.max()) for values in labels.values())
             if largest >= len(classes):
-                raise ValueError(f"{source}: label {largest} has no name among {len(classes)} classes")
+                raise ValueError(
+                    f"{source}: label {largest} has no name among {len(classes)} classes: name {largest + 1}, the "
+                    "first for label 0"
+                )
             return {name: values.astype(np.int32) for name, values in labels.items()}, classes
     if np.issubdtype(known.dtype, np.floating):
-        raise ValueError(f"{source}: labels are {known.dtype} numbers; expected integers or strings")
+        raise ValueError(
+            f"{source}: labels are {known.dtype} numbers; expected integers or strings: give labels.astype(int), or "
+            "for a target that is measured a table with kind='continuous'"
+        )
     names = [str(value) for value in known.tolist()]
     class_names.check(names, source)
     order = class_names.in_order(names, run_classes)
     unnamed = [name for name in order if classes and name not in classes]
     if unnamed:
-        raise ValueError(f"{source}: the label {quoted(unnamed[0])} is none of the {len(classes)} classes")
+        raise ValueError(
+            f"{source}: the label {quoted(unnamed[0])} is none of the {len(classes)} classes: add it to these"
+        )
     indices = {name: index for index, name in enumerate(classes or order)}
     for name, values in labels.items():
         unseen = np.setdiff1d(values, known)
         if len(unseen):
-            raise ValueError(f"{source}: {name} has the class {quoted(str(unseen[0]))}, which train does not have")
+            raise ValueError(
+                f"{source}: {name} has the class {quoted(str(unseen[0]))}, which train does not have: add examples "
+                f"of it to train, or remove those of {name}"
+            )
     position = np.array([indices[name] for name in names], np.int32)
     return {name: position[np.searchsorted(known, values)] for name, values in labels.items()}, tuple(indices)

@@ -1,4 +1,4 @@
-"""The order of class names, and names that cannot be told apart."""
+"""The order of class names, and names that cannot, or can hardly, be told apart."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
 MOST_SHOWN = 60  # characters of a value in a message
+MOST_ALIKE = 3  # groups of names in a note
 MISSING = (  # in lower case: what pandas and spreadsheets write for a missing value; "none" and "na" may be names
     *("nan", "<na>", "n/a", "#n/a", "null", "#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
 )
@@ -67,6 +68,23 @@ def check(names: Sequence[str], source: str) -> None:
                 what = f"the classes {other!a} and {name!a} {how}"
             raise ValueError(f"{source}: {what}; write both alike, or rename one")
         seen[key] = name
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Return a note about names that differ only in case or spaces, as "Dog" and "dog"; none if there are none.
+
+    >>> alike(["Dog", "cat", "dog"])
+    ["classes that differ only in case or spaces: 'Dog' and 'dog'; if these are one class, write both alike"]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    same = [" and ".join(map(quoted, group)) for group in groups.values() if len(group) > 1]
+    if not same:
+        return []
+    more = f" (and {len(same) - MOST_ALIKE} more)" if len(same) > MOST_ALIKE else ""
+    listed = f"{', '.join(same[:MOST_ALIKE])}{more}"
+    return [f"classes that differ only in case or spaces: {listed}; if these are one class, write both alike"]
 
 
 def quoted(value: object) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision import reports
+from jaxvision import data as datas
+from jaxvision import failures, reports
 from jaxvision.evaluation import evaluate_on
 
 
@@ -47,4 +48,6 @@ def evaluate(
     from jaxvision.evaluation_data import open_run
 
     opened = open_run(workdir, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
+    if split == "all" and not opened.differences:
+        raise ValueError(failures.no_split_of_all(list(datas.splits_of(opened.data))))
     return evaluate_on(*opened, split=split, out=out, fid_classifier=fid_classifier, plugins=plugins)

@@ -214,6 +214,24 @@ def no_fraction(fraction: float) -> str:
     return f"cannot hold out a fraction of {fraction}; expected one above 0 and below 1 (test_fraction=…)"
 
 
+def already_finished(path: Any, step: int, num_steps: int) -> str:
+    """Return the line that a run has all the steps that its settings ask for, or more."""
+    if step <= num_steps:
+        return f"{path}: training is already finished, at step {step:,}"
+    return (
+        f"{path}: this run has {step:,} steps, and the settings ask for {num_steps:,}: nothing is trained, and its "
+        "best checkpoint is evaluated; to train for less, use another --workdir"
+    )
+
+
+def no_split_of_all(names: Sequence[str]) -> str:
+    """Return the message that the data of training have no split of all examples; `names` are those that there are."""
+    return (
+        f"split='all' is for other data than those of training, as in --dataset=\"folder(path='new_photos')\"; of "
+        f"those of training use --split={' or --split='.join(names)}"
+    )
+
+
 def no_holdout(num_examples: int, *, by_groups: bool) -> str:
     """Return the message that a split cannot be split further."""
     why = "all are of one group" if by_groups else "no class has two"

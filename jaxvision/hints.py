@@ -66,6 +66,7 @@ FLAGS = {  # of other tools, and of version 0.1; with the value that was given, 
     "weights": "--init_from",
 }
 FACTORIES = {"optimizer": {"sam": "--gradient=sam"}, "task": {"focal": "--task=\"multiclass(loss='focal')\""}}
+DAMAGED = ("TensorStore", "DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "JSONDecodeError")  # what libraries name it
 BOUNDS = {"at least": "least", "above": "above", "below": "below", "at most": "most"}
 
 
@@ -175,6 +176,19 @@ def disk_error(error: BaseException) -> str:
         return "another process could not write its part, or has ended"
     known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
     return next((reason for reason in known if reason in text), f"{type(error).__name__}: {text[:300]}")
+
+
+def unreadable_checkpoint(error: BaseException) -> str:
+    """Return in short why a checkpoint cannot be read, found in what the libraries report about its files."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 10:
+        chain.append(cause)
+    text = " ".join(f"{type(each).__name__} {each}" for each in chain)
+    reasons = map(os.strerror, (errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE))
+    reason = next((reason for reason in reasons if reason in text), None)
+    if reason is None and any(word in text for word in DAMAGED):
+        return "its files are missing, cut short or damaged"
+    return reason or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def unwritable_checkpoint(folder: Any, error: BaseException, complete: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ NAMES = {  # in tables, in arrays, and of folders
     "test": ("test", "testing", "holdout", "eval", "evaluation"),
 }
 ROLES = {name: role for role, names in NAMES.items() for name in names}
+DESCRIBED = {"validation": "validation (used for choosing)"}  # in notes
 ENDINGS = ("set", "data", "images", "split")  # of folders
 
 

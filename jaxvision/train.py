@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import reports, storage, upgrades
+from jaxvision import failures, reports, storage, upgrades
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution
@@ -177,7 +177,7 @@ def _fit(setup: TrainingSetup, path: Path, checkpoints: Checkpoints, previous: A
         log = stack.enter_context(contextlib.closing(multihost.run_on_all_hosts(lambda: logs.Log(path, **sizes))))
         session = _Session(setup, checkpoints, log, [])
         if (start >= setup.num_steps or _should_stop_early(session, start)) and not is_unreported:
-            log.say(f"{path}: training is already finished, at step {start}")
+            log.say(failures.already_finished(path, start, setup.num_steps))
             return
         for line in reports.start_lines(setup, path, start=start, previous=previous, weights_note=weights_note):
             log.say(line)

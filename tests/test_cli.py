@@ -196,6 +196,29 @@ def test_train_resumes_with_the_settings_of_the_run(capsys):
     assert "resumes at step 2 of 3 steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("is_evaluated", [True, False])
+def test_a_run_with_more_steps_than_asked_is_named(capsys, is_evaluated):
+    longer = [*TINY, "--eval_every=1", "--workdir=run"]
+    assert cli.run("train", [*longer, "--steps=4"]) == 0
+    assert "run: begins: 4 steps of 20 examples (1.905 epochs)" in capsys.readouterr().out
+    if not is_evaluated:  # as after a signal between the save and its evaluation
+        (Path("run") / "checkpoints" / "4" / "values.json").unlink()
+    assert cli.run("train", [*longer, "--steps=1"]) == 0
+    said = capsys.readouterr().out
+    assert "run: this run has 4 steps, and the settings ask for 1: nothing is trained, and its best checkpoint" in said
+    assert "to train for less, use another --workdir" in said and "resumes" not in said
+
+
+def test_one_epoch_is_one(capsys):
+    data = (np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3)).astype(np.uint8), np.arange(8) % 2)
+    jv.train(
+        jv.Config(model="mlp(hidden=(8,))", batch_size=8, epochs=1, validation_fraction=0.0),
+        dataset={"train": data, "test": data},
+        workdir="run",
+    )
+    assert "begins: 1 step of 8 examples (1 epoch)" in capsys.readouterr().out
+
+
 def test_what_evaluations_are_compared_by_cannot_change(refused, capsys):
     assert cli.run("train", [*TINY, "--workdir=run"]) == 0
     capsys.readouterr()

@@ -138,6 +138,15 @@ def test_moved_data_are_the_same_and_keep_the_size_of_the_run(run, photos):
     assert report == run.test
 
 
+@pytest.mark.parametrize("dataset", [None, "same"])
+def test_all_examples_of_training_are_no_split(run, dataset):
+    spec = None if dataset is None else jv.Config.load(run.workdir / "config.json").dataset
+    with pytest.raises(
+        ValueError, match=r"--dataset=\".*\"; of those of training use --split=train or --split=.* or --"
+    ):
+        jv.evaluate(run.workdir, split="all", dataset=spec)
+
+
 def test_other_data_that_do_not_fit_are_refused(run, photos, tmp_path):
     with pytest.raises(ValueError, match="takes inputs of 16x16x3, and these are of 8x8x3: remove image_size"):
         jv.evaluate(run.workdir, dataset=f"folder(path='{photos}', image_size=8)")

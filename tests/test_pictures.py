@@ -32,6 +32,20 @@ def rows(*, names=("loss", "accuracy"), steps=6):
         yield {**place, "split": "validation", **dict.fromkeys(names, 2 / step), "macro_recall": -abs(step - 3.0)}
 
 
+@pytest.mark.parametrize("name", ["c", "a name of several words " * 8])
+@pytest.mark.parametrize("count", [1, 25])
+def test_long_names_leave_room_for_the_plot(figures, tmp_path, name, count):
+    names = [f"{name}{number}" for number in range(count)]  # Matplotlib warns where they leave none
+    plots.counts({"train": [5] * count, "test": [2] * count}, names, tmp_path / "counts.png")
+    plots.series({"train": np.arange(count), "test": np.arange(count)}, names * 2, tmp_path / "series.png")
+    plots.forecast(np.arange(count), np.arange(count), {}, names, tmp_path / "forecast.png")
+    plots.confusion_matrix(np.eye(count, dtype=int), names, tmp_path / "matrix.png")
+    assert len(figures) == 4
+    for figure in figures:
+        (axes, *_) = figure.axes
+        assert axes.get_position().width > 0.25 and axes.get_position().height > 0.25
+
+
 def boxes(texts):
     return [text.get_window_extent() for text in texts if text.get_text()]
 

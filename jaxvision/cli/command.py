@@ -34,7 +34,8 @@ class Command(NamedTuple):
 
     `fields` names the settings of Config and Execution that are its flags; None for all. If `resumes`, the settings of
     the run in --workdir are the defaults. If `is_distributed`, several processes can run it together. `required` are
-    settings without which, or an experiment, the command is refused.
+    settings without which, or an experiment, the command is refused. If `prints`, its product is what it prints: it
+    ends when the reader of that has gone, as after `| head`, where others drop it and finish their files.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Command(NamedTuple):
     resumes: bool
     is_distributed: bool
     required: tuple[str, ...] = ()
+    prints: bool = False
 
     @property
     def summary(self) -> str:
@@ -87,6 +89,7 @@ def command(
     resumes: bool = False,
     is_distributed: bool = False,
     required: tuple[str, ...] = (),
+    prints: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a command.
 
@@ -100,10 +103,12 @@ def command(
         resumes: Whether the settings of the run in --workdir are the defaults.
         is_distributed: Whether several processes can run it together.
         required: The settings that the command line must set, unless it names an experiment.
+        prints: Whether its product is what it prints, without whose reader it ends.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        new_command = Command(name or function.__name__, function, group, fields, resumes, is_distributed, required)
+        settings = {"fields": fields, "resumes": resumes, "is_distributed": is_distributed, "required": required}
+        new_command = Command(name or function.__name__, function, group, **settings, prints=prints)
         missing = [argument.name for argument in new_command.arguments if not argument.help]
         if missing or not new_command.summary:
             raise ValueError(

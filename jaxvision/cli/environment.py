@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from types import FrameType
+from typing import Any
+
+NO_READER = "jaxvision: the reader of the output has gone: the output is dropped, and the command goes on"
 
 
 def open_streams() -> None:
@@ -22,6 +27,66 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
         elif hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
+
+
+class Droppable:
+    """A stream whose text is dropped from when its reader has gone, as after `| head -1`; the command goes on.
+
+    `notice` is printed to stderr then, "" for nothing.
+    """
+
+    def __init__(self, stream: Any, notice: str = ""):
+        self._stream, self._notice = stream, notice
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, or drop it."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let the null device take the place of the pipe, for what is buffered and all that follows."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
+        self._stream.flush()
+        if self._notice:
+            print(self._notice, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def without_reader() -> Iterator[None]:
+    """Let a command whose product is files go on after the reader of its output has gone."""
+    before = sys.stdout, sys.stderr
+    sys.stderr = Droppable(before[1])
+    sys.stdout = Droppable(before[0], NO_READER)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def utf8_output() -> Any:
+    """Return the standard output as a file of other programs: UTF-8, whatever the terminal takes.
+
+    Names of files that are not text are written as their bytes.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
+    return sys.stdout
 
 
 def discard_output() -> None:

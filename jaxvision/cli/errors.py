@@ -94,6 +94,13 @@ def _print_error(line: str) -> None:
         print(f"jaxvision: {line}", file=sys.stderr, flush=True)
 
 
+def _print_warning(message: str, warned: set[str]) -> None:
+    """Print a warning once a command: Python repeats it after each change of its filters, which libraries make."""
+    if message not in warned:
+        warned.add(message)
+        _print_error(f"warning: {message}")
+
+
 @contextlib.contextmanager
 def _catch_early_signals() -> Iterator[None]:
     """Let Ctrl-C end the command. Record it, and send it again if a callback of JAX swallows the exception."""
@@ -142,7 +149,8 @@ def run_command(function: Callable[[Sequence[str]], None], argv: Sequence[str], 
     from jaxvision.engine.signals import Interrupted
 
     environment.open_streams()
-    warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
+    warned: set[str] = set()
+    warnings.showwarning = lambda message, *_, **__: _print_warning(str(message), warned)
     try:
         with _catch_early_signals():
             function(argv)

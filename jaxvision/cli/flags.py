@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from jaxvision import hints
+from jaxvision.cli import environment
 from jaxvision.cli.command import Command
 from jaxvision.cli.errors import UsageError, words_of
 from jaxvision.cli.experiments import Experiment, load_experiment, load_run
@@ -263,7 +265,8 @@ def call(command: Command, argv: Argv) -> None:
         _join(values)
     if command.takes_plugins:
         arguments["plugins"] = tuple(values.plugins)
-    with trusting(values.trust_plugins):
+    output = contextlib.nullcontext() if command.prints else environment.without_reader()
+    with trusting(values.trust_plugins), output:
         if command.takes_settings:
             words = [multihost.run_on_all_hosts(lambda: experiment_of(command, values)), *words]
         else:

@@ -16,6 +16,7 @@ from jaxvision.interfaces import Dataset
 from jaxvision.machine import require_memory
 from jaxvision.split_roles import ROLES
 
+WRITTEN = "np.savez('data.npz', x=images, y=labels)"
 KINDS = {"images": "x", "labels": "y", "inputs": "x", "targets": "y"}  # other names of the parts of a pair
 
 
@@ -40,15 +41,22 @@ def arrays(
     for name, array in content.items():
         kind, split = _part_of(name)
         if kind not in ("x", "y") or not split:
-            raise ValueError(f"arrays: {path!r} has {name!r}; expected x_train, y_train, x_test, y_test, or x and y")
+            raise ValueError(
+                f"arrays: {path!r} has {name!r}; expected x_train, y_train, x_test, y_test, or x and y: write it with "
+                f"{WRITTEN}"
+            )
         pair = splits.setdefault(split, {})
         if kind in pair:
             both = " and ".join(repr(each) for each in content if _part_of(each) == (kind, split))
             raise ValueError(f"arrays: {path!r} has {both}, which both name {kind}_{split}; remove one")
         pair[kind] = array
+    if not splits:
+        raise ValueError(f"arrays: {path!r} has no arrays; write it with {WRITTEN}")
     for name, pair in splits.items():
         if len(pair) < 2:
-            raise ValueError(f"arrays: {path!r} has only {', '.join(pair)} for {name}; expected x_{name} and y_{name}")
+            raise ValueError(
+                f"arrays: {path!r} has only {', '.join(pair)} for {name}; expected x_{name} and y_{name}: add the other"
+            )
     pairs = {name: (pair["x"], pair["y"]) for name, pair in splits.items()}
     return from_arrays(
         pairs,
@@ -82,7 +90,7 @@ def _naming(file: Path) -> Iterator[None]:
         yield
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"arrays: cannot read {str(file)!r} as .npz: {why}") from None
+        raise ValueError(f"arrays: cannot read {str(file)!r} as .npz: {why}; write it again with {WRITTEN}") from None
 
 
 def _size(file: Path) -> int:
@@ -105,7 +113,9 @@ def _size_of_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         if dtype.hasobject:
-            raise ValueError(f"{entry.filename!r} holds Python objects, which reading could execute")
+            raise ValueError(
+                f"{entry.filename!r} holds Python objects, which reading could execute: labels are integers or str"
+            )
         held = entry.file_size - file.tell()
     declared = math.prod(map(int, shape)) * dtype.itemsize
     if min(shape, default=0) < 0 or declared != held:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxvision.class_names import in_order
+from jaxvision.class_names import alike, in_order
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.files import read_files
@@ -220,7 +220,9 @@ def folder(
     )
     roles = assign_roles(root, validation=validation, test=test)
     names = list_classes(roles.folders["train"], classes, run_classes)
-    tally, notes = Tally(), [roles.described(root)]
+    tally, notes = Tally(), [roles.described(root), *alike(names)]
+    if roles.folders["train"] != root:
+        entries(root, tally)  # counts what is skipped beside the splits
     is_strict = classes is None and on_unknown_class == "error"
     notes += [_check_unknown(each, names, is_strict=is_strict) for each in roles.folders.values()]
     listed = {name: list_files(each, names, tally) for name, each in roles.folders.items()}

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 from jaxvision.image_files import images_in, no_images
 from jaxvision.specs import nearest
-from jaxvision.split_roles import NAMES, role_of
+from jaxvision.split_roles import DESCRIBED, NAMES, role_of
 from jaxvision.walk import Tally, folders_in
-
-SAID = {"validation": "validation (used for choosing)"}
 
 
 class Roles(NamedTuple):
@@ -26,7 +24,7 @@ class Roles(NamedTuple):
         """Return the roles as a line of text. `root` holds the folders."""
         if self.folders["train"] == root:
             return f"roles: {root.name!r} holds the classes itself"
-        parts = [f"{SAID.get(role, role)} is {path.name!r}" for role, path in self.folders.items()]
+        parts = [f"{DESCRIBED.get(role, role)} is {path.name!r}" for role, path in self.folders.items()]
         guess = f" (the only other folder with classes of train; test={self.guessed!r} states it)"
         unused = f"; not used: {', '.join(map(repr, self.unused))}" if self.unused else ""
         return f"roles: {', '.join(parts)}{guess if self.guessed else ''}{unused}"

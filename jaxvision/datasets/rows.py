@@ -16,6 +16,12 @@ from jaxvision.class_names import quoted
 from jaxvision.specs import nearest
 
 Row = dict[str, str]
+NO_TEXT = {  # what files of other formats begin with, and the repair
+    b"PK\3\4": "a spreadsheet or a ZIP archive; save the sheet as CSV (UTF-8), or extract the archive",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet; save the sheet as CSV (UTF-8)",
+    b"PAR1": "a Parquet file; rename it to end in .parquet",
+    b"\x1f\x8b": "compressed by gzip; extract it with gunzip",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Table:
         if name not in self.names:
             raise ValueError(
                 f"{self} has no column {name!r}{nearest(name, self.names)}; it has {', '.join(self.names)}"
+                + ("; separate its values by commas" if "|" in "".join(self.names) and len(self.names) == 1 else "")
             )
         what = "lists, which are labels (target=…)" if name in self.lists else "images (image=…)"
         why = self.unusable.get(name, f"it holds {what}; expected one value in a row")
@@ -140,8 +147,11 @@ def _has_rows(values: Sequence[str], index: int, separator: str) -> bool:
 
 
 def _read_text(table: Table) -> str:
-    """Return the text of a file. Raises ValueError for the first line that is not UTF-8, or has a NUL."""
+    """Return the text of a file. Raises ValueError for other formats, and for a line that is not UTF-8 or has a NUL."""
     content = table.file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    other = next((what for start, what in NO_TEXT.items() if content.startswith(start)), None)
+    if other is not None:
+        raise ValueError(f"{table} is {other}")
     try:
         text, position = content.decode(), content.find(b"\0")
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxvision.class_names import quoted
+from jaxvision.class_names import alike, quoted
 from jaxvision.datasets import register
 from jaxvision.datasets.arguments import requested_preprocessing
 from jaxvision.datasets.encoding import Encoded, Flags, encode
@@ -18,7 +18,7 @@ from jaxvision.datasets.rows import Table, column, filled_in, named, read_table
 from jaxvision.image_decoding import MAX_PIXELS
 from jaxvision.interfaces import Dataset, Interpolation, Kind, Preprocessing, Resize, Split
 from jaxvision.specs import nearest
-from jaxvision.split_roles import NAMES, ROLES, with_test
+from jaxvision.split_roles import DESCRIBED, NAMES, ROLES, with_test
 from jaxvision.splits import target_stats
 
 
@@ -34,7 +34,7 @@ def _files(table: Table, pattern: str) -> list[Path]:
         first = str(files[missing[0]]) if names[missing[0]] else ""
         raise ValueError(
             f"{len(missing)} of the {len(files)} images of {str(table.file)!r} {are} missing, the first {first!r}"
-            + _repair(table, missing)
+            + _repair(table, names, missing)
         )
     return files
 
@@ -46,8 +46,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _repair(table: Table, missing: Sequence[int]) -> str:
-    """Return the suggested fix: restore the files if some are missing, correct the image pattern if all are."""
+def _repair(table: Table, names: Sequence[str], missing: Sequence[int]) -> str:
+    """Return the suggested fix: restore the files if some are missing, correct their paths if all are."""
+    if "\\" in names[missing[0]]:
+        path = names[missing[0]].replace("\\", "/")
+        is_there = _is_file(table.file.parent / path)
+        written = f"as {path!r}" if is_there else "with / and from the table's folder, as 'images/1.jpg'"
+        return f"; paths with backslashes are read on Windows only: write them {written}"
     if len(missing) < len(table.rows):
         them, rows = ("it", "its row") if len(missing) == 1 else ("them", "their rows")
         return f" of {table.lines[missing[0]]}; add {them}, or remove {rows} from the table"
@@ -85,8 +90,40 @@ def _parts(tables: Sequence[Table], split: str | None) -> np.ndarray:
     return np.array([ROLES[value.lower()] for value in values])
 
 
-def _groups(tables: Sequence[Table], name: str) -> np.ndarray:
-    """Return the group number of each row. Raises ValueError for the first row without a group."""
+def _roles(tables: Sequence[Table], split: str | None, how: str) -> str:
+    """Return where the splits come from as a line of text; `how` is the origin of a test split that was held out."""
+    values = dict.fromkeys([] if split is None else column(tables, split))
+    words = {role: " or ".join(quoted(value) for value in values if ROLES[value.lower()] == role) for role in NAMES}
+    if split is None:
+        words = dict(zip(("train", "test"), [repr(table.file.name) for table in tables], strict=False))
+    parts = ", ".join(f"{DESCRIBED.get(role, role)} is {word}" for role, word in words.items() if word)
+    return f"roles: {parts}{f' of column {split!r}' if split else ''}{f'; {how}' if how else ''}"
+
+
+def _contradictions(tables: Sequence[Table], files: Sequence[Path], encoded: Encoded) -> list[str]:
+    """Return a note that counts the files with several classes, in several rows; none if there are none."""
+    if encoded.kind != "multiclass":
+        return []
+    lines = [line for table in tables for line in table.lines]
+    found: dict[Path, dict[int, str]] = {}  # by file: the first line of each class
+    for index in np.flatnonzero(encoded.kept).tolist():
+        found.setdefault(files[index], {}).setdefault(int(encoded.targets[index]), lines[index])
+    several = {file: classes for file, classes in found.items() if len(classes) > 1}
+    if not several:
+        return []
+    first, classes = next(iter(several.items()))
+    listed = " and ".join(f"{quoted(encoded.classes[index])} ({line})" for index, line in classes.items())
+    counted = "1 image has" if len(several) == 1 else f"{len(several):,} images have"
+    return [
+        f"{counted} several classes in {named(tables)}, the first {first.name!r}: {listed}; keep one row of each "
+        "image, or name the classes of an image in one cell as labels, delimiter='|'"
+    ]
+
+
+def _groups(tables: Sequence[Table], name: str | None) -> np.ndarray | None:
+    """Return the group number of each row, if a column has groups. Raises ValueError for the first without a group."""
+    if not name:
+        return None
     places = [place for table in tables for place in table.places]
     return np.unique(filled_in(column(tables, name), name, places), return_inverse=True)[1]
 
@@ -232,11 +269,11 @@ def table(
         run_classes=run_classes,
         flags=flags,
     )
-    groups = _groups(tables, group) if group else None
-    splits = _read_splits(files, encoded, parts, groups, shape, on_bad_image, max_image_pixels)
+    splits = _read_splits(files, encoded, parts, _groups(tables, group), shape, on_bad_image, max_image_pixels)
     if "train" not in splits:
         raise ValueError(f"{tables[0]} has no training rows")
     splits, how = with_test(splits, test_fraction, seed=split_seed)
     _check(splits, encoded.classes, tables, is_cut=bool(how))
-    notes = (note for each in tables for note in each.notes)
-    return Dataset(splits["train"], splits.get("validation"), splits.get("test"), encoded.classes, shape, tuple(notes))
+    notes = (_roles(tables, split, how), *alike(encoded.classes), *_contradictions(tables, files, encoded))
+    notes += tuple(note for each in tables for note in each.notes)
+    return Dataset(splits["train"], splits.get("validation"), splits.get("test"), encoded.classes, shape, notes)

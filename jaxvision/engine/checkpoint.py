@@ -172,7 +172,9 @@ class Checkpoints:
         try:
             items_read = dict(multihost.run_on_all_hosts(lambda: self._manager.restore(step, args=requested)).items())
         except Exception as error:  # the type depends on which layer meets the damaged bytes
-            raise ValueError(f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+            from jaxvision import hints
+
+            raise ValueError(f"cannot be read: {hints.unreadable_checkpoint(error)}") from error
         report = items_read["report"]
         digests = {"digest": digest_of_values(report.get("sums")), **{name: digest(items_read[name]) for name in likes}}
         for name, saved in digests.items():

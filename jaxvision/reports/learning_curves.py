@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxvision.reports.plots import new_figure, plainly
+from jaxvision.reports.plots import MOST_CHARACTERS, new_figure, plainly, shortened
 
 Point = tuple[float, float, float | None]  # number of examples, value, and half the length of its error bar
 
@@ -32,7 +32,7 @@ def over_examples(
         places, values = [count * shift for count, _, _ in points], [middle for _, middle, _ in points]
         bars = [half or 0.0 for _, _, half in points]
         style = {"marker": "osD^vPX"[index % 7], "markersize": 4.5, "capsize": 2.5, "elinewidth": 1}
-        axes.errorbar(places, values, bars, label=name, **style)
+        axes.errorbar(places, values, bars, label=shortened(name, length=MOST_CHARACTERS), **style)
     if chance is not None:
         axes.axhline(chance, color="0.6", linestyle=":", label="chance", zorder=0)
     axes.set_xscale("log")

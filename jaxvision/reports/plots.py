@@ -18,6 +18,7 @@ import numpy as np
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 IMAGE_INCHES = 1.9  # the longer side of an image among others
 CAPTION_POINTS = 8
+MOST_CHARACTERS = 40  # of a name beside or below a plot, which would leave no room for it
 MOST_COUNTED = 20  # classes of a confusion matrix whose cells have room for their counts
 NOT_DRAWN = {"step", "epoch", "split", "seconds", "data_wait_fraction", "waiting"}  # the last: as version 0.1 named it
 
@@ -213,9 +214,10 @@ def forecast(
 def _name_steps(axes: Any, names: Sequence[str]) -> None:
     """Write the names of as many steps as have room, evenly spread, below the axis, where there are any."""
     if len(names):
-        room = 100 // (3 + max(len(str(name)) for name in names))  # of names side by side
+        texts = [shortened(str(name), length=MOST_CHARACTERS) for name in names]
+        room = 100 // (3 + max(map(len, texts)))  # of names side by side
         shown = np.unique(np.linspace(0, len(names) - 1, min(max(room, 2), 8), dtype=int))
-        axes.set_xticks(shown.tolist(), [str(names[i]) for i in shown.tolist()])
+        axes.set_xticks(shown.tolist(), [texts[i] for i in shown.tolist()])
 
 
 @plainly
@@ -243,7 +245,7 @@ def counts(by_split: Mapping[str, Sequence[int]], classes: Sequence[str], file: 
         axes.barh(places, values, left=left, label=name)
         left = left + np.array(values)
     if len(classes) <= 150:
-        axes.set_yticks(places, list(classes), fontsize=7)
+        axes.set_yticks(places, [shortened(name, length=MOST_CHARACTERS) for name in classes], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("examples")
     axes.grid(alpha=0.3, axis="x")

@@ -26,9 +26,13 @@ def start_lines(
     """Yield the lines. `start` is the first step; `previous` are those it had, None for a new run."""
     config, mesh = setup.run.config, setup.run.mesh
     size = config.effective_batch_size
-    epochs = f"{setup.num_steps * size / len(setup.data.train):.4g} epochs"
-    steps = f"{setup.num_steps:,} steps of {size:,} examples ({epochs})"
-    yield f"{path}: {f'resumes at step {start:,} of' if start else 'begins:'} {steps}"
+    epochs = f"{setup.num_steps * size / len(setup.data.train):.4g}"
+    steps = f"{setup.num_steps:,} step{'s' * (setup.num_steps != 1)} of {size:,} examples"
+    steps += f" ({epochs} epoch{'s' * (epochs != '1')})"
+    if start > setup.num_steps:
+        yield failures.already_finished(path, start, setup.num_steps)
+    else:
+        yield f"{path}: {f'resumes at step {start:,} of' if start else 'begins:'} {steps}"
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits_of(setup.data).items())
     devices = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
     hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""

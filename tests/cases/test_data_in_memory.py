@@ -242,8 +242,38 @@ def bad_files():
 def test_npz_files_that_are_damaged_or_lie_are_named(tmp_path):
     for name, content, message in bad_files():
         (tmp_path / f"{name}.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"{message}.*; write it again with np.savez"):
             registry.datasets.build(f"arrays(path='{tmp_path / name}.npz')")
+
+
+@pytest.mark.parametrize(
+    ("parts", "repair"),
+    [
+        (
+            {"arr_0": IMAGES, "arr_1": LABELS},
+            r"expected .*: write it with np\.savez\('data\.npz', x=images, y=labels\)",
+        ),
+        ({}, r"no arrays; write it with np\.savez"),
+        ({"x": IMAGES}, "expected x_train and y_train: add the other"),
+        ({"x": IMAGES, "y": LABELS[:-1]}, "expected one label each: remove or add some"),
+        ({"x": IMAGES, "y": LABELS - 9}, "is negative; expected labels from 0: remove its examples, or renumber"),
+        ({"x": IMAGES, "y": LABELS / 2}, r"labels\.astype\(int\), or for .* a table with kind='continuous'"),
+        ({"x": IMAGES, "y": LABELS, "classes": ["a"]}, r"no name among 1 classes: name \d, the first for label 0"),
+        ({"x": IMAGES.astype(int), "y": LABELS}, "expected uint8, or floats from 0 to 1: convert them"),
+        ({"x": IMAGES.astype(np.float32), "y": LABELS}, "expected 0 to 1: scale them, as in images / 255"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 9},
+            "which train does not have: add examples of it to train, or remove those of test",
+        ),
+        ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:, :1], "y_test": LABELS}, "that of train: resize"),
+        ({"x_test": IMAGES, "y_test": LABELS}, "no train split among test: add one"),
+    ],
+)
+def test_arrays_that_do_not_fit_name_the_repair(parts, repair, tmp_path):
+    np.savez(tmp_path / "a.npz", **parts)
+    with pytest.raises(ValueError, match=repair) as caught:
+        registry.datasets.build(f"arrays(path={str(tmp_path / 'a.npz')!r})", split_seed=0)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_npz_file_larger_than_the_memory_is_refused(tmp_path, monkeypatch):

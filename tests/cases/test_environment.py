@@ -14,6 +14,7 @@ import pytest
 
 from jaxvision import storage
 from jaxvision.cli import environment, errors, run
+from jaxvision.cli.command import commands
 from jaxvision.config import Config
 from jaxvision.data import fingerprint, open_dataset, splits_of
 from jaxvision.distributed import mesh
@@ -68,6 +69,57 @@ def test_output_that_cannot_be_written_is_one_line(monkeypatch):
         status, lines = printed(lambda _: print("x"), monkeypatch, full)
         assert status == 2 and lines == ["jaxvision: [Errno 28] No space left on device"]
         full.flush()  # what is printed later, as when Python exits, is dropped
+
+
+def closed_pipe():
+    """Return a stream whose reader has gone."""
+    reader, number = os.pipe()
+    os.close(reader)
+    return os.fdopen(number, "w")
+
+
+def test_training_goes_on_after_the_reader_of_its_output_has_gone(monkeypatch, photos, tmp_path):
+    error = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    words = [f"--dataset=folder(path={str(photos)!r}, image_size=8)", "--model=mlp(hidden=(4,))", "--batch_size=8"]
+    with closed_pipe() as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        monkeypatch.setattr(sys, "stderr", error)
+        assert run("train", [*words, "--steps=2", f"--workdir={tmp_path / 'run'}"]) == 0
+        assert sys.stdout is pipe and sys.stderr is error
+    error.flush()
+    assert error.buffer.getvalue().decode() == f"{environment.NO_READER}\n"
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "run" / "report" / "report.json").exists()
+
+
+def test_a_command_whose_product_is_its_output_ends_without_a_reader(monkeypatch):
+    assert [name for name, each in commands().items() if each.prints] == ["predict", "list"]
+    with closed_pipe() as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert run("list", []) == 141
+
+
+def test_a_warning_is_printed_once_a_command(monkeypatch):
+    def work(_):
+        for number in (1, 1, 2):
+            with warnings.catch_warnings():  # after which Python repeats what it has shown
+                pass
+            warnings.warn(f"file {number}", stacklevel=1)
+
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert printed(work, monkeypatch) == (0, ["jaxvision: warning: file 1", "jaxvision: warning: file 2"])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_csv_is_utf8_on_every_terminal(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    assert printed(lambda _: print("Grün,日本,caf\udce9", file=environment.utf8_output()), monkeypatch, stream) == (
+        0,
+        [],
+    )
+    assert stream.buffer.getvalue() == "Grün,日本,caf".encode() + b"\xe9\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -1,10 +1,13 @@
 """A table of predictions as CSV: a row for each file, in constant memory, resumed after an interruption."""
 
 import csv
+import io
 import itertools
 import json
 import os
 import resource
+import shutil
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -70,6 +73,14 @@ def test_the_table_has_every_class_in_order(trained, files, capsys):
     capsys.readouterr()
     assert cli.run("predict", [f"--workdir={trained[0]}", "--batch_size=4", "--format=csv", "photos"]) == 0
     assert capsys.readouterr().out == Path("x.csv").read_text()
+
+
+def test_the_table_is_utf8_on_a_terminal_of_ascii(trained, files, monkeypatch):
+    shutil.copy(files[0], "Grün.png")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli.run("predict", [f"--workdir={trained[0]}", "--format=csv", "Grün.png"]) == 0
+    assert "\nGrün.png,".encode() in stream.buffer.getvalue()
 
 
 def test_a_file_of_the_user_beside_the_table_is_kept(trained, files, capsys):

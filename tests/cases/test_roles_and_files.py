@@ -345,6 +345,28 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
         image_files.find_images([str(root / "cat")])
 
 
+def test_what_is_skipped_beside_the_splits_is_counted(tmp_path):
+    root = photos(tmp_path / "train").parent
+    for name in ("__MACOSX", ".git", "train/cat/.cache"):
+        (root / name).mkdir()
+    assert "skipped, hidden or of the system: 1 .git, 1 __MACOSX, 1 .cache" in said(opened(root))
+    (root / "train" / "__MACOSX").mkdir()
+    assert "skipped, hidden or of the system: 1 __MACOSX, 1 .cache" in said(opened(root / "train"))
+
+
+def test_classes_that_differ_only_in_case_or_spaces_are_named(tmp_path):
+    root = photos(tmp_path / "data", ("Dog", "dog", "cat", "red  fox", "Red fox "))
+    dataset = opened(root)
+    assert len(dataset.classes) == 5 and (
+        "classes that differ only in case or spaces: 'Dog' and 'dog', 'Red fox ' and 'red  fox'; if these are one class"
+    ) in said(dataset)
+    assert "differ only" not in said(opened(root, ", classes=('dog', 'cat')"))
+    images = np.zeros((8, 4, 4, 3), np.uint8)
+    labels = (images, ["Dog", "dog", "cat", "cat"] * 2)
+    with_labels = datas.open_dataset(Config(dataset="in_memory", validation_fraction=0.0), dataset=labels)
+    assert "'Dog' and 'dog'" in said(with_labels)
+
+
 def test_names_of_files_may_be_any_bytes(tmp_path):
     root = photos(tmp_path / "data")
     os.rename(root / "cat" / "0.png", os.fsencode(root / "cat") + b"/caf\xe9.png")

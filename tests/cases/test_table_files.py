@@ -1,6 +1,7 @@
 """Tables as other programs write them: each is read as its author meant it, or refused with the line and the repair."""
 
 import datetime
+import gzip
 import io
 import os
 import subprocess
@@ -114,12 +115,81 @@ def test_values_of_several_lines_in_other_columns_are_read(place):
     assert counts() == {"cat": 12, "dog": 12}
 
 
+@pytest.mark.parametrize(
+    ("content", "repair"),
+    [
+        (b"PK\3\4\x14\0", r"spreadsheet or a ZIP archive; save the sheet as CSV \(UTF-8\)"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"spreadsheet; save the sheet as CSV \(UTF-8\)"),
+        (gzip.compress(b"image,target"), "compressed by gzip; extract it with gunzip"),
+        (b"PAR1\0\0", r"Parquet file; rename it to end in \.parquet"),
+    ],
+)
+def test_files_of_other_formats_are_named(place, content, repair):
+    (place / "t.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"the table 't.csv' is .*{repair}"):
+        build()
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="Windows reads paths with backslashes")
+def test_backslashes_in_paths_are_named(place):
+    (place / "red").mkdir()
+    for number in range(24):
+        (place / f"{number}.png").rename(place / "red" / f"{number}.png")
+    rows = [f"{{}}\\{number}.png,{value}\n" for number, value in enumerate(CATS)]
+    for folder, repair in (("red", "as 'red/0.png'"), (r"C:\Users\me", "with / and from the table's folder, as 'im")):
+        (place / "t.csv").write_text("image,target\n" + "".join(rows).replace("{}", folder))
+        with pytest.raises(
+            ValueError, match=f"24 images .* missing, .* on Windows only: write them {repair}"
+        ) as caught:
+            build()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_the_header_decides_the_separator(place, separator):
+    rows = [f"{number}.png{separator}{value}{separator}1,5" for number, value in enumerate(CATS)]
+    (place / "t.csv").write_text("\n".join([f"image{separator}target{separator}size, in m", *rows]))
+    assert counts() == {"cat": 12, "dog": 12}
+    (place / "t.csv").write_text("image|target\n0.png|cat\n")
+    with pytest.raises(ValueError, match=r"no column 'image'.*; it has image\|target; separate its values by commas"):
+        build()
+
+
+def test_the_roles_of_a_table_are_stated(place):
+    parts = ["train"] * 16 + ["val"] * 2 + ["dev"] * 2 + ["Test"] * 4
+    write(place, [f"{value},{part}" for value, part in zip(CATS, parts, strict=True)], head="image,target,part")
+    assert build(split="part").notes == (
+        "roles: train is 'train', validation (used for choosing) is 'val' or 'dev', test is 'Test' of column 'part'",
+    )
+    write(place, CATS, name="other.csv")
+    assert build(test="other.csv").notes[0] == "roles: train is 't.csv', test is 'other.csv'"
+
+
+def test_classes_that_differ_only_in_case_or_spaces_are_named(place):
+    write(place, ["Red  dog", "cat", "red dog", "CAT"] * 6)
+    expected = "differ only in case or spaces: 'CAT' and 'cat', 'Red  dog' and 'red dog'; if these are one class, write"
+    assert expected in "\n".join(build().notes)
+    write(place, CATS)
+    assert "differ only" not in "\n".join(build().notes)
+
+
+def test_a_file_with_several_classes_is_named(place):
+    write(place, CATS)
+    with (place / "t.csv").open("a") as file:
+        file.write("1.png,dog\n3.png,cat\n./3.png,dog\n5.png,cat\n3.png,cat\n")
+    (note,) = build().notes[1:]
+    assert note.startswith("2 images have several classes in the table 't.csv', the first '3.png': 'dog' (line 5) and ")
+    assert "and 'cat' (line 27); keep one row of each image" in note
+    assert len(build(kind="multilabel", delimiter="|").notes) == 1  # labels may be several
+
+
 def test_blank_rows_are_counted(place):
     write(place, CATS)
     with (place / "t.csv").open("a") as file:
         file.write(" ,\n,\n\n")
     assert counts() == {"cat": 12, "dog": 12}
-    (note,) = build().notes
+    roles, note = build().notes
+    assert roles == "roles: train is 't.csv'; test is 20% of train, held out"
     assert note == "2 blank rows of the table 't.csv' left out, the first on line 26"
     (place / "t.csv").write_text("step,sales\n" + "".join(f"{n},{n % 5}.5\n" for n in range(40)) + ",\n")
     with pytest.warns(UserWarning, match="1 blank row of the table"):

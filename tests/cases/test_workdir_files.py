@@ -1,13 +1,15 @@
 """Damage to the files of a workdir: flipped digits, other types, cut or broken lines. No wrong number, no traceback."""
 
 import json
+import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 import jaxvision as jv
-from jaxvision import storage, threshold_file
+from jaxvision import hints, storage, threshold_file
 from jaxvision.cli import run
 from jaxvision.engine import logs
 
@@ -276,3 +278,28 @@ def test_a_digest_finds_every_other_value(tmp_path):
 def test_preprocessing_of_weights_or_workdirs_has_a_range(size, std):
     with pytest.raises(ValueError, match="expected"):
         jv.Preprocessing(size, 1, (0.0,), std)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "manifest", "metadata"])
+def test_why_a_checkpoint_cannot_be_read_is_short(damage, workdir):
+    for step in (workdir / "checkpoints").iterdir():
+        if damage == "manifest":
+            os.truncate(step / "model" / "manifest.ocdbt", 20)
+        elif damage == "metadata":
+            (step / "model" / "_METADATA").write_text("{")
+        for file in step.glob("model/**/d/*"):
+            if damage in ("cut", "empty"):
+                os.truncate(file, file.stat().st_size // 2 if damage == "cut" else 0)
+            elif damage == "gone":
+                file.unlink()
+    with pytest.raises(ValueError, match="no checkpoint in") as caught:
+        jv.load(workdir)
+    for reason in str(caught.value).partition("can be read: ")[2].split("; "):
+        assert re.fullmatch(r"that of step \d cannot be read: its files are missing, cut short or damaged", reason)
+
+
+def test_why_a_checkpoint_cannot_be_read_names_the_reason_of_the_system():
+    error = ValueError("Encountered error, see full TensorStore details")
+    error.__cause__ = OSError('PERMISSION_DENIED: reading "x" [OS error 13: EACCES Permission denied]')
+    assert hints.unreadable_checkpoint(error) == "Permission denied"
+    assert hints.unreadable_checkpoint(ValueError("shapes (2,)\nand (3,)")) == "ValueError: shapes (2,) and (3,)"

@@ -14,7 +14,7 @@ EXPERIMENTS = "experiments"
 FACTS = ("num_parameters", "input_size", "num_classes", "weights")  # shown if the registration states them
 
 
-@command("list", group="Other")
+@command("list", group="Other", prints=True)
 def list_registered(*kind_and_pattern: str) -> None:
     """List the registered models, datasets, tasks, losses, optimizers and so on, or the experiments.
 

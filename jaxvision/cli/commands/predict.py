@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxvision.cli.command import command, option
+from jaxvision.cli.environment import utf8_output
 from jaxvision.cli.errors import UsageError, require
 from jaxvision.cli.tables import print_rows
 from jaxvision.cli.workdirs import refuse_workdirs, split_workdirs
@@ -14,7 +15,7 @@ from jaxvision.predict import load_members
 from jaxvision.predict import predict as run_predict
 
 
-@command(group="Use a trained run")
+@command(group="Use a trained run", prints=True)
 def predict(
     *images: str,
     workdir: tuple[str, ...] = (),
@@ -92,7 +93,7 @@ def _write_csv(table: Any, names: list[str], out: str | None, *, is_skipped: boo
     from jaxvision import prediction_file
 
     if out is None:
-        written = prediction_file.write_to(table, names, sys.stdout)
+        written = prediction_file.write_to(table, names, utf8_output())
     else:
         try:
             written = prediction_file.write(table, names, Path(out))
