@@ -93,7 +93,7 @@ class Config(_Settings):
         None, "initial weights: pretrained, workdir, folder, .safetensors or .pth file, hf://owner/name or package:NAME"
     )
     head_init: Literal["new", "probe"] = _field("new", "first head: new, or probe, a logistic regression on features")
-    freeze: str = _field("", "parameters to freeze: backbone (all but the head), or patterns, 'stem_*, stage1_*'")
+    freeze: str = _field("", "what to freeze: backbone (all but the head), batch_norm, or patterns, 'stem_*, stage1_*'")
     cache_features: bool = _field(False, "with a frozen backbone: compute the features of all images once")
     gradient: str = _field("mean", "gradient rule spec, mean or sam")
     optimizer: str = _field("adam", "optimizer spec")

@@ -73,7 +73,8 @@ def card_of(trained: runs.Trained, *, architecture: str) -> str:
     Other reports, and damaged ones, are named in the card.
     """
     rows = logs.read_rows(trained.workdir / "metrics.jsonl")
-    chosen = reports.describe_checkpoint(trained.checkpoint, rows, trained.run.task.monitor, trained.step)
+    monitor, num_validation = trained.run.task.monitor, trained.run.signature.num_validation or 0
+    chosen = reports.describe_checkpoint(trained.checkpoint, rows, monitor, trained.step, num_validation)
     used, notes = [], []
     for folder in ("report", "report_validation"):
         file, name = trained.workdir / folder / "report.json", f"{folder}/report.json"
@@ -84,11 +85,10 @@ def card_of(trained: runs.Trained, *, architecture: str) -> str:
         except (ValueError, OSError):
             notes.append(f"{name} is damaged and left out")
             continue
-        how = report.get("checkpoint", chosen)  # workdirs of older versions do not state it
-        if (report["step"], how) == (trained.step, chosen):
+        if report["step"] == trained.step:
             used.append(report)
         else:
-            notes.append(f"{name} is left out: it is of the checkpoint of step {report['step']} ({how})")
+            notes.append(f"{name} is left out: it is of the checkpoint of step {report['step']}")
     return model_card(
         trained, used, architecture=architecture, chosen=chosen, origins=origins(trained.run.config), notes=notes
     )

@@ -35,8 +35,9 @@ NUM_EVALUATIONS, PATIENCE = 10, 4
 UNBALANCED = 3.0  # times as many images in the largest class as in the smallest, from which on classes are balanced
 RESERVED = 0.25  # of the time that is left, for compilation and evaluations
 RECIPE = Config(
-    optimizer="adamw(weight_decay=0.01)",
-    learning_rate=3e-4,
+    freeze="batch_norm",
+    optimizer="sgd(momentum=0.9)",
+    learning_rate=0.01,
     layer_decay=0.8,
     schedule="cosine(warmup=0.1)",
     batch_size=32,
@@ -101,7 +102,7 @@ def finetune(
         model: The model spec. If None, one whose pretrained weights are installed: on CPUs the smallest.
         init_from: The weights. If None, the registered ones of the model.
         minutes: The time for all of it. If a run in the workdir goes on, its number of steps is kept.
-        unlabeled: A folder of images without labels, of which those to label next are named in label_next.csv.
+        unlabeled: A folder of images without labels. label_next.csv then names those to label next.
         label: How many of them.
         on_bad_image: What to do with an unreadable image file of the dataset.
         seed: The seed of training and of the splits that are held out.

@@ -16,7 +16,7 @@ from jaxvision.linear_head import LinearHead
 from jaxvision.reports import plots
 from jaxvision.reports.prediction_table import TEXT, writer
 
-CANDIDATES = 5  # times the number of images that are wanted, by uncertainty, of which different ones are taken
+CANDIDATES = 5  # times the number of images that are wanted, by uncertainty; different ones of these are taken
 FILE, PICTURE = "label_next.csv", "label_next.png"
 NUM_DRAWN = 25
 

@@ -39,7 +39,7 @@ def best_step(workdir):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Runs of several seeds with few validation examples, of which one is not best at its end."""
+    """A run with few validation examples that is not best at its end."""
     for seed in range(10):
         workdir = tmp_path_factory.mktemp("small") / "run"
         result = jv.train(SMALL.replace(seed=seed), execution=KEEP, workdir=workdir)

@@ -77,6 +77,16 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
+def test_batch_norms_are_frozen_by_one_word(tmp_path):
+    run = jv.train(CONFIG.replace(freeze="batch_norm", model=SMALL), workdir=tmp_path / "run")
+    trained = jv.load(run.workdir, checkpoint=3)
+    key, _ = jax.random.split(jax.random.key(0))
+    params, state = jax.jit(trained.run.model.init)(key, jnp.zeros((1, 8, 8, 3), jnp.uint8))
+    same = {name for name in params if bits(params[name]) == bits(trained.params[name])}
+    assert same == {"norm1", "norm2"} and bits(state) == bits(trained.model_state)
+    assert transfer.frozen(PARAMS, {}, "batch_norm", head="head") == frozenset()  # a model without statistics
+
+
 @pytest.mark.parametrize(
     ("changes", "execution"),
     [

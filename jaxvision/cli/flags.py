@@ -30,7 +30,7 @@ Argv = Sequence[str]
 SETTINGS = {**fields_of(Config), **fields_of(Execution)}
 TYPES = {**hints_of(Config), **hints_of(Execution)}
 GROUPS = {
-    "Model": ("model", "task", "init_from", "freeze", "cache_features"),
+    "Model": ("model", "task", "init_from", "head_init", "freeze", "cache_features"),
     "Data": (
         "dataset",
         "augmentations",
@@ -45,7 +45,7 @@ GROUPS = {
         *("optimizer", "learning_rate", "schedule", "layer_decay", "gradient", "grad_clip_norm", "batch_size"),
         *("grad_accum_steps", "epochs", "steps", "ema", "ema_warmup", "precision", "seed"),
     ),
-    "Evaluation": ("eval_every", "patience", "tta", "eval_batch_size"),
+    "Evaluation": ("eval_every", "checkpoint_rule", "patience", "tta", "eval_batch_size"),
     "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite"),
 }
 PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.ArgumentParser()}

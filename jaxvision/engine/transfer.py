@@ -15,6 +15,7 @@ from jaxvision.specs import nearest
 from jaxvision.trees import flatten_with_paths
 
 BACKBONE = "backbone"  # all but the head
+BATCH_NORM = "batch_norm"  # all modules with statistics; a model may have none
 
 
 def _parents(path: str) -> list[str]:
@@ -35,13 +36,15 @@ def _statistics(state: Tree) -> list[str]:
 
 
 def frozen(params: Tree, state: Tree, patterns: str, *, head: str | None) -> frozenset[str]:
-    """Return the paths that comma-separated patterns freeze: "backbone", or paths with wildcards as in "stage1_*".
+    """Return the paths that comma-separated patterns freeze: "backbone", "batch_norm", or paths as in "stage1_*".
 
     They include parameters, and statistics by the path of their module. A pattern that matches a module freezes all of
     it. Raises ValueError if a pattern matches nothing, if nothing is left to train, or for "backbone" if the model does
     not name its head.
     """
-    listed = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+    norms = sorted({path.rpartition("/")[0] for path in _statistics(state)})
+    stated = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+    listed = [each for pattern in stated for each in (norms if pattern == BATCH_NORM else [pattern])]
     paths = list(flatten_with_paths(params))
     tops = sorted({path.split("/")[0] for path in paths})
     if BACKBONE in listed and head is None:

@@ -98,7 +98,8 @@ def describe_checkpoint(
     best = best_evaluation(rows, monitor) if monitor is not None else None
     if monitor is None or best is None:
         return f"last, because {'the task has no monitored metric' if monitor is None else 'nothing was validated'}"
-    how = f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on {num_validation:,} validation examples"
+    on = f"{num_validation:,} validation examples" if num_validation else "validation"
+    how = f"{'highest' if monitor.mode == 'max' else 'lowest'} {monitor.name} on {on}"
     if best[1] != step:
         return f"best that can be read; {how} at step {best[1]}"
     return f"{how}, which are few to choose by" if is_few else how

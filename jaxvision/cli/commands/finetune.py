@@ -31,7 +31,7 @@ def finetune(
         model: model spec (default: one whose pretrained weights are installed)
         init_from: initial weights (default: the registered ones of the model)
         minutes: time for all of it
-        unlabeled: folder of images without labels, of which those to label next are named in label_next.csv
+        unlabeled: folder of images without labels; label_next.csv then names those to label next
         label: how many of them
         on_bad_image: what to do with an unreadable image file
         seed: seed of training and of the splits that are held out
