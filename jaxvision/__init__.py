@@ -15,6 +15,7 @@ from jaxvision.ensemble import ensemble
 from jaxvision.evaluate import evaluate
 from jaxvision.export import export
 from jaxvision.fewshot import fewshot
+from jaxvision.finetune import finetune
 from jaxvision.interfaces import Dataset, Gradient, Model, Monitor, Preprocessing, Split, Task, TrainState
 from jaxvision.predict import Predictions, predict, warm_up
 from jaxvision.pretrained import create_model
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 list_models = _registry.models.names
 list_datasets = _registry.datasets.names
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "Config",
@@ -64,6 +65,7 @@ __all__ = [
     "evaluate",
     "export",
     "fewshot",
+    "finetune",
     "from_linen",
     "from_nnx",
     "gradients",

@@ -48,6 +48,8 @@ SKIPPED = {  # a regular expression for whole commands: why they are not run, an
 }
 REPLACED = {  # for all pages, first to last
     "--model=efficientnet_lite0 --init_from=pretrained": "--model=resnet18 --init_from=weights",
+    "jaxvision finetune": "jaxvision finetune --model=resnet18 --init_from=weights --minutes=0.02",
+    "--minutes=30 ": "",
     "--init_from=pretrained": "--init_from=weights",  # made by PREPARED; no network
     "--model=resnet50 --init_from": "--model=resnet18 --init_from",  # small, and export to timm knows it
     "--model=resnet50": "--model=resnet20",

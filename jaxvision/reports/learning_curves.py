@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def over_examples(
         axes.set_xlim(counts[0] / 2, counts[0] * 2)
     axes.set_xlabel(label)
     axes.set_ylabel(value)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(textwrap.fill(title, 80), fontsize=9)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    if len(lines) > 1 or chance is not None:
+        axes.legend(fontsize=8)
     figure.savefig(file)

@@ -19,12 +19,18 @@ PACKAGE = "package:"
 
 
 def registered() -> dict[str, WeightsPackage]:
-    """Return the packages that the registered models name, by the name of the first model of each."""
-    metadata = {name: registry.models.entry(name).metadata.get("weights") for name in registry.models.names()}
+    """Return the packages that the registered models name, each by the name of one model.
+
+    It is the model of the architecture that was trained, if the package states one, or else the first that names it.
+    """
     packages: dict[WeightsPackage, str] = {}
-    for name, weights in metadata.items():
-        if isinstance(weights, WeightsPackage):
-            packages.setdefault(weights, name)
+    for name in registry.models.names():
+        metadata = registry.models.entry(name).metadata
+        weights = metadata.get("weights")
+        if isinstance(weights, WeightsPackage) and (
+            weights not in packages or metadata.get("timm") == weights.architecture
+        ):
+            packages[weights] = name
     return {name: package for package, name in packages.items()}
 
 
