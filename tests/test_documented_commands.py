@@ -43,12 +43,12 @@ SKIPPED = {  # a regular expression for whole commands: why they are not run, an
     r"python scripts/crash_commands\.py": f"{MINUTES}; tests/test_crash_commands.py",
     r"python scripts/numerics\.py": f"{MINUTES}; tests/cases/test_definitions.py and test_preprocessing.py",
     r"python -m jaxvision": f"{NAME}; tests/test_documentation.py",
-    r"jaxvision (train|evaluate|sweep)": NAME,
+    r"jaxvision (train|evaluate|sweep|dataset_report)": NAME,
     r"jaxvision export --format=timm": "lacks the workdir and the folder; the guide has the whole command",
 }
 REPLACED = {  # for all pages, first to last
     "--model=efficientnet_lite0 --init_from=pretrained": "--model=resnet18 --init_from=weights",
-    "jaxvision finetune": "jaxvision finetune --model=resnet18 --init_from=weights --minutes=0.02",
+    " finetune --dataset": " finetune --model=resnet18 --init_from=weights --minutes=0.02 --dataset",
     "--minutes=30 ": "",
     "--init_from=pretrained": "--init_from=weights",  # made by PREPARED; no network
     "--model=resnet50 --init_from": "--model=resnet18 --init_from",  # small, and export to timm knows it
