@@ -16,7 +16,7 @@ from jaxvision import data as datas
 from jaxvision import evaluation, failures, features, label_next, learning_curve, linear_head, storage
 from jaxvision import run as runs
 from jaxvision import workdir as workdirs
-from jaxvision.config import Config
+from jaxvision.config import Config, Execution
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import inference, pipeline
 from jaxvision.features import Backbone
@@ -134,16 +134,14 @@ def finetune(
     if data.train.kind != "multiclass" or data.validation is None:
         raise ValueError(failures.only_multiclass("finetune", config.dataset, data.train.kind))
     path = Path(workdir or new_workdir(config, prefix="finetune-"))
+    previous = _previous(path, config)
     head, probe, curve = _fit_probe(backbone, data, seed=seed)
     _say(f"{probe.line('probe')} after {time.monotonic() - began:.0f} s")
     _say(curve.answer)
-    previous = workdirs.settings_in(path)
     if previous is None:
         left = max(60 * minutes - (time.monotonic() - began), 0.0)
         config = _scheduled(_fitting(config, data), data, seconds=left)
-    else:
-        config = previous[0]
-    train(config, workdir=path, data_dir=data_dir, dataset=given, plugins=plugins)
+    train(previous[0] if previous else config, workdir=path, data_dir=data_dir, dataset=given, plugins=plugins)
     winner = "probe" if runs.load(path, plugins=plugins).step == 0 else "finetuned"
     if unlabeled is not None:
         shape = data.preprocessing
@@ -152,6 +150,20 @@ def finetune(
     found = Finetuned(path, winner, probe, _finetuned(path, data, plugins), curve, len(data.validation))
     _save(found, head)
     return found
+
+
+def _previous(path: Path, config: Config) -> tuple[Config, Execution] | None:
+    """Return the settings of the run in a folder, or None. Raises ValueError for other settings or other files."""
+    settings = workdirs.settings_in(path)
+    if settings is None:
+        if storage.foreign_files(path, (storage.LOCK, "config.json", "execution.json", "signature.json")):
+            raise ValueError(failures.other_files(path))
+        return None
+    stated = ("dataset", "model", "init_from", "head_init", "on_bad_image", "seed")
+    differences = {name: pair for name, pair in settings[0].differences(config).items() if name in stated}
+    if differences:
+        raise ValueError(failures.other_settings(path, differences))
+    return settings
 
 
 def _usual_model() -> str | None:

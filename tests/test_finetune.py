@@ -76,6 +76,17 @@ def test_the_same_command_goes_on(found, place):
     assert again.winner == found.winner and again.finetuned == found.finetuned
 
 
+def test_the_folder_of_another_run_is_refused_before_any_work(found, place, tmp_path, capsys):
+    with pytest.raises(ValueError, match="seed=0 in the run, 1 now"):
+        run(place, place / "run", seed=1)
+    with pytest.raises(ValueError, match="head_init='new' in the run, 'probe' now"):
+        run(place, place / "pretrained")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="files that do not belong to a training run"):
+        run(place, tmp_path)
+    assert "probe" not in capsys.readouterr().out
+
+
 def test_the_command(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     words = ["--dataset=folder(path='photos', image_size=16)", "--model=cnn(channels=(8, 8), dense=())"]
