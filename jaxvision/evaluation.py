@@ -41,7 +41,7 @@ def evaluate_on(
         absent = absent_in_validation(trained, data) if chosen.kind == "multilabel" else {}
     task = trained.run.task
     values, outputs = measure(chosen)
-    rows, num_validation = logs.read_rows(trained.workdir / "metrics.jsonl"), len(data.validation or ())
+    rows, num_validation = logs.read_rows(trained.workdir / "metrics.jsonl"), trained.run.signature.num_validation or 0
     report = {
         "split": split,
         "headline": task.headline,

@@ -220,7 +220,7 @@ def already_finished(path: Any, step: int, num_steps: int) -> str:
         return f"{path}: training is already finished, at step {step:,}"
     return (
         f"{path}: this run has {step:,} steps, and the settings ask for {num_steps:,}: nothing is trained, and its "
-        "best checkpoint is evaluated; to train for less, use another --workdir"
+        "checkpoint that counts is evaluated; to train for less, use another --workdir"
     )
 
 

@@ -33,7 +33,7 @@ FILE, PLOT = "finetune.json", "learning_curve.png"
 MOST_EPOCHS = 20
 NUM_EVALUATIONS, PATIENCE = 10, 4
 UNBALANCED = 3.0  # times as many images in the largest class as in the smallest, from which on classes are balanced
-RESERVED = 0.25  # of the time that is left, for compilation and evaluations
+RESERVED = 0.1  # of the time that is left for training, as steps vary
 RECIPE = Config(
     freeze="batch_norm",
     optimizer="sgd(momentum=0.9)",
@@ -99,7 +99,8 @@ def finetune(
 
     Args:
         dataset: The spec of a dataset, as in "folder(path='photos')", or a Dataset.
-        model: The model spec. If None, one whose pretrained weights are installed: on CPUs the smallest.
+        model: The model spec. If None, that of `init_from` if it is given, or else one whose pretrained weights are
+            installed: on CPUs the smallest, on GPUs the largest.
         init_from: The weights. If None, the registered ones of the model.
         minutes: The time for all of it. If a run in the workdir goes on, its number of steps is kept.
         unlabeled: A folder of images without labels. label_next.csv then names those to label next.
@@ -117,8 +118,8 @@ def finetune(
         ValueError: No pretrained weights are at hand, or the images do not have one class each.
     """
     began = time.monotonic()
-    unlabeled_files = find_images([str(unlabeled)]) if unlabeled is not None else []
-    backbone = features.open_backbone(model or _usual_model(), init_from, plugins=plugins)
+    unlabeled_files = _unlabeled(unlabeled, label)
+    backbone = features.open_backbone(model or (None if init_from else _usual_model()), init_from, plugins=plugins)
     _say(f"{backbone.model} with the weights of {backbone.weights.origin}")
     given = None if isinstance(dataset, str) else dataset
     config = RECIPE.replace(
@@ -131,10 +132,11 @@ def finetune(
         split_seed=seed,
     )
     data = datas.open_dataset(config, data_dir=data_dir, dataset=given, preprocessing=backbone.preprocessing)
-    if data.train.kind != "multiclass" or data.validation is None:
+    if data.train.kind != "multiclass":
         raise ValueError(failures.only_multiclass("finetune", config.dataset, data.train.kind))
     path = Path(workdir or new_workdir(config, prefix="finetune-"))
     previous = _previous(path, config)
+    assert data.validation is not None  # a fraction of train, if the dataset has none
     head, probe, curve = _fit_probe(backbone, data, seed=seed)
     _say(f"{probe.line('probe')} after {time.monotonic() - began:.0f} s")
     _say(curve.answer)
@@ -143,13 +145,20 @@ def finetune(
         config = _scheduled(_fitting(config, data), data, seconds=left)
     train(previous[0] if previous else config, workdir=path, data_dir=data_dir, dataset=given, plugins=plugins)
     winner = "probe" if runs.load(path, plugins=plugins).step == 0 else "finetuned"
+    found = Finetuned(path, winner, probe, _finetuned(path, data, plugins), curve, len(data.validation))
+    _save(found, head)
     if unlabeled is not None:
         shape = data.preprocessing
         count = label_next.label_next(unlabeled_files, backbone, head, data.classes, shape, count=label, out=path)
         _say(f"label next: {count} images of {unlabeled}, in {path / label_next.FILE}")
-    found = Finetuned(path, winner, probe, _finetuned(path, data, plugins), curve, len(data.validation))
-    _save(found, head)
     return found
+
+
+def _unlabeled(folder: str | Path | None, count: int) -> list[str]:
+    """Return the images without labels. Raises an error if there are none, or for a number below 1."""
+    if count < 1:
+        raise ValueError(f"label={count}; expected a number of images to label, 1 or more")
+    return [] if folder is None else find_images([str(folder)])
 
 
 def _previous(path: Path, config: Config) -> tuple[Config, Execution] | None:
@@ -204,30 +213,59 @@ def _fitting(config: Config, data: Dataset) -> Config:
     return config.replace(
         augmentations=f"horizontal_flip, random_crop(padding={padding}, mode='reflect')",
         sampling="balanced" if counts.max() > UNBALANCED * counts.min() else "shuffled",
-        batch_size=min(config.batch_size, 1 << (len(data.train).bit_length() - 1)),
+        batch_size=_batch_size(config.batch_size, len(data.train)),
         checkpoint_rule="best",
     )
+
+
+def _batch_size(most: int, num_images: int) -> int:
+    """Return the largest power of two up to both, rounded down to a multiple of the devices if they are fewer."""
+    size, devices = min(most, 1 << (num_images.bit_length() - 1)), jax.device_count()
+    return max(size // devices, 1) * devices
+
+
+class _Costs(NamedTuple):
+    """Seconds of compiling a training step, of a step, and of the evaluation of an image."""
+
+    compilation: float
+    step: float
+    evaluation: float
 
 
 def _scheduled(config: Config, data: Dataset, *, seconds: float) -> Config:
     """Return the config with as many steps as a time allows, up to MOST_EPOCHS, and its evaluations."""
     began, most = time.monotonic(), max(MOST_EPOCHS * len(data.train) // config.batch_size, 1)
-    per_step = _seconds_per_step(config.replace(steps=most), data)
-    seconds = (seconds - (time.monotonic() - began)) * (1 - RESERVED)
-    steps = int(np.clip(seconds / per_step, 1, most))
-    assert data.validation is not None
-    every, patience = (max(steps // NUM_EVALUATIONS, 1), PATIENCE) if len(data.validation) >= FEW else (steps, None)
+    costs = _costs(config.replace(steps=most), data)
+    num_validation, num_test = (len(split) if split else 0 for split in (data.validation, data.test))
+    evaluations = NUM_EVALUATIONS if num_validation >= FEW else 1
+    seconds -= time.monotonic() - began + costs.compilation
+    seconds -= costs.evaluation * ((evaluations + 2) * num_validation + 3 * num_test)  # with the reports at the end
+    steps = int(np.clip((1 - RESERVED) * seconds / costs.step, 1, most))
+    every, patience = (max(steps // evaluations, 1), PATIENCE) if evaluations > 1 else (steps, None)
     epochs = steps * config.batch_size / len(data.train)
-    cut = f"; {MOST_EPOCHS} epochs would take {most * per_step / 60:.0f} minutes" if steps < most else ""
-    _say(f"fine-tuning: {steps} steps of {config.batch_size} images ({epochs:.1f} epochs), {per_step:.2g} s each{cut}")
+    cut = f"; {MOST_EPOCHS} epochs would take {_time(most * costs.step)}" if steps < most else ""
+    steps_of = f"{steps:,} step{'s' * (steps > 1)} of {config.batch_size} images"
+    _say(f"fine-tuning: {steps_of} ({epochs:.1f} epochs), {costs.step:.2g} s each{cut}")
     return config.replace(steps=steps, eval_every=every, patience=patience)
 
 
-def _seconds_per_step(config: Config, data: Dataset) -> float:
-    """Return the seconds of a training step, after compilation, which the cache of compiled programs keeps."""
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def _costs(config: Config, data: Dataset) -> _Costs:
+    """Measure what a training step and an evaluation cost; the cache of compiled programs keeps both."""
     setup = prepare(runs.build(config.replace(head_init="new", init_from=None), data), data)
     state, _ = setup.make_state()
     rows, times = meshes.local_slice(config.batch_size, setup.run.mesh), []
+    few = data.train.select(np.arange(min(64, len(data.train))))
+    size = setup.run.execution.eval_batch_size
+    for _ in range(2):
+        began = time.monotonic()
+        inference.infer_split(
+            setup.eval_step, state.params, state.model_state, few, batch_size=size, mesh=setup.run.mesh
+        )
+        evaluation = (time.monotonic() - began) / size  # a batch is padded
     batches = pipeline.train_batches(setup.source, config.batch_size, seed=0, start=0, rows=rows)
     with contextlib.closing(batches):
         for batch in itertools.islice(batches, 3):
@@ -238,7 +276,7 @@ def _seconds_per_step(config: Config, data: Dataset) -> float:
                 state, means, _ = setup.train_step(state, batch, 0)
             jax.block_until_ready(means)
             times.append(time.monotonic() - began)
-    return min(times[1:])
+    return _Costs(times[0], min(times[1:]), evaluation)
 
 
 def _finetuned(path: Path, data: Dataset, plugins: Sequence[str]) -> Stage:

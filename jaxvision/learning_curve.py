@@ -25,15 +25,17 @@ class Point(NamedTuple):
 
 
 class LearningCurve(NamedTuple):
-    """Points by the number of images, and the expected gain of twice as many, with its standard error."""
+    """Points by the number of images, and the expected gain of twice as many, with its standard error, or None."""
 
     points: list[Point]
-    gain: float
-    error: float
+    gain: float | None
+    error: float | None
 
     @property
     def answer(self) -> str:
         """Whether more images would help, in a sentence."""
+        if self.gain is None or self.error is None:
+            return "with one image of each class, nothing can be said about more images"
         gain = f"{100 * self.gain:+.1f} ± {100 * self.error:.1f} points of accuracy from twice as many images"
         if self.gain > max(LEAST_GAIN, self.error):
             return f"more images would help: expect about {gain}"
@@ -60,7 +62,7 @@ def learning_curve(
             scores.append(linear_head.accuracy(head, validation))
         if not points or len(draws[0]) > points[-1].num_images:
             points.append(Point(len(draws[0]), float(np.mean(scores)), float(np.std(scores))))
-    return LearningCurve(points, *_gain(points, len(validation[1])))
+    return LearningCurve(points, *(_gain(points, len(validation[1])) or (None, None)))
 
 
 def _draw(targets: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
@@ -72,9 +74,10 @@ def _draw(targets: np.ndarray, fraction: float, rng: np.random.Generator) -> np.
     return np.sort(np.concatenate(chosen))
 
 
-def _gain(points: Sequence[Point], num_validation: int) -> tuple[float, float]:
+def _gain(points: Sequence[Point], num_validation: int) -> tuple[float, float] | None:
+    """Return the expected gain and its standard error, None from a single point."""
     if len(points) < 2:
-        return 0.0, math.inf
+        return None
     before, last = points[-2:]
     error, error_before = max(1 - last.accuracy, 1e-9), max(1 - before.accuracy, 1e-9)
     power = math.log(error_before / error) / math.log(last.num_images / before.num_images)

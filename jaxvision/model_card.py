@@ -157,7 +157,8 @@ def _results(trained: runs.Trained, reports: Sequence[Report], chosen: str, note
         lines += results.result_lines(report, kind=kind, unit=_unit(trained), tta=tta)
     if not reports:
         name = trained.workdir.name if trained.workdir.name.isprintable() else "WORKDIR"
-        which = "" if trained.checkpoint == "best" else f" --checkpoint={trained.checkpoint}"
+        rule = runs.checkpoint_rule(trained.run.config, trained.run.signature)
+        which = "" if trained.checkpoint == rule else f" --checkpoint={trained.checkpoint}"
         lines += ["There is no evaluation of this checkpoint. One is made by this command, before another export:", ""]
         lines += ["```sh", f"jaxvision evaluate --workdir={shlex.quote(name)}{which}", "```", ""]
     return [*lines, *(f"- {escaped(note)}" for note in notes)]

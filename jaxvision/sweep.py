@@ -59,8 +59,9 @@ def sweep(
     """Train configurations of a search space, a grid or random draws, and rank them on validation.
 
     Each configuration is trained with `seeds` seeds, starting at the config's, and on `folds` folds of all data outside
-    test. The best checkpoint of each trial counts; the test split is not used. A failed trial is reported in its row.
-    Finished trials in the workdir are not run again unless their folder is deleted; an interrupted trial is resumed.
+    test. Trials are ranked by their checkpoints that count; the test split is not used. A failed trial is reported in
+    its row. Finished trials in the workdir are not run again unless their folder is deleted; an interrupted trial is
+    resumed.
     Writes sweep.json and sweep.png.
 
     Args:
@@ -86,6 +87,7 @@ def sweep(
     """
     load_plugins(plugins)
     search_plan = Search(space, search, num_trials, seeds, folds)
+    config = config.replace(checkpoint_rule=_rule(storage.to_path(workdir), config)) if workdir else config
     trials = plan(config, search_plan)
     multihost.run_on_all_hosts(
         lambda: [check_specs(trial.config, execution, is_dataset_named=dataset is None) for trial in trials]
@@ -105,6 +107,14 @@ def sweep(
             plots.choices(*columns, ranked[0]["name"], path / "sweep.png")
     best = next(trial for trial in trials if trial.setting == ranked[0]["setting"])
     return Sweep(ranked, best.config.replace(fold=config.fold), path)
+
+
+def _rule(path: Path, config: Config) -> Any:
+    """Return the checkpoint rule of a sweep: best for one that a version before 0.5 began, which knew no other."""
+    is_old = (path / FILE).exists() and "checkpoint_rule" not in storage.read_json(
+        path / FILE, lambda content: content["asked"]
+    )
+    return "best" if is_old and config.checkpoint_rule == "auto" else config.checkpoint_rule
 
 
 def _run_all(trials: Sequence[Trial], path: Path, request: Row, rows: dict[str, Row], **options: Any) -> None:
@@ -130,7 +140,7 @@ def _say(line: str) -> None:
 
 
 def _run(trial: Trial, path: Path, **options: Any) -> Row:
-    """Train or resume a trial; return its row, with the value of its best checkpoint or its error."""
+    """Train or resume a trial; return its row, with the value of the checkpoint that counts, or its error."""
     row = {"trial": trial.name, "setting": trial.setting, "seed": trial.config.seed, "fold": trial.config.fold}
     try:
         result = train(trial.config, workdir=path / trial.name, is_trial=True, **options)
@@ -138,12 +148,12 @@ def _run(trial: Trial, path: Path, **options: Any) -> Row:
         row["error"] = " ".join(str(error).split())
         _say(f"failed: {row['error']}")
         return row
-    signature = workdirs.Signature.load(result.workdir / "signature.json")
+    config, _, signature = workdirs.read(result.workdir)
     task = runs.build_task(trial.config, signature)
     assert task.monitor is not None  # train would have raised
     row |= {"name": task.monitor.name, "direction": task.monitor.mode, "steps": result.history[-1]["step"]}
     row["seconds"] = sum(evaluation.get("seconds", 0.0) for evaluation in result.history)
-    best = chosen_evaluation(result.history, task.monitor, runs.checkpoint_rule(trial.config, signature))
+    best = chosen_evaluation(result.history, task.monitor, runs.checkpoint_rule(config, signature))
     if best is None:
         return {**row, "error": f"{task.monitor.name} was never finite"}
     row["value"], row["step"] = best
@@ -177,6 +187,7 @@ def _read(path: Path, request: Row) -> dict[str, Row]:
             raise ValueError(f"{str(path)!r} holds other files than a sweep; give a new or empty folder as workdir")
         return {}
     before, rows = storage.read_json(file, lambda content: (upgrade(content["asked"]), _by_name(content["trials"])))
+    before.setdefault("checkpoint_rule", "best")  # that of versions before 0.5
     before = {**dataclasses.asdict(Config()), **before}
     pairs = {name: (before.get(name), value) for name, value in request.items()}
     pairs = {name: pair for name, pair in pairs.items() if not is_same(name, *pair)}

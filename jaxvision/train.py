@@ -1,4 +1,4 @@
-"""Train a model from a config, write checkpoints and metrics to a workdir, and evaluate the best checkpoint on test."""
+"""Train a model from a config, write checkpoints and metrics to a workdir, and evaluate the one that counts on test."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Session(NamedTuple):
 
 def _is_evaluated(step: int, setup: TrainingSetup) -> bool:
     if step == 0:
-        return setup.run.config.head_init == "probe"  # it is a model that may be the best
+        return setup.run.config.head_init == "probe" and setup.data.validation is not None
     return step == setup.num_steps or timing.should_evaluate(step, setup.run.config, len(setup.data.train))
 
 
@@ -219,7 +219,7 @@ def train(
     profile: bool = False,
     is_trial: bool = False,
 ) -> Result:
-    """Train a model, or resume the run in a workdir, then evaluate the best checkpoint on the test split.
+    """Train a model, or resume the run in a workdir, then evaluate the checkpoint that counts on test.
 
     Args:
         config: What is learned: model, dataset, task, optimizer, schedule and so on.

@@ -1,6 +1,7 @@
 """Which checkpoint of a run counts: the best on validation, or the last where validation is small."""
 
 import json
+import shutil
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_last_checkpoint_counts_where_validation_is_small(small, capsys):
     assert runs.load(workdir).step == 8 and runs.load(workdir, checkpoint="best").step == best_step(workdir)
     few = json.loads((workdir / "signature.json").read_text())["num_validation"]
     report = jv.evaluate(workdir)
-    assert report["step"] == 8 and report["checkpoint"] == f"last, as {few} validation examples are few to choose by"
+    assert report["step"] == 8 and report["checkpoint"] == f"last; {few} validation examples would be few to choose by"
     best = jv.evaluate(workdir, checkpoint="best")
     assert best["checkpoint"] == f"highest accuracy on {few} validation examples, which are few to choose by"
 
@@ -87,6 +88,27 @@ def test_a_run_of_an_older_version_keeps_the_best_also_when_it_goes_on(tmp_path)
     assert runs.load(tmp_path / "run").step == best_step(tmp_path / "run")
     jv.train(SMALL.replace(steps=10), workdir=tmp_path / "run")
     assert rule_of(tmp_path / "run") == "best"
+
+
+def test_the_report_on_other_data_states_the_validation_examples_of_training(small):
+    few = json.loads((small.workdir / "signature.json").read_text())["num_validation"]
+    report = jv.evaluate(small.workdir, dataset=SMALL.dataset.replace("120", "1500"), checkpoint="best", split="all")
+    assert report["checkpoint"].startswith(f"highest accuracy on {few} validation examples, which are few")
+
+
+def test_a_sweep_of_an_older_version_keeps_the_best(tmp_path):
+    space = {"learning_rate": [0.01, 0.03]}
+    jv.sweep(SMALL.replace(checkpoint_rule="best"), space, workdir=tmp_path / "sweep")
+    file = tmp_path / "sweep" / "sweep.json"
+    content = json.loads(file.read_text())
+    del content["asked"]["checkpoint_rule"], content["digest"]
+    missing = content["trials"][1]["trial"]
+    expected = content["trials"].pop(1)["value"]
+    file.write_text(json.dumps(content))
+    shutil.rmtree(tmp_path / "sweep" / missing)
+    again = jv.sweep(SMALL, space, workdir=tmp_path / "sweep")
+    assert rule_of(tmp_path / "sweep" / missing) == "best"
+    assert expected in [row["value"] for row in again.rows]
 
 
 def test_trials_are_ranked_by_the_checkpoint_that_counts():

@@ -173,7 +173,7 @@ def test_other_data_fit_no_thresholds(photos, tmp_path):
 def test_the_report_states_the_checkpoint_the_augmentation_and_the_examples_of_the_gap(run):
     assert run.test["tta"] == "none" and run.test["train"]["num_in_split"] == 24
     few = run.test["checkpoint"]
-    assert few.startswith("last, as ") and few.endswith(" validation examples are few to choose by")
+    assert few.startswith("last; ") and few.endswith(" validation examples would be few to choose by")
     lines = text(run.test).splitlines()
     assert f"checkpoint of step {run.test['step']} ({run.test['checkpoint']}), tta none" in lines
     gap = next(line for line in lines if "gap" in line)

@@ -115,4 +115,4 @@ def test_weights_name_their_model_or_it_must_be_named(monkeypatch):
 
 def test_the_largest_installed_model_comes_first(monkeypatch):
     monkeypatch.setattr(packages, "_is_installed", lambda package: "lite1" not in package.name)
-    assert packages.at_hand()[:2] == ["efficientnet_lite2", "efficientnet_lite0"]
+    assert packages.at_hand()[:2] == ["tf_efficientnet_lite2", "tf_efficientnet_lite0"]

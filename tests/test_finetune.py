@@ -92,7 +92,7 @@ def test_the_command(place, monkeypatch, capsys):
     words = ["--dataset=folder(path='photos', image_size=16)", "--model=cnn(channels=(8, 8), dense=())"]
     assert cli.run("finetune", [*words, "--init_from=./pretrained", "--minutes=0.01", "--workdir=short"]) == 0
     out = capsys.readouterr().out
-    assert "fine-tuning: 1 steps of" in out and "predict more images: jaxvision predict --workdir=short" in out
+    assert "fine-tuning: 1 step of" in out and "predict more images: jaxvision predict --workdir=short" in out
     assert cli.run("predict", ["--workdir=short", "photos/a/0.png"]) == 0
 
 
@@ -119,6 +119,10 @@ def test_the_images_to_label_next_are_named(place, monkeypatch, capsys):
     assert len({row["file"] for row in rows}) == 7 and "unlabeled/broken.png" not in {row["file"] for row in rows}
     assert all(row["predicted"] in "abc" and 1 / 3 <= float(row["probability"]) <= 1 for row in rows)
     assert (place / "next" / "label_next.png").exists()
+    (place / "junk").mkdir()
+    (place / "junk" / "x.png").write_bytes(b"no image")
+    words[-2:] = "--workdir=junked", "--unlabeled=junk"
+    assert cli.run("finetune", words) == 2 and (place / "junked" / "finetune.json").exists()  # no work is lost
     words[-2:] = "--workdir=other", "--unlabeled=nowhere"
     assert cli.run("finetune", words) == 2 and not (place / "other").exists()
 

@@ -50,6 +50,12 @@ def test_the_gain_is_that_of_a_doubling():
     assert error == pytest.approx(np.hypot(np.sqrt(0.7 * 0.3 / 400), 0.02 / np.sqrt(5)))
 
 
+def test_one_image_of_each_class_says_nothing():
+    curve = learning_curve(examples(4, distance=3.0), examples(80, distance=3.0, seed=1), num_classes=4, strength=1.0)
+    assert (len(curve.points), curve.gain, curve.error) == (1, None, None)
+    assert curve.answer == "with one image of each class, nothing can be said about more images"
+
+
 def test_the_next_images_are_unsure_and_differ():
     directions = np.array([[1.0, 0], [0.99, 0.01], [0, 1.0], [-1.0, 0], [0.5, 0.5], [0, -1.0]])
     sure, unsure = [0.9, 0.06, 0.04], [0.4, 0.38, 0.22]

@@ -107,6 +107,13 @@ def test_a_run_with_a_fitted_head_resumes_bit_for_bit(pretrained, tmp_path):
     assert values[0] == values[1] and found[-1]["step"] == 4
 
 
+def test_without_validation_checkpoint_0_has_no_evaluation(pretrained, tmp_path):
+    config = CONFIG.replace(head_init="probe", init_from=pretrained, validation_fraction=0.0)
+    jv.train(config.replace(steps=2), workdir=tmp_path / "run")
+    found = jv.train(config, workdir=tmp_path / "run").history
+    assert [row["step"] for row in found] == [2, 4] and {row["split"] for row in found} == {"train"}
+
+
 def test_a_head_that_cannot_be_fitted_is_refused(pretrained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"head_init='probe' fits the head to pretrained features: set init_from"):
         Config(head_init="probe")

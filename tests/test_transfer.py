@@ -85,6 +85,8 @@ def test_batch_norms_are_frozen_by_one_word(tmp_path):
     same = {name for name in params if bits(params[name]) == bits(trained.params[name])}
     assert same == {"norm1", "norm2"} and bits(state) == bits(trained.model_state)
     assert transfer.frozen(PARAMS, {}, "batch_norm", head="head") == frozenset()  # a model without statistics
+    state = {"batch_stats": {"mean": 0, "norm": {"mean": 0}}}  # statistics without parameters
+    assert transfer.frozen(PARAMS, state, "batch_norm", head="head") == {"mean", "norm/mean"}
 
 
 @pytest.mark.parametrize(

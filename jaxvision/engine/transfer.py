@@ -42,20 +42,20 @@ def frozen(params: Tree, state: Tree, patterns: str, *, head: str | None) -> fro
     it. Raises ValueError if a pattern matches nothing, if nothing is left to train, or for "backbone" if the model does
     not name its head.
     """
-    norms = sorted({path.rpartition("/")[0] for path in _statistics(state)})
+    paths = list(flatten_with_paths(params))
+    everything = {*paths, *_statistics(state)}
+    norms = sorted({path.rpartition("/")[0] or path for path in _statistics(state)})
     stated = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
     listed = [each for pattern in stated for each in (norms if pattern == BATCH_NORM else [pattern])]
-    paths = list(flatten_with_paths(params))
     tops = sorted({path.split("/")[0] for path in paths})
     if BACKBONE in listed and head is None:
         raise ValueError(
             f"freeze={patterns!r}: the model does not name its head; freeze modules by name: {', '.join(tops)}"
         )
     for pattern in listed:
-        if not any(_matches(path, pattern, head) for path in paths):
+        if not any(_matches(path, pattern, head) for path in everything):
             near = nearest(pattern, tops) or f"; its modules are {', '.join(tops)}"
             raise ValueError(f"freeze={patterns!r}: {pattern!r} matches no parameter of the model{near}")
-    everything = {*paths, *_statistics(state)}
     matched = frozenset(path for path in everything if any(_matches(path, pattern, head) for pattern in listed))
     if matched.issuperset(paths):
         raise ValueError(f"freeze={patterns!r} leaves no parameter to train")

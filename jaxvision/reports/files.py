@@ -88,11 +88,11 @@ def describe_checkpoint(
     >>> describe_checkpoint("best", rows, Monitor("accuracy", "max"), 4, 240)
     'best that can be read; highest accuracy on 240 validation examples at step 5'
     >>> describe_checkpoint("last", rows, Monitor("accuracy", "max"), 5, 24)
-    'last, as 24 validation examples are few to choose by'
+    'last; 24 validation examples would be few to choose by'
     """
     is_few = 0 < num_validation < FEW
     if requested == "last" and is_few:
-        return f"last, as {num_validation} validation examples are few to choose by"
+        return f"last; {num_validation} validation examples would be few to choose by"
     if requested != "best":
         return "last" if requested == "last" else "requested step"
     best = best_evaluation(rows, monitor) if monitor is not None else None

@@ -264,7 +264,7 @@ def test_a_run_of_an_older_version_is_resumed_by_its_command(tmp_path):
     file.write_text(json.dumps(old))
     found = jv.train(config.replace(optimizer="rmsprop"), workdir=tmp_path / "old").history
     assert [row["loss"] for row in found] == [row["loss"] for row in wanted]
-    assert Config.load(file).optimizer == stated and json.loads(file.read_text())["version"] == 4
+    assert Config.load(file).optimizer == stated and json.loads(file.read_text())["version"] == 5
     with pytest.raises(ValueError, match="optimizer"):
         jv.train(config.replace(optimizer="rmsprop(epsilon_in_sqrt=False)"), workdir=tmp_path / "old")
 

@@ -12,7 +12,7 @@ from jaxvision.distributed import multihost
 def train(
     experiment: Experiment, *, workdir: str | None = None, data_dir: str | None = None, profile: bool = False
 ) -> None:
-    """Train a model, then evaluate the best checkpoint on the test split.
+    """Train a model, then evaluate the checkpoint that counts on the test split.
 
     Args:
         workdir: folder of the run; a run in it is resumed with its settings (default: a new one in workdirs/)
