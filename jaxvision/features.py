@@ -133,8 +133,16 @@ def _key(backbone: Backbone, split: Split, preprocessing: Preprocessing) -> str:
     images = array_cache.stamps(files) if have_files else ""
     alone = Dataset(split, None, None, (), preprocessing)
     fingerprint = data.fingerprint(alone) if have_files else data.fingerprint(alone, num_images=2**40)
-    parts = (FORMAT, jax.default_backend(), images, fingerprint, _digest(backbone.weights), parse(backbone.model))
+    weights, model = _digest(backbone.weights), f"{parse(backbone.model)} {_plugin_stamp(backbone.model)}"
+    parts = (FORMAT, jax.default_backend(), images, fingerprint, weights, model)
     return "\n".join(map(str, (*parts, preprocessing)))
+
+
+def _plugin_stamp(model: str) -> str:
+    """Return a key that changes with the file of a model that a plug-in registers; "" for a model of this package."""
+    file = Path(registry.models.entry(parse(model).name).source.rpartition(":")[0])
+    is_ours = file.is_relative_to(Path(__file__).parent)
+    return "" if is_ours or not file.is_file() else array_cache.stamps([file])
 
 
 def _digest(weights: Weights) -> str:

@@ -205,7 +205,10 @@ def test_a_run_with_more_steps_than_asked_is_named(capsys, is_evaluated):
         (Path("run") / "checkpoints" / "4" / "values.json").unlink()
     assert cli.run("train", [*longer, "--steps=1"]) == 0
     said = capsys.readouterr().out
-    assert "run: this run has 4 steps, and the settings ask for 1: nothing is trained, and its checkpoint that counts" in said
+    assert (
+        "run: this run has 4 steps, and the settings ask for 1: nothing is trained, and its checkpoint that counts"
+        in said
+    )
     assert "to train for less, use another --workdir" in said and "resumes" not in said
 
 

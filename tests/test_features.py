@@ -8,6 +8,7 @@ import pytest
 import jaxvision as jv
 from jaxvision import array_cache, features, pretrained
 from jaxvision.data import open_dataset
+from jaxvision.plugins import load_plugins
 from jaxvision.weights import packages
 from jaxvision.weights.files import Weights
 
@@ -111,6 +112,23 @@ def test_weights_name_their_model_or_it_must_be_named(monkeypatch):
     monkeypatch.setattr(pretrained, "open_weights", lambda *given, **options: stated._replace(architecture=None))
     with pytest.raises(ValueError, match=r"'weights.pth' does not state the model of the weights: name it"):
         features.backbone_of(jv.Config(init_from="weights.pth"))
+
+
+def test_a_plugin_model_that_is_edited_has_other_features(trained, photos, tmp_path):
+    plugin = tmp_path / "edited_model.py"
+    plugin.write_text(
+        "import jaxvision as jv\n"
+        "@jv.models.register('edited')\n"
+        "def edited(*, output_size):\n"
+        "    return jv.models.build('mlp', output_size=output_size)\n"
+    )
+    load_plugins([str(plugin)])
+    backbone, dataset = opened(trained, photos)
+    split, shape = dataset.train, dataset.preprocessing
+    keys = [features._key(backbone._replace(model=model), split, shape) for model in ("edited", backbone.model)]
+    plugin.write_text(plugin.read_text() + "# changed\n")
+    again = [features._key(backbone._replace(model=model), split, shape) for model in ("edited", backbone.model)]
+    assert keys[0] != again[0] and keys[1] == again[1]
 
 
 def test_the_largest_installed_model_comes_first(monkeypatch):

@@ -46,7 +46,9 @@ def start_lines(
         yield failures.few_validation_examples(
             len(setup.data.validation), runs.checkpoint_rule(config, setup.run.signature)
         )
-    if config.freeze and config.init_from is None:
+    if config.freeze and not setup.frozen:
+        yield f"freeze={config.freeze!r} freezes nothing: the model has no batch norms"
+    if setup.frozen and config.init_from is None:
         yield f"freeze={config.freeze!r} keeps parameters as they were drawn at random: --init_from gives trained ones"
     if config.init_from:
         shape = setup.run.signature.preprocessing
