@@ -13,16 +13,19 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
+from script_flags import parse, require_no_words
 
 from jaxvision import data as datas
 from jaxvision import folds, pretrained, splits
 from jaxvision import run as runs
+from jaxvision.cli.errors import run_command
 from jaxvision.config import Config
 from jaxvision.datasets.subsets import few
 from jaxvision.distributed import mesh as meshes
@@ -31,12 +34,7 @@ from jaxvision.engine import inference, pipeline
 from jaxvision.interfaces import Dataset, Split, Tree
 from jaxvision.training_setup import TrainingSetup, prepare
 
-DATA = flags.DEFINE_string("data", "data", "folder of the data")
-OUT = flags.DEFINE_string("out", "rules.jsonl", "file with a line for each run")
-SEEDS = flags.DEFINE_integer("seeds", 5, "number of seeds")
-SETTINGS_CHOSEN = flags.DEFINE_list("settings", [], "names of settings; all if empty")
-ONLY_TABLE = flags.DEFINE_bool("only_table", False, "print the table of the file")
-
+NAME = "scripts/checkpoint_rules.py"
 EPOCHS, BATCH_SIZE, NUM_EVALUATIONS = 16, 16, 8
 NUM_AVERAGED = 4  # of the last evaluations
 FRACTION = 0.2  # held out as validation
@@ -76,10 +74,10 @@ SETTINGS = {
 }
 
 
-def open_data(setting: Setting, seed: int) -> Dataset:
+def open_data(folder: str, setting: Setting, seed: int) -> Dataset:
     """Return few training images, a validation split of them, and all other images as test."""
     config = setting.config.replace(
-        dataset=setting.dataset.replace("{data}", DATA.value).replace("{{", "{").replace("}}", "}"),
+        dataset=setting.dataset.replace("{data}", folder).replace("{{", "{").replace("}}", "}"),
         split_seed=seed,
         validation_fraction=0.0,
     )
@@ -107,9 +105,9 @@ def measure(setup: TrainingSetup, weights: Any, split: Split) -> tuple[float, fl
     return inference.metrics_of(setup.run.task, split, outputs)["accuracy"], values["loss"]
 
 
-def run(setting: Setting, seed: int) -> dict[str, Any]:
+def run(folder: str, setting: Setting, seed: int) -> dict[str, Any]:
     """Train, and return the accuracy on test of the checkpoint that each rule chooses."""
-    data = open_data(setting, seed)
+    data = open_data(folder, setting, seed)
     validation, test = data.validation, data.test
     assert validation is not None and test is not None
     steps = EPOCHS * len(data.train) // BATCH_SIZE
@@ -177,17 +175,26 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def main(words: list[str]) -> None:
-    if len(words) > 1:
-        raise app.UsageError(f"unexpected arguments {words[1:]}")
-    path = Path(OUT.value)
-    if not ONLY_TABLE.value:
+def main(argv: Sequence[str]) -> None:
+    """Compare the rules, or print the table of a file: python scripts/checkpoint_rules.py [--only_table]"""
+
+    def define(values: flags.FlagValues) -> None:
+        flags.DEFINE_string("data", "data", "folder of the data", flag_values=values)
+        flags.DEFINE_string("out", "rules.jsonl", "file with a line for each run", flag_values=values)
+        flags.DEFINE_integer("seeds", 5, "number of seeds", lower_bound=1, flag_values=values)
+        flags.DEFINE_multi_enum("setting", [], list(SETTINGS), "one of the settings; all if none", flag_values=values)
+        flags.DEFINE_bool("only_table", False, "print the table of the file", flag_values=values)
+
+    values, rest = parse(NAME, main.__doc__ or "", define, argv)
+    require_no_words(NAME, rest)
+    path = Path(values.out)
+    if not values.only_table:
         runtime.use_compilation_cache()
         done = {(line["setting"], line["seed"]) for line in read(path)}
-        for seed in range(SEEDS.value):
-            for name in SETTINGS_CHOSEN.value or SETTINGS:
+        for seed in range(values.seeds):
+            for name in values.setting or SETTINGS:
                 if (name, seed) not in done:
-                    line = {"setting": name, "seed": seed, **run(SETTINGS[name], seed)}
+                    line = {"setting": name, "seed": seed, **run(values.data, SETTINGS[name], seed)}
                     with path.open("a") as file:
                         file.write(json.dumps(line) + "\n")
                     print(name, seed, {rule: line["test"][rule][0] for rule in RULES}, file=sys.stderr, flush=True)
@@ -195,4 +202,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(run_command(main, sys.argv[1:], NAME))

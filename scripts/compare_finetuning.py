@@ -3,42 +3,40 @@
     python scripts/compare_finetuning.py --data=FOLDER --out=finetuning.jsonl --part=probe
     python scripts/compare_finetuning.py --data=FOLDER --out=finetuning.jsonl --part=finetune
     python scripts/compare_finetuning.py --data=FOLDER --out=finetuning.jsonl --part=rival
+    python scripts/compare_finetuning.py --data=FOLDER --out=finetuning.jsonl --part=scratch
     python scripts/compare_finetuning.py --out=finetuning.jsonl --part=table
 
-FOLDER has clothing/, cats_dogs/ and imagenette/ with class folders in train/ and others. Validation is cut from train.
-Each seed draws its own training images and validation split. Rows that are already in the file are not computed again.
+FOLDER has clothing/, cats_dogs/ and imagenette/ with class folders in train/ and others, and
+fashion_products/styles.csv; CIFAR-10 comes from the default data_dir. Validation is cut from train. Each seed draws its
+own training images and validation split. Rows that are already in the file are not computed again.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
+from absl import flags
+from PIL import Image
+from script_flags import parse, require_no_words
 
 import jaxvision as jv
 from jaxvision import data as datas
 from jaxvision import features, linear_head, splits
+from jaxvision.cli.errors import run_command
 from jaxvision.config import Config
 from jaxvision.datasets.subsets import few
 from jaxvision.finetune import RECIPE
 
-DATA = flags.DEFINE_string("data", "data", "folder of the data")
-OUT = flags.DEFINE_string("out", "finetuning.jsonl", "file with a line for each run")
-PART = flags.DEFINE_enum("part", "table", ["probe", "finetune", "rival", "table"], "what to run")
-SETS = flags.DEFINE_list("sets", ["clothing", "cats_dogs", "imagenette"], "names of folders")
-PER_CLASS = flags.DEFINE_list("per_class", ["10", "40"], "numbers of training images of each class")
-SEEDS = flags.DEFINE_integer("seeds", 3, "number of seeds")
-SIZE = flags.DEFINE_integer("image_size", 160, "height and width of the images, in pixels")
-MINUTES = flags.DEFINE_float("minutes", 10.0, "time of one finetune")
-
+NAME = "scripts/compare_finetuning.py"
 MODEL = "tf_efficientnet_lite0"
 RIVAL = Config(model=MODEL, init_from="pretrained", optimizer="adamw", augmentations="horizontal_flip", epochs=10)
 GRID: dict[str, Any] = {
@@ -46,39 +44,77 @@ GRID: dict[str, Any] = {
     "layer_decay": [0.7, 1.0],
     "freeze": ["", "batch_norm"],
 }
+SCRATCH = Config(model=MODEL, optimizer="adamw", learning_rate=1e-3, augmentations="horizontal_flip", epochs=40)
+NUM_CIFAR10 = {"train": 100, "test": 50}  # images of each class
 
 
-def folder_of(name: str, temporary: Path) -> str:
-    """Make the folder of a set with train/ and test/, where all that is beside train is test; return its path."""
-    place = temporary / name
-    if not place.exists():
-        place.mkdir()
-        source = Path(DATA.value).resolve() / name
-        (place / "train").symlink_to(source / "train")
-        for part in sorted(source.iterdir()):
-            if part.name != "train" and part.is_dir():
-                for kind in sorted(part.iterdir()):
-                    (place / "test" / kind.name).mkdir(parents=True, exist_ok=True)
-                    (place / "test" / kind.name / part.name).symlink_to(kind)
-    return str(place)
+class Place(NamedTuple):
+    """The folder of the data, that of temporary files, and the height and width of the images in pixels."""
+
+    data: Path
+    temporary: Path
+    size: int
+
+    def spec(self, name: str, per_class: int | None) -> str:
+        """Return the spec of a set with a number of training images of each class, all for None."""
+        folder = self.temporary / name
+        if not folder.exists():
+            SETS[name](self.data, folder)
+        chosen = "" if per_class is None else f", per_class={per_class}"
+        return f"folder(path={str(folder)!r}, image_size={self.size}{chosen})"
 
 
-def spec_of(folder: str, per_class: int | None, size: int) -> str:
-    """Return the spec of a folder with a number of training images of each class, all for None."""
-    chosen = "" if per_class is None else f", per_class={per_class}"
-    return f"folder(path={folder!r}, image_size={size}{chosen})"
+def link_folders(source: Path, folder: Path) -> None:
+    """Link the class folders of train; all that is beside train is test."""
+    folder.mkdir()
+    (folder / "train").symlink_to((source / "train").resolve())
+    for part in sorted(source.iterdir()):
+        if part.name != "train" and part.is_dir():
+            for kind in sorted(part.iterdir()):
+                (folder / "test" / kind.name).mkdir(parents=True, exist_ok=True)
+                (folder / "test" / kind.name / part.name).symlink_to(kind.resolve())
 
 
-def probes(name: str, temporary: Path) -> Iterator[dict[str, Any]]:
+def link_products(source: Path, folder: Path) -> None:
+    """Link the product photographs by gender; every fifth row is test."""
+    with (source / "styles.csv").open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file)):
+            place = folder / ("train" if number % 5 else "test") / row["gender"]
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{row['id']}.jpg").symlink_to((source / "images" / f"{row['id']}.jpg").resolve())
+
+
+def write_cifar10(folder: Path) -> None:
+    """Write the first images of each class of CIFAR-10 as files."""
+    data = datas.open_dataset(Config(dataset="cifar10", validation_fraction=0.0))
+    for name, split in datas.splits_of(data).items():
+        for target, kind in enumerate(data.classes):
+            place = folder / name / kind
+            place.mkdir(parents=True)
+            rows = np.flatnonzero(np.asarray(split.targets) == target)[: NUM_CIFAR10[name]]
+            for row, pixels in zip(rows, split.read(rows), strict=True):
+                Image.fromarray(pixels).save(place / f"{row}.png")
+
+
+SETS: dict[str, Callable[[Path, Path], None]] = {
+    "clothing": lambda data, folder: link_folders(data / "clothing", folder),
+    "cats_dogs": lambda data, folder: link_folders(data / "cats_dogs", folder),
+    "imagenette": lambda data, folder: link_folders(data / "imagenette", folder),
+    "gender": lambda data, folder: link_products(data / "fashion_products", folder),
+    "cifar10": lambda _, folder: write_cifar10(folder),
+}
+
+
+def probes(place: Place, name: str, per_classes: Sequence[int], seeds: int) -> Iterator[dict[str, Any]]:
     """Yield the figures of linear heads, from the features of all images, which are computed once."""
     backbone = features.open_backbone(MODEL)
-    config = Config(dataset=spec_of(folder_of(name, temporary), None, SIZE.value), validation_fraction=0.0)
+    config = Config(dataset=place.spec(name, None), validation_fraction=0.0)
     data = datas.open_dataset(config, preprocessing=backbone.preprocessing)
     pooled = features.pooled_features(backbone, data)
     test = pooled["test"], datas.splits_of(data)["test"].targets
     positions = jv.Split.of(np.arange(len(data.train)), data.train.targets, kind="multiclass")
-    for per_class in map(int, PER_CLASS.value):
-        for seed in range(SEEDS.value):
+    for per_class in per_classes:
+        for seed in range(seeds):
             drawn = few(positions, per_class, seed=seed)
             train, validation = splits.holdout(drawn, RECIPE.validation_fraction, seed=seed)
             examples = [
@@ -89,39 +125,56 @@ def probes(name: str, temporary: Path) -> Iterator[dict[str, Any]]:
             yield {"per_class": per_class, "seed": seed, "test": figures, "strength": head.strength}
 
 
-def finetuned(name: str, per_class: int, seed: int, temporary: Path) -> dict[str, Any]:
+def finetuned(place: Place, name: str, per_class: int, seed: int, *, minutes: float) -> dict[str, Any]:
     """Run finetune, and return the figures of both of its stages."""
     began = time.monotonic()
     found = jv.finetune(
-        spec_of(folder_of(name, temporary), per_class, SIZE.value),
+        place.spec(name, per_class),
         model=MODEL,
-        minutes=MINUTES.value,
+        minutes=minutes,
         seed=seed,
-        workdir=temporary / f"{name}-{per_class}-{seed}",
+        workdir=place.temporary / f"{name}-{per_class}-{seed}",
     )
     won = found.probe if found.winner == "probe" else found.finetuned
     stages = {"probe": found.probe._asdict(), "finetuned": found.finetuned._asdict()}
     return {**stages, "winner": found.winner, "test": won.test, "seconds": time.monotonic() - began}
 
 
-def rival(name: str, per_class: int, seed: int, temporary: Path) -> dict[str, Any]:
+def rival(place: Place, name: str, per_class: int, seed: int) -> dict[str, Any]:
     """Run the sweep, and return the figures on test of the trial that is best on validation."""
     began = time.monotonic()
-    config = RIVAL.replace(
-        dataset=spec_of(folder_of(name, temporary), per_class, SIZE.value),
-        validation_fraction=RECIPE.validation_fraction,
-        batch_size=16,
-        seed=seed,
-        split_seed=seed,
-    )
-    swept = jv.sweep(config, GRID, workdir=temporary / f"rival-{name}-{per_class}-{seed}")
+    config = _configured(RIVAL, place, name, per_class, seed)
+    swept = jv.sweep(config, GRID, workdir=place.temporary / f"rival-{name}-{per_class}-{seed}")
     chosen = swept.workdir / str(swept.rows[0]["trials"][0])
     report = jv.evaluate(chosen)
     figures = {"accuracy": report["accuracy"], "loss": report["loss"]}
     return {"test": figures, "setting": swept.rows[0]["setting"], "seconds": time.monotonic() - began}
 
 
-def table(lines: list[dict[str, Any]]) -> str:
+def scratch(place: Place, name: str, per_class: int, seed: int) -> dict[str, Any]:
+    """Train the model from new weights, and return the figures on test of the checkpoint that counts."""
+    began = time.monotonic()
+    config = _configured(SCRATCH, place, name, per_class, seed)
+    workdir = place.temporary / f"scratch-{name}-{per_class}-{seed}"
+    jv.train(config, workdir=workdir)
+    report = jv.evaluate(workdir)
+    return {
+        "test": {"accuracy": report["accuracy"], "loss": report["loss"]},
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _configured(config: Config, place: Place, name: str, per_class: int, seed: int) -> Config:
+    return config.replace(
+        dataset=place.spec(name, per_class),
+        validation_fraction=RECIPE.validation_fraction,
+        batch_size=16,
+        seed=seed,
+        split_seed=seed,
+    )
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table: the accuracy on test, mean and deviation over seeds, by set and part."""
     found: dict[Any, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
@@ -129,9 +182,13 @@ def table(lines: list[dict[str, Any]]) -> str:
         row[line["part"]].append(line["test"]["accuracy"])
         if line["part"] == "finetune":
             row["its head"].append(line["probe"]["test"]["accuracy"])
-            row["its last step"].append(line["finetuned"]["test"]["accuracy"])
-            row["minutes"].append(line["seconds"] / 60)
-    columns = ("probe", "its head", "its last step", "finetune", "minutes", "rival")
+            row["its last stage"].append(line["finetuned"]["test"]["accuracy"])
+        if line["part"] in ("finetune", "rival"):
+            row[f"minutes of {line['part']}"].append(line["seconds"] / 60)
+    columns = (
+        *("scratch", "probe", "its head", "its last stage", "finetune", "rival"),
+        *("minutes of finetune", "minutes of rival"),
+    )
     text = [f"| set | per class | pixels | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
     for (name, per_class, size), row in sorted(found.items()):
         cells = [_cell(row[column]) for column in columns]
@@ -139,7 +196,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: Sequence[float]) -> str:
     """Return mean, deviation and number of values."""
     if not values:
         return ""
@@ -147,10 +204,23 @@ def _cell(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ± {deviation:.3f} ({len(values)})"
 
 
-def main(words: list[str]) -> None:
-    if len(words) > 1:
-        raise app.UsageError(f"unexpected arguments {words[1:]}")
-    path = Path(OUT.value)
+def main(argv: Sequence[str]) -> None:
+    """Compare finetune with others on few images: python scripts/compare_finetuning.py --part=PART [--data=FOLDER]"""
+
+    def define(values: flags.FlagValues) -> None:
+        parts, counts = ("probe", "finetune", "rival", "scratch", "table"), ["10", "40"]
+        flags.DEFINE_string("data", "data", "folder of the data", flag_values=values)
+        flags.DEFINE_string("out", "finetuning.jsonl", "file with a line for each run", flag_values=values)
+        flags.DEFINE_enum("part", "table", parts, "what to run", flag_values=values)
+        flags.DEFINE_list("sets", list(SETS), "names of sets", flag_values=values)
+        flags.DEFINE_list("per_class", counts, "numbers of training images of each class", flag_values=values)
+        flags.DEFINE_integer("seeds", 3, "number of seeds", lower_bound=1, flag_values=values)
+        flags.DEFINE_integer("image_size", 160, "height and width of the images, in pixels", flag_values=values)
+        flags.DEFINE_float("minutes", 10.0, "time of one finetune", flag_values=values)
+
+    values, rest = parse(NAME, main.__doc__ or "", define, argv)
+    require_no_words(NAME, rest)
+    path, per_classes = Path(values.out), [int(count) for count in values.per_class]
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     keys = ("part", "set", "per_class", "seed", "image_size")
     done = {tuple(line[key] for key in keys) for line in lines}
@@ -162,24 +232,24 @@ def main(words: list[str]) -> None:
         print({key: row[key] for key in (*keys, "test")}, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as temporary:
-        if PART.value == "probe":
-            for name in SETS.value:
-                for row in probes(name, Path(temporary)):
-                    row = {"part": "probe", "set": name, "image_size": SIZE.value, **row}
+        place = Place(Path(values.data), Path(temporary), values.image_size)
+        if values.part == "probe":
+            for name in values.sets:
+                for row in probes(place, name, per_classes, values.seeds):
+                    row = {"part": "probe", "set": name, "image_size": place.size, **row}
                     if tuple(row[key] for key in keys) not in done:
                         add(row)
-        elif PART.value != "table":
-            compute = {"finetune": finetuned, "rival": rival}[PART.value]
-            for seed in range(SEEDS.value):
-                for name in SETS.value:
-                    for per_class in map(int, PER_CLASS.value):
-                        key = (PART.value, name, per_class, seed, SIZE.value)
+        elif values.part != "table":
+            one = {"finetune": lambda *key: finetuned(*key, minutes=values.minutes), "rival": rival, "scratch": scratch}
+            for seed in range(values.seeds):
+                for name in values.sets:
+                    for per_class in per_classes:
+                        key = (values.part, name, per_class, seed, place.size)
                         if key not in done:
-                            add(
-                                {**dict(zip(keys, key, strict=True)), **compute(name, per_class, seed, Path(temporary))}
-                            )
+                            figures = one[values.part](place, name, per_class, seed)
+                            add({**dict(zip(keys, key, strict=True)), **figures})
     print(table(lines))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(run_command(main, sys.argv[1:], NAME))

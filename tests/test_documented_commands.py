@@ -43,7 +43,7 @@ SKIPPED = {  # a regular expression for whole commands: why they are not run, an
     r"python scripts/crash_commands\.py": f"{MINUTES}; tests/test_crash_commands.py",
     r"python scripts/numerics\.py": f"{MINUTES}; tests/cases/test_definitions.py and test_preprocessing.py",
     r"python -m jaxvision": f"{NAME}; tests/test_documentation.py",
-    r"jaxvision (train|evaluate|sweep|dataset_report)": NAME,
+    r"jaxvision (train|evaluate|sweep|dataset_report|finetune)": NAME,
     r"jaxvision export --format=timm": "lacks the workdir and the folder; the guide has the whole command",
 }
 REPLACED = {  # for all pages, first to last

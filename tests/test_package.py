@@ -62,7 +62,7 @@ def test_a_package_of_a_third_party_is_found_by_its_entry_point(tmp_path):
     def jaxvision(*arguments):
         return command(sys.executable, "-m", "jaxvision", *arguments, cwd=tmp_path, PYTHONPATH=str(site))
 
-    listed = jaxvision("list", "models", "t*")
+    listed = jaxvision("list", "models", "ti*")
     assert listed.stdout == "  tiny()\n      One convolution and its average.\n", listed.stderr
     trained = jaxvision("launch", "--model=tiny", *TINY, "--workdir=run")
     assert trained.returncode == 0 and "test accuracy" in trained.stdout, trained.stderr
