@@ -67,7 +67,7 @@ def evaluate_on(
         report["gap"] = {name: report["train"][name] - value for name, value in values.items()}
     if multihost.is_main_process():
         folder = reports.folder_of(trained.workdir, report) if out is None else Path(out)
-        reports.save(folder, report, rows, chosen, outputs, task, data.classes)
+        reports.save(folder, report, rows, chosen, outputs, task, data.classes, trained, data)
     return reports.Report(report)
 
 

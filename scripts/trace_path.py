@@ -1,8 +1,8 @@
 """Count the files and code lines that a small training run passes through, which a reader must know to follow it.
 
 `python scripts/trace_path.py [CHECKOUT]` trains two steps on digits, evaluates, saves and resumes, and lists each file
-of the package in which a line inside a function ran. Plugin folders, reports and the command line are excluded. Code
-lines exclude blank lines, comments and docstrings.
+of the package in which a line inside a function ran. Plugin folders, reports and the command line are excluded, and
+what runs only for the HTML page of a report. Code lines exclude blank lines, comments and docstrings.
 """
 
 from __future__ import annotations
@@ -35,11 +35,18 @@ LEFT_OUT_FILES = ("reports.py", "pictures.py", "cli.py")  # the same in the layo
 RUN = """
 import json, os, sys, threading
 package, workdir = sys.argv[1], sys.argv[2]
+page = os.path.join(package, "reports", "page", "")
 seen = set()
+def is_for_page(frame):
+    while frame is not None and not frame.f_code.co_filename.startswith(page):
+        frame = frame.f_back
+    return frame is not None
 def trace(frame, event, argument):
     code = frame.f_code
     if code.co_filename.startswith(package) and code.co_flags & 2:  # CO_NEWLOCALS: of functions, not of modules
-        seen.add(os.path.relpath(code.co_filename, package))
+        place = os.path.relpath(code.co_filename, package)
+        if place not in seen and not is_for_page(frame):  # the page reads what a run left; it is an edge, not the path
+            seen.add(place)
 import jaxvision as jv
 threading.settrace(trace)
 sys.settrace(trace)

@@ -17,10 +17,13 @@ WORDS = (
     "weights_package array_cache linear_head thread_pools confidence_interval markdown"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
-RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head"
+RUN = (
+    "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head "
+    "near_duplicates"
+)
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
-    "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
+    "dataset_report sweep ranking trials generative_metrics probe thresholds "
     "evaluation_data finetune learning_curve label_next fewshot feature_classifiers model_card model_card_results "
     "model_card_usage initial_weights"
 )
@@ -49,8 +52,15 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tqdm": {"engine/logs.py", "datasets"},
     "sklearn": {"tasks", "datasets", "linear_head.py", "thread_pools.py"},
     "threadpoolctl": {"thread_pools.py"},
-    "scipy": {"tasks", "linear_head.py", "confidence_interval.py"},
-    "PIL": {"image_decoding.py", "pixel_modes.py", "resizing.py", "near_duplicates.py", "datasets"},
+    "scipy": {"tasks", "linear_head.py", "confidence_interval.py", "reports/page/significance.py"},
+    "PIL": {
+        "image_decoding.py",
+        "pixel_modes.py",
+        "resizing.py",
+        "near_duplicates.py",
+        "reports/page/thumbnails.py",
+        "datasets",
+    },
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
     "typeguard": {"registry.py", "schemas.py"},
     "tensorboardX": {"engine/logs.py"},

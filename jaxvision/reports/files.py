@@ -11,9 +11,12 @@ import numpy as np
 
 from jaxvision import storage
 from jaxvision.engine import logs
-from jaxvision.interfaces import Monitor, Outputs, Split, Task
+from jaxvision.interfaces import Dataset, Monitor, Outputs, Split, Task
 from jaxvision.reports import plots
+from jaxvision.reports.page import save_page
+from jaxvision.reports.page.page_data import PageData
 from jaxvision.reports.prediction_table import save_predictions
+from jaxvision.run import Trained
 from jaxvision.splits import FEW
 
 NUM_MISTAKES = 25
@@ -28,11 +31,13 @@ def save(
     outputs: Outputs,
     task: Task,
     classes: Sequence[str],
+    trained: Trained | None = None,
+    dataset: Dataset | None = None,
 ) -> None:
-    """Write report.json, its plots and predictions.csv into a folder.
+    """Write report.json, its plots, predictions.csv and the page report.html into a folder.
 
     `rows` are those of metrics.jsonl; by the task's monitor, the plot of the curves states whether the checkpoint is
-    the best.
+    the best. The trained run and its dataset are for what only the page has.
     """
     predictions, monitor = outputs.predictions, task.monitor
     predicted_labels = task.predict_labels(predictions)
@@ -47,6 +52,13 @@ def save(
         plots.curves(rows, folder / "curves.png", first=list(first), chosen_step=step, chosen_name=name)
     if "confusion_matrix" in report:
         plots.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
+    data = PageData(report, rows, split, outputs, task, classes, predicted_labels)
+    _draw_predictions(folder, data)
+    save_page(folder, data, trained=trained, dataset=dataset)
+
+
+def _draw_predictions(folder: Path, data: PageData) -> None:
+    split, predictions = data.split, data.outputs.predictions
     if predictions.ndim == 4:
         samples(predictions, folder / "samples.png")
         return
@@ -56,7 +68,7 @@ def save(
             plots.forecast(targets, numbers, split.baselines, split.names, folder / "forecast.png")
         plots.scatter(targets, numbers, folder / "scatter.png")
     if not split.ordered:
-        _draw_mistakes(folder / "mistakes.png", split, predictions, predicted_labels, classes)
+        _draw_mistakes(folder / "mistakes.png", split, predictions, data.predicted, data.classes)
 
 
 def best_evaluation(history: Sequence[logs.Row], monitor: Monitor) -> tuple[float, int] | None:

@@ -1,0 +1,93 @@
+"""Compute what only the page shows: features and neighbors, heat maps, duplicates, properties of the images."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from jaxvision import data as datas
+from jaxvision.interfaces import Dataset, Split
+from jaxvision.near_duplicates import near_duplicates
+from jaxvision.reports.page.page_data import Example, Features, PageData, RunFacts
+from jaxvision.reports.page.pooled import pooled_features
+from jaxvision.reports.page.properties import image_properties
+from jaxvision.reports.page.selection import least_sure, worst_mistakes
+from jaxvision.run import Trained
+
+MOST_MAPPED = 2000  # examples whose features are computed for the map
+MOST_SEARCHED = 5000  # training examples among which the nearest are searched
+NUM_NEIGHBORS = 4
+MOST_COMPARED = {True: 70_000, False: 6000}  # images compared with all others: in memory, and in files
+
+
+def gather(data: PageData, trained: Trained, dataset: Dataset) -> PageData:
+    """Return the data with what the trained run and its dataset add."""
+    run = trained.run
+    data = data._replace(run=RunFacts(run.config, run.execution, run.signature))
+    if not data.are_pictures or data.form in ("images", "other") or jax.process_count() > 1:
+        return data
+    data = data._replace(columns=image_properties(data.split, max_pixels=run.config.max_image_pixels))
+    data = _with_duplicates(data, dataset)
+    data = data._replace(features=_features(data, trained, dataset.train))
+    return data._replace(examples=_examples(data, trained), train=dataset.train)
+
+
+def _with_duplicates(data: PageData, dataset: Dataset) -> PageData:
+    splits = datas.splits_of(dataset)
+    is_in_memory = all(split.decode is None for split in splits.values())
+    if sum(map(len, splits.values())) > MOST_COMPARED[is_in_memory]:
+        return data
+    return data._replace(pairs=near_duplicates(splits), splits=splits)
+
+
+def _features(data: PageData, trained: Trained, train: Split) -> Features | None:
+    """Return the features of a sample of the split with all shown examples, and of as many of the training split."""
+    shown = {*worst_mistakes(data), *least_sure(data)}
+    size = len(data.split)
+    sample = np.linspace(0, size - 1, min(size, MOST_MAPPED), dtype=int)
+    indices = np.array(sorted({*sample.tolist(), *shown}))
+    of_split = pooled_features(trained, data.split.select(indices))
+    if of_split is None:
+        return None
+    searched = np.unique(np.linspace(0, len(train) - 1, min(len(train), size, MOST_SEARCHED), dtype=int))
+    of_train = pooled_features(trained, train.select(searched))
+    assert of_train is not None
+    return Features(indices, of_split, searched, of_train)
+
+
+def _examples(data: PageData, trained: Trained) -> dict[int, Example]:
+    """Return the heat map and the nearest training examples of each shown example."""
+    shown = [*worst_mistakes(data), *least_sure(data)]
+    heats = _heat_maps(data, trained, shown)
+    neighbors = _neighbors(data, shown)
+    return {index: Example(heats.get(index), neighbors.get(index, ())) for index in shown}
+
+
+def _heat_maps(data: PageData, trained: Trained, shown: list[int]) -> dict[int, np.ndarray]:
+    try:
+        from jaxvision.heat_maps import heat_maps  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return {}
+    if not shown or data.form != "classes":
+        return {}
+    maps = heat_maps(trained, data.split.read(np.array(shown)), data.predicted[shown])
+    return dict(zip(shown, maps, strict=True))
+
+
+def _neighbors(data: PageData, shown: list[int]) -> dict[int, tuple[int, ...]]:
+    """Return the training examples whose features have the largest cosine similarity, without the example itself."""
+    if data.features is None:
+        return {}
+    rows = np.searchsorted(data.features.indices, shown)
+    queries, train = _unit(data.features.values[rows]), _unit(data.features.train_values)
+    similarity = np.round(queries @ train.T, 6)
+    found = {}
+    for index, row in zip(shown, similarity, strict=True):
+        order = data.features.train_indices[np.argsort(-row, kind="stable")[: NUM_NEIGHBORS + 1]].tolist()
+        others = [i for i in order if data.report["split"] != "train" or i != index]
+        found[index] = tuple(others[:NUM_NEIGHBORS])
+    return found
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

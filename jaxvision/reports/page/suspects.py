@@ -1,0 +1,143 @@
+"""Suspected label errors, and pairs of classes that are confused more often than the model's doubt explains."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxvision.reports.page.calibration import has_probabilities
+from jaxvision.reports.page.html import Html, join, paragraph, percent, section, table, tag
+from jaxvision.reports.page.page_data import PageData
+from jaxvision.reports.page.significance import LEVEL, more_events
+from jaxvision.reports.page.thumbnails import picture, pixels_of
+
+NUM_SHOWN = 24
+NUM_LISTED = 200
+LEAST_PAIR = 5  # examples of a pair of classes that is named
+
+
+class Excess(NamedTuple):
+    """How often something was seen, how often the model's own doubt explains it, and whether that is chance."""
+
+    observed: int
+    expected: float
+    is_clear: bool
+
+
+class MislabeledPair(NamedTuple):
+    """Two classes, as indices: examples with the label `given` that are predicted as `other`."""
+
+    given: int
+    other: int
+    observed: int
+    expected: float
+
+
+def suspects(data: PageData) -> list[Any]:
+    """Return the suspected label errors, the most suspicious first; an empty list without classes or for train."""
+    try:
+        from jaxvision.label_errors import label_errors
+    except ImportError:
+        return []
+    if data.form != "classes" or not has_probabilities(data) or data.report["split"] in ("train", "all"):
+        return []  # a model knows the labels that it was trained on, wrong ones too
+    return label_errors(data.probabilities, data.split.targets)
+
+
+def doubt(data: PageData) -> np.ndarray:
+    """Return the probabilities [N, C] at the temperature that fits this split best: honest on average."""
+    from jaxvision.calibration import fit_temperature, logits_of, scaled
+
+    probabilities = data.probabilities
+    temperature = fit_temperature(logits_of(probabilities), data.split.targets)
+    return scaled(probabilities, max(temperature, 1.0))
+
+
+def excess(data: PageData, honest: np.ndarray) -> Excess:
+    """Compare the number of confidently contradicted labels with the number that honest probabilities expect.
+
+    A label is contradicted if another class is predicted with at least the mean probability of that class among the
+    examples that have its label. If labels were drawn from the probabilities, each such example would be contradicted
+    with the probability of the other classes.
+    """
+    targets = data.split.targets
+    counts = np.bincount(targets, minlength=honest.shape[1])
+    sums = np.bincount(targets, weights=honest[np.arange(len(targets)), targets], minlength=honest.shape[1])
+    limits = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    first, top = honest.argmax(axis=1), honest.max(axis=1)
+    is_confident = top >= limits[first]
+    observed = int((is_confident & (first != targets)).sum())
+    expected = float((1 - top)[is_confident].sum())
+    p_value = float(more_events(np.array([observed]), np.array([expected]))[0])
+    return Excess(observed, expected, p_value < LEVEL and observed >= LEAST_PAIR)
+
+
+def mislabeled_pairs(data: PageData, honest: np.ndarray) -> list[MislabeledPair]:
+    """Return the pairs of classes that are confused more often than honest probabilities expect, the clearest first."""
+    num_classes = honest.shape[1]
+    observed = np.zeros((num_classes, num_classes))
+    expected = np.zeros((num_classes, num_classes))
+    first = honest.argmax(axis=1)
+    np.add.at(observed, (data.split.targets, first), 1)
+    np.add.at(expected.T, first, honest)
+    p_values = np.minimum(more_events(observed, expected) * num_classes * max(num_classes - 1, 1), 1.0)
+    np.fill_diagonal(p_values, 1.0)
+    places = np.argwhere((p_values < LEVEL) & (observed >= LEAST_PAIR))
+    ordered = sorted(places.tolist(), key=lambda pair: p_values[tuple(pair)])
+    return [MislabeledPair(i, j, int(observed[i, j]), float(expected[i, j])) for i, j in ordered]
+
+
+def label_suspects(data: PageData) -> Html | None:
+    """Return the suspected label errors with their images, and how many honest doubt would explain."""
+    found = suspects(data)
+    if not found:
+        return None
+    honest = doubt(data)
+    seen = excess(data, honest)
+    share = percent(len(found) / len(data.split))
+    parts = [
+        paragraph(
+            f"Confident learning suspects {len(found):,} of {len(data.split):,} labels ({share}): "
+            "the model, which did not train on these examples, is sure of another class. They may be wrong labels or "
+            "mistakes of the model; look at them, the most suspicious first."
+        ),
+        paragraph(
+            f"{seen.observed:,} labels are confidently contradicted, where honest probabilities would contradict about "
+            f"{seen.expected:.0f}" + (": more than chance explains." if seen.is_clear else "."),
+            note=True,
+        ),
+    ]
+    parts += [_pair_table(data, honest), _cards(data, found)]
+    return section("Suspected label errors", "labels", *parts)
+
+
+def _pair_table(data: PageData, honest: np.ndarray) -> Html | None:
+    rows = [
+        [data.classes[pair.given], data.classes[pair.other], pair.observed, f"{pair.expected:.1f}"]
+        for pair in mislabeled_pairs(data, honest)[:10]
+    ]
+    heads = ["label", "predicted", "examples", "expected from doubt"]
+    return table("Pairs of classes that may be mislabeled", heads, rows, num_texts=2) if rows else None
+
+
+def _cards(data: PageData, found: list[Any]) -> Html:
+    shown = found[:NUM_SHOWN] if data.has_images and data.are_pictures else []
+    items = []
+    for suspect, pixels in zip(shown, pixels_of(data.split, [each.index for each in shown]), strict=True):
+        name = data.name(suspect.index)
+        lines = [
+            paragraph("label ", tag("b", data.classes[int(suspect.given)]), f" ({percent(suspect.self_confidence)})"),
+            paragraph("suggested ", tag("b", data.classes[int(suspect.suggested)])),
+            paragraph(name, note=True),
+        ]
+        items.append(tag("li", tag("div", picture(pixels, name), class_="pictures"), *lines))
+    rows = [
+        [data.name(each.index), data.classes[each.given], data.classes[each.suggested], f"{each.self_confidence:.4f}"]
+        for each in found[:NUM_LISTED]
+    ]
+    more = f", the first {NUM_LISTED} of {len(found):,}" if len(found) > NUM_LISTED else ""
+    heads = [data.noun, "label", "suggested", "probability of the label"]
+    listed = table(f"Suspected label errors{more}", heads, rows, num_texts=3)
+    folded = tag("details", tag("summary", "All of them as a table"), listed)
+    return join((tag("ul", *items, class_="cards") if items else None, folded))
