@@ -171,9 +171,8 @@ class Execution(_Settings):
         None, "steps between checkpoints, in addition to those of evaluations", may_change=True, least=1
     )
     max_to_keep: int = _field(2, "latest checkpoints to keep, in addition to the best", may_change=True, least=1)
-    on_nonfinite: Literal["stop", "skip"] = _field(
-        "stop", "what to do if the loss or the gradient of a step is not finite", may_change=True
-    )
+    on_nonfinite: Literal["stop", "skip"] = _field("stop", "if a loss or gradient is not finite", may_change=True)
+    no_images: bool = _field(False, "leave images out of the report, as photographs of people", may_change=True)
 
     @staticmethod
     def load(path: Path) -> Execution:

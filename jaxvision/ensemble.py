@@ -31,6 +31,7 @@ def ensemble(
     out: str | Path | None = None,
     data_dir: str | None = None,
     dataset: Any = None,
+    no_images: bool = False,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
     """Evaluate the mean prediction of several runs, and each run; write `report_ensemble/` into the first workdir.
@@ -73,7 +74,8 @@ def ensemble(
     }
     if multihost.is_main_process():
         folder = reports.folder_of(first.workdir, report) if out is None else Path(out)
-        reports.save(folder, report, [], chosen, mean, task, data.classes)
+        no_images = no_images or any(trained.run.execution.no_images for trained, _ in members)
+        reports.save(folder, report, [], chosen, mean, task, data.classes, has_images=not no_images)
     return reports.Report(report)
 
 

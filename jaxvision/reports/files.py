@@ -33,11 +33,14 @@ def save(
     classes: Sequence[str],
     trained: Trained | None = None,
     dataset: Dataset | None = None,
+    *,
+    has_images: bool = True,
 ) -> None:
     """Write report.json, its plots, predictions.csv and the page report.html into a folder.
 
     `rows` are those of metrics.jsonl; by the task's monitor, the plot of the curves states whether the checkpoint is
-    the best. The trained run and its dataset are for what only the page has.
+    the best. The trained run and its dataset are for what only the page has. Without
+    `has_images`, or if the run has `no_images`, no image is shown, and mistakes.png is not drawn.
     """
     predictions, monitor = outputs.predictions, task.monitor
     predicted_labels = task.predict_labels(predictions)
@@ -52,7 +55,8 @@ def save(
         plots.curves(rows, folder / "curves.png", first=list(first), chosen_step=step, chosen_name=name)
     if "confusion_matrix" in report:
         plots.confusion_matrix(np.array(report["confusion_matrix"]), classes, folder / "confusion_matrix.png")
-    data = PageData(report, rows, split, outputs, task, classes, predicted_labels)
+    has_images = has_images and not (trained is not None and trained.run.execution.no_images)
+    data = PageData(report, rows, split, outputs, task, classes, predicted_labels, has_images)
     _draw_predictions(folder, data)
     save_page(folder, data, trained=trained, dataset=dataset)
 
@@ -67,7 +71,9 @@ def _draw_predictions(folder: Path, data: PageData) -> None:
         if split.ordered:
             plots.forecast(targets, numbers, split.baselines, split.names, folder / "forecast.png")
         plots.scatter(targets, numbers, folder / "scatter.png")
-    if not split.ordered:
+    if not data.has_images:
+        (folder / "mistakes.png").unlink(missing_ok=True)
+    elif not split.ordered:
         _draw_mistakes(folder / "mistakes.png", split, predictions, data.predicted, data.classes)
 
 

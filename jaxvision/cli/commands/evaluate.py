@@ -22,6 +22,7 @@ def evaluate(
     out: str | None = option(run_evaluate, "out"),
     format: Literal["text", "json"] = "text",
     fid_classifier: str | None = option(run_evaluate, "fid_classifier"),
+    no_images: bool = option(run_evaluate, "no_images"),
     dataset: str | None = option(run_evaluate, "dataset"),
     data_dir: str | None = option(run_evaluate, "data_dir"),
     plugins: tuple[str, ...] = (),
@@ -38,6 +39,7 @@ def evaluate(
         out: folder of the report (default: report in the workdir; of other data report_other_data)
         format: output format, text or json
         fid_classifier: workdir of a classifier, whose features are used for the FID of generated images
+        no_images: leave images out of the report, as photographs of people; a run trained so always does
         dataset: spec of moved or other data; the difference from those of training is printed, and nothing is fitted
         data_dir: folder of TensorFlow Datasets (default: that of training)
 
@@ -60,6 +62,7 @@ def evaluate(
         "tta": tta,
         "out": out,
         "data_dir": data_dir,
+        "no_images": no_images,
         "plugins": plugins,
     }
     if len(members) > 1:

@@ -13,7 +13,8 @@ from jaxvision.reports.page.thumbnails import gray_picture, picture, pixels_of
 MOST_COUNTED = 20  # classes with a count in each cell
 NUM_PAIRS = 10
 NUM_EXAMPLES = 4  # images of a pair
-SHORT = 4  # characters of a class name that fit above a column
+SHORT = 3  # characters of a class name that fit above a column
+MOST_CHARACTERS = 60  # of all names beside each other; more are written upward
 
 
 def confusion(data: PageData) -> Html | None:
@@ -42,10 +43,21 @@ def order_by_similarity(matrix: np.ndarray) -> list[int]:
     return np.argsort(np.round(fiedler, 9), kind="stable").tolist()
 
 
+def most_confused_group(mistakes: np.ndarray, *, size: int = MOST_COUNTED) -> set[int]:
+    """Return classes with many mistakes between them: from the most confused pair on, the class that adds most."""
+    both = mistakes + mistakes.T
+    chosen = [int(i) for i in np.unravel_index(both.argmax(), both.shape)]
+    while len(chosen) < min(size, len(both)):
+        gain = both[chosen].sum(axis=0) + 1e-6 * both.sum(axis=0)
+        gain[chosen] = -1.0
+        chosen.append(int(gain.argmax()))
+    return set(chosen)
+
+
 def _counts(matrix: np.ndarray, classes: Sequence[str], order: Sequence[int], caption: str) -> Html:
     """Return a table with the count in each cell, shaded by its share of the true class."""
     totals = matrix.sum(axis=1)
-    tall = max(len(classes[i]) for i in order) > SHORT
+    tall = sum(max(len(classes[i]), SHORT) for i in order) > MOST_CHARACTERS
     heads = [tag("th", classes[i], scope="col", class_="tall" if tall else None) for i in order]
     rows = []
     for i in order:
@@ -69,8 +81,7 @@ def _overview(matrix: np.ndarray, classes: Sequence[str]) -> Html:
     order = order_by_similarity(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     mistakes = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
-    involved = mistakes.sum(axis=0) + mistakes.sum(axis=1)
-    chosen = set(np.argsort(-involved, kind="stable")[:MOST_COUNTED].tolist())
+    chosen = most_confused_group(mistakes)
     few = [i for i in order if i in chosen]
     inside = mistakes[np.ix_(few, few)].sum() / max(mistakes.sum(), 1)
     what = f"Confusion matrix of {len(classes):,} classes, rows true, columns predicted, dark cells frequent"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jaxvision.reports.page.calibration import confidence
+from jaxvision.reports.page.doubt import fit_doubt
 from jaxvision.reports.page.duplicates import contradictions, leaks
 from jaxvision.reports.page.html import Html, counted, join, percent, tag
 from jaxvision.reports.page.page_data import PageData
-from jaxvision.reports.page.suspects import doubt, excess, mislabeled_pairs, suspects
+from jaxvision.reports.page.suspects import mislabeled_pairs, suspects
 from jaxvision.reports.page.svg import number
 from jaxvision.reports.page.weak_slices import slices
 
@@ -50,13 +51,12 @@ def _labels(data: PageData) -> Iterator[Html]:
     found = suspects(data)
     if not found:
         return
-    honest = doubt(data)
-    seen = excess(data, honest)
-    if seen.is_clear:
+    doubt = fit_doubt(data.probabilities, data.split.targets)
+    if doubt.is_noisy:
         first = ", ".join(data.name(each.index) for each in found[:MOST_NAMED])
-        end = f" among {len(data.split):,}, where about {seen.expected:.0f} are expected; the first: {first}."
-        yield join((_link(f"{counted(len(found), 'suspected label error')}", "labels"), end))
-    for pair in mislabeled_pairs(data, honest)[:MOST_NAMED]:
+        end = f" among {len(data.split):,}, as if {percent(doubt.noise)} of the labels were wrong; the first: {first}."
+        yield join((_link(counted(len(found), "suspected label error"), "labels"), end))
+    for pair in mislabeled_pairs(data, doubt)[:MOST_NAMED]:
         names = f"{data.classes[pair.given]} → {data.classes[pair.other]}"
         end = (
             f": {pair.observed:,} examples with the first label are taken for the second, where about "

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 # HTML allows no control characters but tab and line breaks, no lone surrogates and no noncharacters.
 NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+NO_BREAK = "\u00a0"  # a space at which no line ends
+MOST_ROWS = 40  # of a table that does not scroll by itself
 VOID = ("br", "img", "input", "link", "meta", "hr")
 
 
@@ -99,7 +101,8 @@ def table(
     shown = tag("span", caption, class_="unseen") if is_titled else caption
     content = (tag("caption", shown), tag("thead", tag("tr", *names)), tag("tbody", *body))
     made = tag("table", *content, class_="sortable" if sortable else None)
-    return tag("div", made, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    size = "scroll tall" if len(rows) > MOST_ROWS else "scroll"
+    return tag("div", made, class_=size, tabindex="0", role="region", aria_label=caption)
 
 
 def _cell(value: Any, *, is_head: bool, is_number: bool) -> Html:
@@ -120,10 +123,10 @@ def section(title: str, anchor: str, *children: str | None) -> Html:
 def percent(value: float, digits: int = 1) -> str:
     """Return a fraction as text.
 
-    >>> percent(0.1234)
+    >>> percent(0.1234).replace(NO_BREAK, " ")
     '12.3 %'
     """
-    return f"{100 * value:.{digits}f} %"
+    return f"{100 * value:.{digits}f}{NO_BREAK}%"
 
 
 def counted(count: int, noun: str) -> str:

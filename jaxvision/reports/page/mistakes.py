@@ -17,7 +17,7 @@ MOST_LABELS = 4  # wrong labels that are named
 
 
 def mistakes(data: PageData) -> Html | None:
-    """Return the worst mistakes, and the answers of which the model was least sure."""
+    """Return the worst mistakes, and the least sure answers."""
     worst, unsure = worst_mistakes(data), least_sure(data)
     if not worst and not unsure:
         return None

@@ -37,6 +37,8 @@ p { margin: 8px 0; max-width: 76ch; overflow-wrap: anywhere; }
 .findings ul { margin: 4px 0; padding-left: 20px; }
 .findings.none { border-color: var(--line); }
 .scroll { overflow-x: auto; max-width: 100%; margin: 12px 0; }
+@media screen { .scroll.tall { max-height: 75vh; } .scroll.tall thead th { position: sticky; top: 0;
+  background: var(--back); } }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 .unseen { position: absolute; left: -99em; }
 caption { text-align: left; padding: 0 0 4px; }

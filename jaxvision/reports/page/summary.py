@@ -31,9 +31,9 @@ def summary(data: PageData) -> Html:
 
 
 def shown(name: str, value: float) -> str:
-    """Return a metric as text, a fraction in percent.
+    r"""Return a metric as text, a fraction in percent.
 
-    >>> shown("accuracy", 0.9), shown("rmse", 1234.5)
+    >>> shown("accuracy", 0.9).replace("\u00a0", " "), shown("rmse", 1234.5)
     ('90.0 %', '1234')
     """
     return percent(value) if name in FRACTIONS else f"{value:.4g}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.reports.page.calibration import has_probabilities
+from jaxvision.reports.page.doubt import Doubt, fit_doubt
 from jaxvision.reports.page.html import Html, join, paragraph, percent, section, table, tag
 from jaxvision.reports.page.page_data import PageData
 from jaxvision.reports.page.significance import LEVEL, more_events
@@ -15,14 +16,6 @@ from jaxvision.reports.page.thumbnails import picture, pixels_of
 NUM_SHOWN = 24
 NUM_LISTED = 200
 LEAST_PAIR = 5  # examples of a pair of classes that is named
-
-
-class Excess(NamedTuple):
-    """How often something was seen, how often the model's own doubt explains it, and whether that is chance."""
-
-    observed: int
-    expected: float
-    is_clear: bool
 
 
 class MislabeledPair(NamedTuple):
@@ -45,36 +38,25 @@ def suspects(data: PageData) -> list[Any]:
     return label_errors(data.probabilities, data.split.targets)
 
 
-def doubt(data: PageData) -> np.ndarray:
-    """Return the probabilities [N, C] at the temperature that fits this split best: honest on average."""
-    from jaxvision.calibration import fit_temperature, logits_of, scaled
-
-    probabilities = data.probabilities
-    temperature = fit_temperature(logits_of(probabilities), data.split.targets)
-    return scaled(probabilities, max(temperature, 1.0))
-
-
-def excess(data: PageData, honest: np.ndarray) -> Excess:
-    """Compare the number of confidently contradicted labels with the number that honest probabilities expect.
+def contradicted(data: PageData, doubt: Doubt) -> tuple[int, float]:
+    """Return the number of labels that are confidently contradicted, and the number that doubt without noise expects.
 
     A label is contradicted if another class is predicted with at least the mean probability of that class among the
     examples that have its label. If labels were drawn from the probabilities, each such example would be contradicted
     with the probability of the other classes.
     """
-    targets = data.split.targets
-    counts = np.bincount(targets, minlength=honest.shape[1])
-    sums = np.bincount(targets, weights=honest[np.arange(len(targets)), targets], minlength=honest.shape[1])
+    targets, clean = data.split.targets, doubt.clean
+    counts = np.bincount(targets, minlength=clean.shape[1])
+    sums = np.bincount(targets, weights=clean[np.arange(len(targets)), targets], minlength=clean.shape[1])
     limits = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    first, top = honest.argmax(axis=1), honest.max(axis=1)
+    first, top = clean.argmax(axis=1), clean.max(axis=1)
     is_confident = top >= limits[first]
-    observed = int((is_confident & (first != targets)).sum())
-    expected = float((1 - top)[is_confident].sum())
-    p_value = float(more_events(np.array([observed]), np.array([expected]))[0])
-    return Excess(observed, expected, p_value < LEVEL and observed >= LEAST_PAIR)
+    return int((is_confident & (first != targets)).sum()), float((1 - top)[is_confident].sum())
 
 
-def mislabeled_pairs(data: PageData, honest: np.ndarray) -> list[MislabeledPair]:
-    """Return the pairs of classes that are confused more often than honest probabilities expect, the clearest first."""
+def mislabeled_pairs(data: PageData, doubt: Doubt) -> list[MislabeledPair]:
+    """Return the pairs of classes that are confused more often than doubt and noise expect, the clearest first."""
+    honest = doubt.probabilities
     num_classes = honest.shape[1]
     observed = np.zeros((num_classes, num_classes))
     expected = np.zeros((num_classes, num_classes))
@@ -93,9 +75,10 @@ def label_suspects(data: PageData) -> Html | None:
     found = suspects(data)
     if not found:
         return None
-    honest = doubt(data)
-    seen = excess(data, honest)
+    doubt = fit_doubt(data.probabilities, data.split.targets)
+    observed, expected = contradicted(data, doubt)
     share = percent(len(found) / len(data.split))
+    end = f", as if {percent(doubt.noise)} of the labels were wrong." if doubt.is_noisy else "."
     parts = [
         paragraph(
             f"Confident learning suspects {len(found):,} of {len(data.split):,} labels ({share}): "
@@ -103,19 +86,19 @@ def label_suspects(data: PageData) -> Html | None:
             "mistakes of the model; look at them, the most suspicious first."
         ),
         paragraph(
-            f"{seen.observed:,} labels are confidently contradicted, where honest probabilities would contradict about "
-            f"{seen.expected:.0f}" + (": more than chance explains." if seen.is_clear else "."),
+            f"{observed:,} labels are confidently contradicted; the model's own doubt explains about "
+            f"{expected:.0f}{end}",
             note=True,
         ),
     ]
-    parts += [_pair_table(data, honest), _cards(data, found)]
+    parts += [_pair_table(data, doubt), _cards(data, found)]
     return section("Suspected label errors", "labels", *parts)
 
 
-def _pair_table(data: PageData, honest: np.ndarray) -> Html | None:
+def _pair_table(data: PageData, doubt: Doubt) -> Html | None:
     rows = [
         [data.classes[pair.given], data.classes[pair.other], pair.observed, f"{pair.expected:.1f}"]
-        for pair in mislabeled_pairs(data, honest)[:10]
+        for pair in mislabeled_pairs(data, doubt)[:10]
     ]
     heads = ["label", "predicted", "examples", "expected from doubt"]
     return table("Pairs of classes that may be mislabeled", heads, rows, num_texts=2) if rows else None
