@@ -16,6 +16,7 @@ from jaxvision.config import Config
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.near_duplicates import Pair, describe_pairs, name_of, near_duplicates
 from jaxvision.reports import plots
+from jaxvision.reports.page.dataset_page import DatasetFacts, save_dataset_page
 from jaxvision.splits import target_stats
 
 FILE = "report.json"
@@ -32,8 +33,9 @@ def dataset_report(
     out: str | Path = "dataset_report",
     data_dir: str | None = None,
     dataset: Any = None,
+    no_images: bool = False,
 ) -> dict[str, Any]:
-    """Count and measure a dataset, find near-duplicates, write report.json and plots; return the report.
+    """Count and measure a dataset, find near-duplicates, write report.json, report.html and plots; return it.
 
     Two images are near-duplicates if their difference hashes (each pixel of 9 x 8 compared with its right neighbor)
     differ in at most 3 of 64 bits, and the mean squared difference of their standardized thumbnails is at most 0.01:
@@ -46,6 +48,7 @@ def dataset_report(
         out: folder to write to; new, empty, or with an earlier dataset report.
         data_dir: folder of the datasets.
         dataset: a dataset that replaces the config's.
+        no_images: leave images out of report.html and draw none.
 
     Returns:
         The content of report.json.
@@ -82,8 +85,9 @@ def dataset_report(
     for name in PICTURES:
         (folder / name).unlink(missing_ok=True)
     _draw_targets(folder, splits, data.classes)
-    if pairs is not None:
+    if pairs is not None and not no_images:
         _draw_images(folder, splits, data.classes, pairs)
+    save_dataset_page(folder, DatasetFacts(report, splits, data.classes, pairs, has_images=not no_images))
     return report
 
 

@@ -70,6 +70,11 @@ def concatenate(split: Split, other: Split) -> Split:
         groups=both(split.groups, other.groups),
         offsets=both(split.offsets, other.offsets),
         baselines={name: np.concatenate([values, other.baselines[name]]) for name, values in split.baselines.items()},
+        columns={
+            name: np.concatenate([values, other.columns[name]])
+            for name, values in split.columns.items()
+            if name in other.columns
+        },
         decode=None if split.decode is None and other.decode is None else decode,
         is_random=split.is_random or other.is_random,
     )

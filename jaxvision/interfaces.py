@@ -75,7 +75,8 @@ class Split:
 
     `names` are the sources of the inputs (files, ids), empty if they have none. Examples of the same group (`groups`,
     int [N]) stay in one split. If `ordered`, the last examples are held out. `offsets` [N] are added to targets and
-    predictions before metrics are computed. `baselines` are the predictions of simple rules.
+    predictions before metrics are computed. `baselines` are the predictions of simple rules,
+    `columns` what else is known of the examples, as strings [N] by name.
     """
 
     read: Callable[[np.ndarray], np.ndarray]
@@ -87,6 +88,7 @@ class Split:
     ordered: bool = False
     offsets: np.ndarray | None = None
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     decode: Decode | None = None
     is_random: bool = False
 
@@ -104,6 +106,7 @@ class Split:
             groups=None if self.groups is None else self.groups[indices],
             offsets=None if self.offsets is None else self.offsets[indices],
             baselines={name: values[indices] for name, values in self.baselines.items()},
+            columns={name: values[indices] for name, values in self.columns.items()},
             decode=None if decode is None else lambda chosen, rng: decode(int(indices[chosen]), rng),
         )
 
@@ -150,8 +153,7 @@ class Dataset(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Init(Protocol):
-    def __call__(self, key: Array, inputs: Array, /) -> tuple[Tree, Tree]: ...
+Init = Callable[[Array, Array], tuple[Tree, Tree]]  # (key, inputs) -> (params, state)
 
 
 class Apply(Protocol):
@@ -166,8 +168,7 @@ class Features(Protocol):
     ) -> dict[str, Array]: ...
 
 
-class Adapt(Protocol):
-    def __call__(self, params: Tree, state: Tree, inputs: Array, /) -> tuple[Tree, Tree]: ...
+Adapt = Callable[[Tree, Tree, Array], tuple[Tree, Tree]]  # (params, state, inputs) -> (params, state)
 
 
 class Model(NamedTuple):

@@ -19,13 +19,13 @@ WORDS = (
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = (
     "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head "
-    "near_duplicates"
+    "near_duplicates initial_weights"
 )
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds "
     "evaluation_data finetune learning_curve label_next fewshot feature_classifiers model_card model_card_results "
-    "model_card_usage initial_weights"
+    "model_card_usage"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

@@ -164,7 +164,8 @@ def test_an_earlier_report_is_replaced_with_all_its_pictures(dirty, tmp_path):
     spec = f"time_series(path='{tmp_path / 'squares.csv'}', column='square')"
     report = dataset_report(jv.Config(dataset=spec), out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mine.txt", "report.json", "series.png"]
+    names = ["mine.txt", "report.html", "report.json", "series.png"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
 
 
 def test_a_report_without_data_is_told(capsys):

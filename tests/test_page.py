@@ -2,11 +2,13 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jaxvision as jv
+from jaxvision import data as datas
 from jaxvision.engine.inference import metrics_of
 from jaxvision.interfaces import Outputs, Split
 from jaxvision.near_duplicates import near_duplicates
@@ -131,7 +133,7 @@ def test_a_leaked_duplicate_is_named():
     test[7] = train[3]
     splits["test"] = Split.of(test, targets, kind="multiclass")
     leaking = page_data(probabilities, targets, pixels=test, pairs=near_duplicates(splits), splits=splits)
-    assert "1 leaked pair: near-duplicate images between test and train" in findings(leaking)
+    assert "1 leaked pair: near-duplicate images in test and train" in findings(leaking)
 
 
 class Checked(HTMLParser):
@@ -273,6 +275,16 @@ def test_bootstrap_interval_is_that_of_the_binomial():
     assert high - low > 0.3  # 10 groups, each right or wrong as a whole
 
 
+def test_the_interval_of_mean_average_precision_is_of_the_metric_of_the_report():
+    from jaxvision.reports.page.summary import mean_average_precision
+    from jaxvision.tasks import metrics
+
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 30, (80, 5)) / 30
+    targets = (rng.random((80, 5)) < scores).astype(np.float32) * [1, 1, 1, 1, 0]  # the last does not occur
+    assert mean_average_precision(targets, scores) == pytest.approx(metrics.mean_average_precision(targets, scores))
+
+
 def test_principal_components_are_those_of_scikit_learn():
     from sklearn.decomposition import PCA
 
@@ -324,9 +336,37 @@ def test_training_and_evaluation_write_the_same_page(run, photos):
     text = page.decode()
     for anchor in ("summary", "curves", "duplicates", "embedding", "run"):
         assert f'id="{anchor}"' in text
-    assert "nearest training images" in text
+    assert "nearest training images" in text and str(photos.parent) not in text
     jv.evaluate(run.workdir, no_images=True)
     assert "data:image" not in file.read_text() and not (run.workdir / "report" / "mistakes.png").exists()
+
+
+def test_columns_of_a_table_become_slices(tmp_path, photos):
+    from jaxvision.reports.page.gather import typed
+
+    rows = [f"{file.parent.name}/{file.name},{file.parent.name},{'night' if i % 2 else 'day'},{i}"
+            for i, file in enumerate(sorted(photos.rglob("*.png")))]  # fmt: skip
+    (photos / "table.csv").write_text("\n".join(["image,target,time,age", *rows]))
+    config = jv.Config(dataset=f"table(path='{photos / 'table.csv'}', image_size=16)", validation_fraction=0.25)
+    data = datas.open_dataset(config)
+    assert list(data.train.columns) == ["time", "age"] and len(data.test.columns["time"]) == len(data.test)
+    for split in (data.train, data.validation, data.test):
+        numbers = [sorted(photos.rglob("*.png")).index(Path(name)) for name in split.names]
+        assert typed(split.columns["age"]).tolist() == numbers
+        assert split.columns["time"].tolist() == ["night" if i % 2 else "day" for i in numbers]
+
+
+def test_a_dataset_report_has_a_page(photos, tmp_path):
+    from jaxvision.dataset_report import dataset_report
+
+    leaked = photos / "light" / "copy.png"
+    leaked.write_bytes((photos / "dark" / "0.png").read_bytes())
+    dataset_report(jv.Config(dataset=f"folder(path='{photos}', image_size=16)"), out=tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "of near-duplicates with different targets" in page and "copy.png" in page and "data:image" in page
+    dataset_report(jv.Config(dataset=f"folder(path='{photos}', image_size=16)"), out=tmp_path / "out", no_images=True)
+    assert "data:image" not in (tmp_path / "out" / "report.html").read_text()
+    assert not (tmp_path / "out" / "samples.png").exists()
 
 
 def test_a_page_that_fails_is_a_warning(run, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -113,6 +113,7 @@ def read_files(
     name: str,
     on_bad_image: str,
     groups: np.ndarray | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
     stream: bool = False,
     random_crop: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -127,6 +128,7 @@ def read_files(
         name: name of the split, for messages.
         on_bad_image: "error" raises ValueError for an unreadable file, "skip" warns and leaves it out.
         groups: group number per file, [N]; rows of one group stay in one split.
+        columns: what else is known of each file, strings [N] by name.
         stream: decode at each use instead of once into the cache; files are still checked now.
         random_crop: range of the crop's fraction of the area; training then decodes at each use and crops at random.
         max_pixels: the largest number of pixels of a file; one with more is unreadable.
@@ -150,6 +152,7 @@ def read_files(
         kind=kind,
         names=[str(file) for file in files],
         groups=groups,
+        columns=columns or {},
         decode=decode,
         is_random=bool(random_crop),
     )

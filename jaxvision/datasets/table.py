@@ -128,11 +128,29 @@ def _groups(tables: Sequence[Table], name: str | None) -> np.ndarray | None:
     return np.unique(filled_in(column(tables, name), name, places), return_inverse=True)[1]
 
 
+def _read_tables(path: str, test: str | None, split: str | None) -> list[Table]:
+    """Read the table and that of the test rows. Raises ValueError if a column selects these, too."""
+    if test is not None and split is not None:
+        raise ValueError("table: split and test both select the test rows; give only one")
+    return [read_table(Path(file).expanduser()) for file in (path, test) if file is not None]
+
+
+def _other_columns(
+    tables: Sequence[Table], image: str, target: str | Sequence[str], split: str | None
+) -> dict[str, np.ndarray]:
+    """Return the columns that all tables have and that are neither images, targets nor splits."""
+    used = {image, split, *([target] if isinstance(target, str) else target)}
+    names = [name for name in tables[0].rows[0] if all(name in table.rows[0] for table in tables)]
+    rows = [row for table in tables for row in table.rows]
+    return {name: np.array([row[name] for row in rows], np.str_) for name in names if name not in used}
+
+
 def _read_splits(
     files: list[Path],
     encoded: Encoded,
     parts: np.ndarray,
     groups: np.ndarray | None,
+    columns: dict[str, np.ndarray],
     shape: Preprocessing,
     on_bad_image: str,
     max_pixels: int,
@@ -150,6 +168,7 @@ def _read_splits(
                 name=name,
                 on_bad_image=on_bad_image,
                 groups=None if groups is None else groups[chosen],
+                columns={title: values[chosen] for title, values in columns.items()},
                 max_pixels=max_pixels,
             )
     return splits
@@ -251,12 +270,10 @@ def table(
         FileNotFoundError: if a table does not exist.
         ValueError: if a column, a value or an image is missing or invalid.
     """
-    if test is not None and split is not None:
-        raise ValueError("table: split and test both select the test rows; give only one")
     shape = requested_preprocessing(
         preprocessing, image_size=image_size, channels=channels, crop=crop, interpolation=interpolation, resize=resize
     )
-    tables = [read_table(Path(file).expanduser()) for file in (path, test) if file is not None]
+    tables = _read_tables(path, test, split)
     parts = _parts(tables, split)
     files = [file for table in tables for file in _files(table, image)]
     encoded = encode(
@@ -269,7 +286,8 @@ def table(
         run_classes=run_classes,
         flags=flags,
     )
-    splits = _read_splits(files, encoded, parts, _groups(tables, group), shape, on_bad_image, max_image_pixels)
+    groups, others = _groups(tables, group), _other_columns(tables, image, target, split)
+    splits = _read_splits(files, encoded, parts, groups, others, shape, on_bad_image, max_image_pixels)
     if "train" not in splits:
         raise ValueError(f"{tables[0]} has no training rows")
     splits, how = with_test(splits, test_fraction, seed=split_seed)

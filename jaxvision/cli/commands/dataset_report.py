@@ -18,15 +18,17 @@ def dataset_report(
     *,
     out: str = option(run_report, "out"),
     data_dir: str | None = option(run_report, "data_dir"),
+    no_images: bool = option(run_report, "no_images"),
 ) -> None:
     """Check a dataset before training: counts, unreadable files, near-duplicates within and across splits.
 
     Args:
-        out: folder of report.json and plots
+        out: folder of report.html, report.json and plots
         data_dir: folder of TensorFlow Datasets (default: ~/tensorflow_datasets)
+        no_images: leave images out of the report, as photographs of people
 
     Examples:
         jaxvision dataset_report --dataset="folder(path='photos')" --out=reports/photos
     """
-    print(text(run_report(experiment.config, out=out, data_dir=data_dir)))
+    print(text(run_report(experiment.config, out=out, data_dir=data_dir, no_images=no_images)))
     print(f"report and plots in {out}")

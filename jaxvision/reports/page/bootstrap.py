@@ -10,14 +10,14 @@ import numpy as np
 from jaxvision.interfaces import Split
 
 NUM_RESAMPLES = 1000
-MOST_VALUES = 2e9  # scores that all resamples read together, a limit on time; the fewest resamples are LEAST_RESAMPLES
-LEAST_RESAMPLES = 100
+MOST_VALUES = 1e9  # scores that all resamples read together, a limit on time
+LEAST_RESAMPLES = 100  # whatever they take
 
 Interval = tuple[float, float]
 
 
 def percentile_interval(
-    statistic: Callable[[np.ndarray], float], split: Split, *, values_per_example: int = 1, level: float = 0.95
+    statistic: Callable[[np.ndarray], float], split: Split, *, values_per_example: float = 1, level: float = 0.95
 ) -> tuple[Interval, int]:
     """Return the percentile interval of `statistic(indices)` under resampling, and the number of resamples.
 

@@ -14,6 +14,7 @@ NUM_BINS = 15
 MOST_POINTS = 120  # of the risk-coverage curve
 CLEAR = 4.0  # standard deviations between confidence and accuracy that are no chance
 LEAST_GAP = 0.02  # between confidence and accuracy, below which it does not matter
+REPAIR = "Temperature scaling (jaxvision evaluate --calibrate) corrects that without changing any answer."
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
@@ -68,8 +69,10 @@ def calibration_section(data: PageData) -> Html | None:
     from jaxvision.calibration import calibration, risk_coverage
 
     results = {"as predicted": calibration(*scored(data), num_bins=NUM_BINS)}
-    if data.temperature is not None:
-        results[f"temperature {data.temperature:.3g}"] = calibration(*scored(data, data.temperature), num_bins=NUM_BINS)
+    temperature = data.report.get("calibration", {}).get("temperature")
+    if temperature is not None:  # the predictions of the page have it already, as those of `predict`
+        before = calibration(*scored(data, 1 / temperature), num_bins=NUM_BINS)
+        results = {"before calibration": before, f"with temperature {temperature:.3g}": results["as predicted"]}
     charts = [_reliability(f"Reliability, {name}", found) for name, found in results.items()]
     probabilities, targets = scored(data)
     risk = risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
@@ -89,7 +92,7 @@ def _in_words(data: PageData) -> Html:
     if not found.is_clear:
         return paragraph(f"{means}: as far as these examples can tell, the confidence is right on average.")
     word = "overconfident" if found.deviations > 0 else "underconfident"
-    repair = "" if data.temperature is not None else " Temperature scaling corrects that without changing any answer."
+    repair = "" if "after" in data.report.get("calibration", {}) else f" {REPAIR}"
     return paragraph(f"{means}: the model is {word}.{repair}")
 
 

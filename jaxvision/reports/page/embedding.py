@@ -39,8 +39,10 @@ def embedding(data: PageData) -> Html | None:
 def principal_components(values: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the first two principal components of rows [N, D], scaled to 0..1, and their share of the variance."""
     centered = values - values.mean(axis=0)
-    _, vectors = np.linalg.eigh(centered.T @ centered)
-    axes = vectors[:, ::-1][:, :2]
+    if len(centered) < centered.shape[1]:
+        axes = np.linalg.svd(centered, full_matrices=False)[2][:2].T
+    else:
+        axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, :2]
     axes = axes * np.where(
         axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1, 1
     )  # signs are arbitrary

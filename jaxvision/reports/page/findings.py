@@ -68,8 +68,8 @@ def _labels(data: PageData) -> Iterator[Html]:
 def _duplicates(data: PageData) -> Iterator[Html]:
     across = leaks(data)
     if across:
-        names = " and ".join(sorted({pair.one[0] for pair in across} | {pair.other[0] for pair in across}))
-        text = f": near-duplicate images between {names}, so that the figures are too good."
+        *names, last = sorted({pair.one[0] for pair in across} | {pair.other[0] for pair in across})
+        text = f": near-duplicate images in {', '.join(names)} and {last}, so that the figures are too good."
         yield join((_link(counted(len(across), "leaked pair"), "duplicates"), text))
     other = contradictions(data)
     if other:

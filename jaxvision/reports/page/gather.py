@@ -26,10 +26,20 @@ def gather(data: PageData, trained: Trained, dataset: Dataset) -> PageData:
     data = data._replace(run=RunFacts(run.config, run.execution, run.signature))
     if not data.are_pictures or data.form in ("images", "other") or jax.process_count() > 1:
         return data
-    data = data._replace(columns=image_properties(data.split, max_pixels=run.config.max_image_pixels))
+    measured = image_properties(data.split, max_pixels=run.config.max_image_pixels)
+    stated = {name: typed(values) for name, values in data.split.columns.items()}
+    data = data._replace(columns={**measured, **stated})
     data = _with_duplicates(data, dataset)
     data = data._replace(features=_features(data, trained, dataset.train))
     return data._replace(examples=_examples(data, trained), train=dataset.train)
+
+
+def typed(values: np.ndarray) -> np.ndarray:
+    """Return a column of strings [N] as numbers if all that are not empty are; empty ones are NaN."""
+    try:
+        return np.array([float(value) if value else np.nan for value in values.tolist()])
+    except ValueError:
+        return values
 
 
 def _with_duplicates(data: PageData, dataset: Dataset) -> PageData:

@@ -12,7 +12,7 @@ from jaxvision.reports.page.selection import least_sure, worst_mistakes
 from jaxvision.reports.page.svg import number
 from jaxvision.reports.page.thumbnails import overlaid, picture, pixels_of
 
-NEIGHBOR_SIDE = 52  # pixels
+NEIGHBOR_SIDE = 56  # pixels
 MOST_LABELS = 4  # wrong labels that are named
 
 
@@ -104,7 +104,7 @@ def _neighbors(data: PageData, indices: Sequence[int]) -> Html | None:
     figures = []
     for label, pixels in zip(labels, pixels_of(data.train, indices), strict=True):
         image = picture(pixels, f"training image, {label}", side=NEIGHBOR_SIDE)
-        figures.append(tag("figure", image, tag("figcaption", label, style=f"max-width:{NEIGHBOR_SIDE + 6}px")))
+        figures.append(tag("figure", image, tag("figcaption", label, style=f"max-width:{NEIGHBOR_SIDE}px")))
     return tag("div", *figures, class_="thumbs")
 
 

@@ -46,8 +46,8 @@ class PageData(NamedTuple):
 
     `predicted` are the labels of the predictions. Without `has_images` the page shows none. `run` is None for an
     ensemble. `columns` are properties of the examples by name, numbers with NaN or strings with "" where unknown.
-    `pairs` are the near-duplicates in `splits`, None if they were not searched. `temperature` is the one fitted on
-    validation.
+    `pairs` are the near-duplicates in `splits`, None if they were not searched. The probabilities in `outputs` are
+    those that `predict` returns, at the temperature of the report if it has one.
     """
 
     report: Mapping[str, Any]
@@ -59,7 +59,6 @@ class PageData(NamedTuple):
     predicted: np.ndarray
     has_images: bool = True
     run: RunFacts | None = None
-    temperature: float | None = None
     columns: Mapping[str, np.ndarray] = {}
     pairs: Sequence[Pair] | None = None
     splits: Mapping[str, Split] = {}

@@ -110,13 +110,24 @@ def _precision_recall(found: Ranking) -> list[tuple[float, float]]:
 
 def _chosen_threshold(data: PageData, found: dict[str, Ranking], axes: Axes) -> list[Html]:
     """Return a mark at the threshold of a binary task."""
-    threshold = data.report.get("threshold")
-    if threshold is None or len(found) != 1:
+    threshold = thresholds_in_use(data).get(next(iter(found)))
+    if threshold is None or data.form != "classes" or len(data.classes) != 2:
         return []
     positive = data.predicted == 1
     hits = int((positive & (data.split.targets == 1)).sum())
     recall, precision = hits / max(int((data.split.targets == 1).sum()), 1), hits / max(int(positive.sum()), 1)
     return [shape(axes.x(recall), axes.y(precision), "second", size=5, title=f"threshold {threshold:.4f}")]
+
+
+def thresholds_in_use(data: PageData) -> dict[str, float]:
+    """Return the thresholds of the positive class or of the labels, on the scale of the predictions."""
+    calibrated = data.report.get("calibration", {}).get("thresholds")
+    if calibrated is not None:
+        return dict(calibrated)
+    if data.form == "labels":
+        per_class = data.report.get("per_class", {})
+        return {name: float(row["threshold"]) for name, row in per_class.items() if "threshold" in row}
+    return {data.classes[1]: float(data.report["threshold"])} if "threshold" in data.report else {}
 
 
 def _areas(found: dict[str, Ranking]) -> Html:
@@ -141,7 +152,7 @@ def _thresholds(data: PageData, found: dict[str, Ranking]) -> Html | None:
 
 def _binary_thresholds(data: PageData) -> Html:
     scores, positive = data.probabilities[:, 1], data.split.targets == 1
-    chosen = data.report.get("threshold")
+    chosen = thresholds_in_use(data).get(data.classes[1])
     values = sorted({*THRESHOLDS, *([float(chosen)] if chosen is not None else [])})
     rows = []
     for value in values:
@@ -156,11 +167,11 @@ def _binary_thresholds(data: PageData) -> Html:
 
 
 def _label_thresholds(data: PageData, found: dict[str, Ranking]) -> Html:
-    per_class = data.report.get("per_class", {})
+    per_class, in_use = data.report.get("per_class", {}), thresholds_in_use(data)
     rows = []
     for name, each in found.items():
         scores = per_class.get(name, {})
-        values = [scores.get(metric) for metric in ("threshold", "precision", "recall")]
+        values = [in_use.get(name), scores.get("precision"), scores.get("recall")]
         shown = [Cell("–", -1.0) if value is None else _cell(float(value)) for value in values]
         at = [float(each.precision[each.recall >= wanted - 1e-12].max()) for wanted in RECALLS]
         rows.append([name, *shown, *(Cell(percent(value), value) for value in at)])

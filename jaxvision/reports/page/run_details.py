@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from jaxvision.config import Config, Execution
+from jaxvision.initial_weights import without_folders
 from jaxvision.machine import in_units
 from jaxvision.reports import terminal
 from jaxvision.reports.page.html import Html, details, paragraph, section, table, tag
@@ -29,11 +31,18 @@ def run_details(data: PageData) -> Html:
 
 
 def command_of(run: RunFacts) -> str:
-    """Return the command that trains the run again: the settings that differ from the defaults."""
+    """Return the command that trains the run again: the settings that differ from the defaults.
+
+    Paths have no folders: those of the training machine are nobody else's business.
+    """
     changed = {**Config().differences(run.config), **Execution().differences(run.execution)}
-    flags = [f"--{name}={shlex.quote(str(value))}" for name, (_, value) in changed.items()]
-    flags += [f"--plugins={shlex.quote(plugin)}" for plugin in run.signature.plugins]
+    flags = [f"--{name}={shlex.quote(_shown(value))}" for name, (_, value) in changed.items()]
+    flags += [f"--plugins={shlex.quote(_shown(plugin))}" for plugin in run.signature.plugins]
     return " \\\n  ".join(["jaxvision train --workdir=NEW_FOLDER", *flags])
+
+
+def _shown(value: Any) -> str:
+    return without_folders(value) if isinstance(value, str) else str(value)
 
 
 def _metrics(data: PageData) -> Html:
@@ -79,6 +88,6 @@ def _time(seconds: float) -> str:
 def _settings(run: RunFacts) -> Html:
     rows = []
     for settings in (run.config, run.execution):
-        rows += [[name, str(value)] for name, value in dataclasses.asdict(settings).items()]
+        rows += [[name, _shown(value)] for name, value in dataclasses.asdict(settings).items()]
     listed = table("Settings", ["setting", "value"], rows, num_texts=2)
-    return details("All settings", listed, paragraph("Paths are those of the machine that trained.", note=True))
+    return details("All settings", listed, paragraph("Paths are shown without their folders.", note=True))

@@ -74,7 +74,7 @@ img.map { border-radius: 0; width: min(100%, 720px); image-rendering: pixelated;
 .pictures { display: flex; flex-wrap: wrap; gap: 8px; }
 .pictures figure, .thumbs figure { margin: 0; }
 .pictures figcaption, .thumbs figcaption { font-size: 12px; line-height: 1.3; max-width: 104px;
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; hyphens: auto; }
 details { margin: 8px 0; }
 summary { cursor: pointer; color: var(--accent); font-size: 14px; }
 .charts { display: flex; flex-wrap: wrap; gap: 16px; }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxvision.initial_weights import without_folders
 from jaxvision.reports import terminal
 from jaxvision.reports.page.bootstrap import percentile_interval
 from jaxvision.reports.page.findings import findings
 from jaxvision.reports.page.html import Html, counted, escaped, join, paragraph, percent, section, tag
 from jaxvision.reports.page.page_data import PageData
+from jaxvision.reports.page.rankings import ranking
 
 FRACTIONS = ("accuracy", "macro_recall", "subset_accuracy", "top_5_accuracy")  # shown in percent
 FIGURES = ("loss", "macro_recall", "auroc", "average_precision", "subset_accuracy", "mae", "r2", "fid")
@@ -59,10 +61,21 @@ def interval_of(data: PageData, name: str) -> tuple[tuple[float, float], int] | 
         return None
     if name not in data.task.score(targets[:2], predictions[:2]):
         return None
-    width = int(np.prod(predictions.shape[1:]))
-    weight = 20 * width if data.form == "labels" else width  # which are sorted
-    statistic = lambda chosen: data.task.score(targets[chosen], predictions[chosen]).get(name, np.nan)  # noqa: E731
+    if name == "mean_average_precision" and data.form == "labels":
+        weight = predictions.shape[1] * (100 + 1e5 / len(predictions))  # by sorting, and by calls for each label
+        score = mean_average_precision
+    else:
+        weight = float(np.prod(predictions.shape[1:]))
+        score = lambda *chosen: data.task.score(*chosen).get(name, np.nan)  # noqa: E731
+    statistic = lambda chosen: score(targets[chosen], predictions[chosen])  # noqa: E731
     return percentile_interval(statistic, data.split, values_per_example=weight)
+
+
+def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
+    """Compute the mean average precision over the labels that occur, for targets and scores [N, T]."""
+    columns = zip(targets.T >= 0.5, scores.T, strict=True)
+    found = [ranking(positive, score).average_precision for positive, score in columns if positive.any()]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _what(data: PageData) -> Html:
@@ -73,14 +86,14 @@ def _what(data: PageData) -> Html:
     config, signature = data.run.config, data.run.signature
     classes = {"multiclass": "class", "multilabel": "label"}.get(signature.targets.kind)
     targets = f" of {counted(len(signature.classes), classes)}" if classes else ""
-    start = f", which began with the weights {config.init_from}," if config.init_from else ""
+    start = f", which began with the weights {without_folders(config.init_from)}," if config.init_from else ""
     return join(
         (
             "The model ",
-            tag("code", config.model),
+            tag("code", without_folders(config.model)),
             f" with {report.get('num_parameters', 0):,} parameters{start} was trained on ",
             f"{counted(signature.targets.num_examples, data.noun)}{targets} of the dataset ",
-            tag("code", config.dataset),
+            tag("code", without_folders(config.dataset)),
             ".",
         )
     )
