@@ -21,6 +21,7 @@ def evaluate(
     data_dir: str | None = None,
     dataset: Any = None,
     fid_classifier: str | Path | None = None,
+    calibrate: bool | None = None,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
     """Evaluate a checkpoint on a split, write the report and return it.
@@ -35,6 +36,9 @@ def evaluate(
         dataset: The data, as for `train`, if training had them in memory; or a dataset spec, which may name other data
             than those of training. Then the report states the difference, nothing is fitted, and split may be "all".
         fid_classifier: The workdir of a classifier, whose features give FID and class coverage of generated images.
+        calibrate: True fits a temperature on validation and stores it in the workdir, where `predict` finds it. None
+            does so for runs that have one for another checkpoint, and else uses the stored one, if any. False reports
+            the network's own probabilities.
         plugins: Modules or .py files that register more, besides those of training.
 
     Returns:
@@ -50,4 +54,5 @@ def evaluate(
     opened = open_run(workdir, checkpoint=checkpoint, tta=tta, data_dir=data_dir, dataset=dataset, plugins=plugins)
     if split == "all" and not opened.differences:
         raise ValueError(failures.no_split_of_all(list(datas.splits_of(opened.data))))
-    return evaluate_on(*opened, split=split, out=out, fid_classifier=fid_classifier, plugins=plugins)
+    options: dict[str, Any] = {"fid_classifier": fid_classifier, "calibrate": calibrate, "plugins": plugins}
+    return evaluate_on(*opened, split=split, out=out, **options)

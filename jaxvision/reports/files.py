@@ -13,6 +13,7 @@ from jaxvision import storage
 from jaxvision.engine import logs
 from jaxvision.interfaces import Monitor, Outputs, Split, Task
 from jaxvision.reports import plots
+from jaxvision.reports.calibration import calibrated
 from jaxvision.reports.prediction_table import save_predictions
 from jaxvision.splits import FEW
 
@@ -34,8 +35,9 @@ def save(
     `rows` are those of metrics.jsonl; by the task's monitor, the plot of the curves states whether the checkpoint is
     the best.
     """
-    predictions, monitor = outputs.predictions, task.monitor
-    predicted_labels = task.predict_labels(predictions)
+    predicted_labels, monitor = task.predict_labels(outputs.predictions), task.monitor
+    outputs = calibrated(outputs, report, split)
+    predictions = outputs.predictions
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "report.json", report)
     save_predictions(folder / "predictions.csv", split, outputs, predicted_labels, classes)

@@ -17,16 +17,20 @@ def dataset_report(
     experiment: Experiment,
     *,
     out: str = option(run_report, "out"),
+    workdir: str | None = option(run_report, "workdir"),
     data_dir: str | None = option(run_report, "data_dir"),
+    plugins: tuple[str, ...] = (),
 ) -> None:
     """Check a dataset before training: counts, unreadable files, near-duplicates within and across splits.
 
     Args:
         out: folder of report.json and plots
+        workdir: a run on this dataset, or a sweep of it with folds: lists the labels that it contradicts
         data_dir: folder of TensorFlow Datasets (default: ~/tensorflow_datasets)
 
     Examples:
         jaxvision dataset_report --dataset="folder(path='photos')" --out=reports/photos
+        jaxvision dataset_report --dataset=digits --workdir=runs/first --out=reports/digits
     """
-    print(text(run_report(experiment.config, out=out, data_dir=data_dir)))
+    print(text(run_report(experiment.config, out=out, workdir=workdir, data_dir=data_dir, plugins=plugins)))
     print(f"report and plots in {out}")
