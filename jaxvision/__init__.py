@@ -17,6 +17,7 @@ from jaxvision.export import export
 from jaxvision.fewshot import fewshot
 from jaxvision.finetune import finetune
 from jaxvision.interfaces import Dataset, Gradient, Model, Monitor, Preprocessing, Split, Task, TrainState
+from jaxvision.label_errors import LabelError, label_errors
 from jaxvision.predict import Predictions, predict, warm_up
 from jaxvision.pretrained import create_model
 from jaxvision.preview import preview
@@ -45,6 +46,7 @@ __all__ = [
     "Execution",
     "Gradient",
     "Interrupted",
+    "LabelError",
     "LogUniform",
     "Model",
     "Monitor",
@@ -69,6 +71,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "gradients",
+    "label_errors",
     "list_datasets",
     "list_models",
     "load",

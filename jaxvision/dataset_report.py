@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import image_files, storage
-from jaxvision.config import Config
+from jaxvision import failures, image_files, storage
+from jaxvision.config import Config, is_same
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.near_duplicates import Pair, describe_pairs, name_of, near_duplicates
 from jaxvision.reports import plots
@@ -31,9 +31,11 @@ def dataset_report(
     config: Config,
     *,
     out: str | Path = "dataset_report",
+    workdir: str | Path | None = None,
     data_dir: str | None = None,
     dataset: Any = None,
     no_images: bool = False,
+    plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Count and measure a dataset, find near-duplicates, write report.json, report.html and plots; return it.
 
@@ -41,20 +43,24 @@ def dataset_report(
     differ in at most 3 of 64 bits, and the mean squared difference of their standardized thumbnails is at most 0.01:
     the same image in another size, format or brightness. Pairs across splits leak test data into training; pairs with
     different targets are mislabeled or ambiguous. Unreadable files are listed, not raised, and files that look like
-    pictures and are not read are counted by suffix.
+    pictures and are not read are counted by suffix. With a workdir, the labels that its predictions contradict are
+    listed.
 
     Args:
         config: names the dataset and its splits.
         out: folder to write to; new, empty, or with an earlier dataset report.
+        workdir: a run on the same dataset, for suspected label errors in its validation split; or a sweep with folds,
+            for those among all examples outside test.
         data_dir: folder of the datasets.
         dataset: a dataset that replaces the config's.
         no_images: leave images out of report.html and draw none.
+        plugins: plug-in files that the run needs.
 
     Returns:
         The content of report.json.
 
     Raises:
-        ValueError: if the folder holds anything else.
+        ValueError: if the folder holds anything else, or the run cannot judge the labels of this dataset.
     """
     folder = Path(out).expanduser()
     _check(folder)
@@ -80,6 +86,8 @@ def dataset_report(
     pairs = near_duplicates(splits) if data.preprocessing.is_image else None
     if pairs is not None:
         report |= describe_pairs(pairs, splits)
+    if workdir is not None:
+        report["label_suspects"] = _suspects(config, workdir, data_dir=data_dir, dataset=dataset, plugins=plugins)
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / FILE, report)  # first, because it marks the folder as a report
     for name in PICTURES:
@@ -89,6 +97,16 @@ def dataset_report(
         _draw_images(folder, splits, data.classes, pairs)
     save_dataset_page(folder, DatasetFacts(report, splits, data.classes, pairs, has_images=not no_images))
     return report
+
+
+def _suspects(config: Config, workdir: str | Path, **options: Any) -> dict[str, Any]:
+    """Return the label suspects of a run. Raises ValueError if it was trained on another dataset than the config's."""
+    from jaxvision.label_suspects import label_suspects, trained_on
+
+    expected = datas.IN_MEMORY if options["dataset"] is not None else config.dataset
+    if not is_same("dataset", trained_on(workdir), expected):
+        raise ValueError(failures.run_of_other_data(workdir, trained_on(workdir), config.dataset))
+    return label_suspects(workdir, **options)
 
 
 def _check(folder: Path) -> None:
@@ -224,7 +242,20 @@ def text(report: dict[str, Any]) -> str:
         pairs = sorted(report["near_duplicates"], key=lambda pair: len(set(pair["splits"])), reverse=True)
         shown = [f"{pair['one']} in {pair['splits'][0]} and {pair['other']} in {pair['splits'][1]}" for pair in pairs]
         lines += _first(shown, report["num_near_duplicates"])
-    return "\n".join(lines)
+    return "\n".join(lines + _suspect_lines(report))
+
+
+def _suspect_lines(report: dict[str, Any]) -> list[str]:
+    """Return the number of label suspects, whose predictions these are, and the first of them."""
+    if "label_suspects" not in report:
+        return []
+    part = report["label_suspects"]
+    counted = f"{part['num_suspects']:,} of {_counted(part['num_examples'], 'example')}"
+    shown = [
+        f"{each['name']}: labeled {each['given']} ({each['self_confidence']:.4f}), predicted {each['suggested']}"
+        for each in part["suspects"]
+    ]
+    return [f"label suspects: {counted}, by {part['predictions']}", *_first(shown, part["num_suspects"])]
 
 
 def _rows(split: dict[str, Any]) -> list[tuple[str, str]]:

@@ -69,6 +69,7 @@ def ensemble(
             str(place): _checkpoint(trained) for place, (trained, _) in zip(workdirs, members, strict=True)
         },
         **inference.metrics_of(task, chosen, mean, data.classes),
+        **reports.ensemble_calibration(chosen, mean),
         "baseline": baselines(task, data, chosen),
         **({"note": failures.no_test()} if data.test is None else {}),
     }

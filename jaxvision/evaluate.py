@@ -22,6 +22,7 @@ def evaluate(
     dataset: Any = None,
     fid_classifier: str | Path | None = None,
     no_images: bool = False,
+    calibrate: bool | None = None,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
     """Evaluate a checkpoint on a split, write the report and return it.
@@ -37,6 +38,9 @@ def evaluate(
             than those of training. Then the report states the difference, nothing is fitted, and split may be "all".
         fid_classifier: The workdir of a classifier, whose features give FID and class coverage of generated images.
         no_images: Leave images out of the report; a run trained so always does.
+        calibrate: True fits a temperature on validation and stores it in the workdir, where `predict` finds it. None
+            does so for runs that have one for another checkpoint, and else uses the stored one, if any. False reports
+            the network's own probabilities.
         plugins: Modules or .py files that register more, besides those of training.
 
     Returns:
@@ -56,4 +60,5 @@ def evaluate(
         run = opened.trained.run
         run = run._replace(execution=run.execution.replace(no_images=True))
         opened = opened._replace(trained=opened.trained._replace(run=run))
-    return evaluate_on(*opened, split=split, out=out, fid_classifier=fid_classifier, plugins=plugins)
+    options: dict[str, Any] = {"fid_classifier": fid_classifier, "calibrate": calibrate, "plugins": plugins}
+    return evaluate_on(*opened, split=split, out=out, **options)

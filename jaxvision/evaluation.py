@@ -27,11 +27,12 @@ def evaluate_on(
     split: str | None = None,
     out: str | Path | None = None,
     fid_classifier: str | Path | None = None,
+    calibrate: bool | None = True,
     plugins: Sequence[str] = (),
 ) -> reports.Report:
     """Evaluate a loaded run on a split of the data of its training, or of others with `differences`, as `evaluate`."""
     split = split or datas.reported(data)
-    chosen, config = split_of(data, split, has_all=bool(differences)), trained.run.config
+    chosen = split_of(data, split, has_all=bool(differences))
     measure, absent = make_measure(trained), {}
     if not differences and (trained.run.task.fit_thresholds is not None or chosen.kind == "multilabel"):
         from jaxvision.thresholds import absent_in_validation, with_thresholds
@@ -56,9 +57,8 @@ def evaluate_on(
         **({"data_differences": [*differences]} if differences else absent),
         **({"note": failures.no_test()} if data.test is None else {}),
     }
+    report |= reports.calibration_section(report, trained, data, chosen, outputs, measure, calibrate=calibrate)
     if fid_classifier is not None:
-        if outputs.predictions.ndim != 4:
-            raise ValueError(f"fid_classifier is for generated images, and the task {config.task!r} generates none")
         from jaxvision.generative_metrics import generative_metrics
 
         report |= generative_metrics(outputs.predictions, chosen, data.train, fid_classifier, plugins=plugins)

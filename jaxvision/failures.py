@@ -232,6 +232,31 @@ def no_split_of_all(names: Sequence[str]) -> str:
     )
 
 
+def no_classes_to_doubt(workdir: Any, task: str) -> str:
+    """Return the message that the labels of a run are no classes, among which one could be wrong."""
+    return f"label suspects need a run that predicts classes, and {str(workdir)!r} has the task {task!r}"
+
+
+def no_unseen_labels(workdir: Any) -> str:
+    """Return the message that a run has no examples with labels that it was not trained on."""
+    return (
+        f"{str(workdir)!r} has no validation split, and a run does not doubt labels that it was trained on: train with "
+        "--validation_fraction=0.2, or `jaxvision sweep --folds=5`, whose folder has predictions of all examples"
+    )
+
+
+def run_of_other_data(workdir: Any, dataset: str, given: str) -> str:
+    """Return the message that a run was trained on another dataset than the one whose labels it is to judge."""
+    given = f"the report is on {given!r}: give that dataset, or another run"
+    return f"{str(workdir)!r} was trained on {dataset!r}, and {given}"
+
+
+def no_folds(folder: Any, *, is_finished: bool) -> str:
+    """Return the message that a sweep does not predict each example by a run that held it out."""
+    why = "has no folds: run it with --folds=5" if is_finished else "is not finished: the same command goes on with it"
+    return f"the sweep {str(folder)!r} {why}; or name the workdir of one run, whose validation is then used"
+
+
 def no_holdout(num_examples: int, *, by_groups: bool) -> str:
     """Return the message that a split cannot be split further."""
     why = "all are of one group" if by_groups else "no class has two"

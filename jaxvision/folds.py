@@ -22,13 +22,14 @@ def fold(split: Split, number: int, count: int, *, seed: int) -> tuple[Split, Sp
     groups, which stay together. If examples are ordered, the rest is what
     precedes the fold (forward chaining), so the first of count + 1 blocks is never held out.
     """
-    folds = _folds(split, count, np.random.default_rng(seed))
+    folds = numbers(split, count, seed=seed)
     rest = folds < number if split.ordered else folds != number
     return split.select(np.flatnonzero(rest)), split.select(np.flatnonzero(folds == number))
 
 
-def _folds(split: Split, count: int, rng: np.random.Generator) -> np.ndarray:
+def numbers(split: Split, count: int, *, seed: int) -> np.ndarray:
     """Return the fold of each example, from 1; 0 for examples that are never held out."""
+    rng = np.random.default_rng(seed)
     groups = np.unique(split.groups, return_inverse=True)[1] if split.groups is not None else np.arange(len(split))
     size = len(split) - 1 if split.ordered else int(groups.max(initial=-1)) + 1
     if not 1 < count <= size:

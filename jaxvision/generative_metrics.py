@@ -34,9 +34,11 @@ def generative_metrics(
         plugins: plug-in files that the classifier needs.
 
     Raises:
-        ValueError: if the classifier takes other images, is not multiclass, or has no pooled features, or if there are
-            fewer than two images of a kind.
+        ValueError: if nothing was generated, if the classifier takes other images, is not multiclass, or has no pooled
+            features, or if there are fewer than two images of a kind.
     """
+    if made.ndim != 4:
+        raise ValueError("fid_classifier is for generated images, and the task generates none")
     _check_counts(made, range(len(real)))
     trained = runs.load(classifier, plugins=plugins)
     expected_size, size = runs.example_inputs(trained.run).shape[1:], made.shape[1:]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jaxvision import data, image_files, prediction_inputs, registry, specs
+from jaxvision import calibration, data, image_files, prediction_inputs, registry, specs
 from jaxvision import run as runs
 from jaxvision.distributed import mesh as meshes
 from jaxvision.distributed import runtime
@@ -93,6 +93,7 @@ def predict(
     batch_size: int | None = None,
     on_bad_image: str = "error",
     max_image_pixels: int | None = None,
+    calibrate: bool = True,
     plugins: Sequence[str] = (),
 ) -> Predictions:
     """Predict images, with the preprocessing of training, or for a run of `time_series` the next value of series.
@@ -110,6 +111,8 @@ def predict(
         batch_size: Images at once. If None, the eval_batch_size of training.
         on_bad_image: What to do with an unreadable file: error, or skip to list it among the errors of the result.
         max_image_pixels: Pixels that an image file may have. If None, the limit of training.
+        calibrate: Divide the logits by the temperature that was fitted on validation, if there is one. The labels are
+            those of the network's own probabilities, so they stay the same. An ensemble averages these.
         plugins: Modules or .py files that register more, besides those of training.
 
     Raises:
@@ -121,9 +124,15 @@ def predict(
     inputs = prediction_inputs.as_sequence(inputs)  # once, because a generator ends
     results = [_predict_by(member, inputs, batch_size, on_bad_image, max_image_pixels) for member in loaded]
     if len(results) == 1:
-        return results[0]
+        temperature = loaded[0].temperature if calibrate else None
+        return results[0]._replace(predictions=calibrated(loaded[0].run, results[0].predictions, temperature))
     mean = np.mean([result.predictions for result in results], axis=0)
     return results[0]._replace(predictions=mean, predicted_labels=loaded[0].run.task.predict_labels(mean))
+
+
+def calibrated(run: runs.Run, predictions: np.ndarray, temperature: float | None) -> np.ndarray:
+    """Return predictions of a run with their logits divided by a temperature; None leaves them as they are."""
+    return calibration.scaled(predictions, temperature, per_label=run.signature.targets.kind == "multilabel")
 
 
 def load_members(

@@ -14,7 +14,7 @@ from jaxvision import run as runs
 from jaxvision.distributed import mesh as meshes
 from jaxvision.distributed import runtime
 from jaxvision.engine import integrity
-from jaxvision.predict import check_members, predict
+from jaxvision.predict import calibrated, check_members, predict
 from jaxvision.reports import prediction_table
 
 BLOCK = 4096  # files that are decoded by one set of threads
@@ -39,11 +39,13 @@ def table_of(
     batch_size: int | None = None,
     quality: Callable[[str], str] | None = None,
     max_image_pixels: int | None = None,
+    calibrate: bool = True,
 ) -> Table:
     """Return the table of a run, or of several as an ensemble: file, prediction, and the probability of each class.
 
     Images may have `max_image_pixels`, by default the limit of training. `quality` computes a further column for them,
     and their last column is the error of an unreadable file. For time series, the second column is the last known step.
+    The probabilities of one run are calibrated as by `predict`, unless `calibrate` is False.
     Raises ValueError if the runs do not fit together, or generate images, or if their thresholds are not fitted yet.
     """
     check_members(members)
@@ -58,14 +60,19 @@ def table_of(
     run.task.predict_labels(np.zeros((0, *shape), np.float32))
     probabilities = prediction_table.probability_columns(run.signature.classes, shape)
     max_pixels = max_image_pixels or run.config.max_image_pixels
-    model = storage.digest_of_values([max_pixels, *(_identity(member) for member in members)])
+    temperature = members[0].temperature if calibrate and len(members) == 1 else None
+    identity = [*map(_identity, members), *([] if temperature is None else [repr(temperature)])]
+    model = storage.digest_of_values([max_pixels, *identity])
     size = batch_size or run.execution.eval_batch_size
     if not run.signature.preprocessing.is_image:
         columns = ["file", "after", "prediction"]
         return Table(columns, lambda names: _rows_of_series(members, names, size), model, size)
     columns = ["file", "prediction", *probabilities, *(["quality"] if quality else []), "error"]
     return Table(
-        columns, lambda names: _rows_of_images(members, names, size, columns, quality, max_pixels), model, size
+        columns,
+        lambda names: _rows_of_images(members, names, size, columns, quality, max_pixels, temperature),
+        model,
+        size,
     )
 
 
@@ -100,6 +107,7 @@ def _rows_of_images(
     columns: list[str],
     quality: Callable[[str], str] | None,
     max_pixels: int,
+    temperature: float | None,
 ) -> Iterator[list[list[str]]]:
     run = members[0].run
     for block in _blocks(names, max(BLOCK // size, 1) * size):
@@ -114,7 +122,7 @@ def _rows_of_images(
             files = block[chunk]
             good = [index for index in range(len(files)) if index not in errors]
             predictions = np.mean([[each[index] for index in good] for each, _ in parts], axis=0) if good else ()
-            cells = iter(_cells(run, np.asarray(predictions))) if good else iter(())
+            cells = iter(_cells(run, np.asarray(predictions), temperature)) if good else iter(())
             rows = []
             for index, file in enumerate(files):
                 if index in errors:
@@ -124,8 +132,9 @@ def _rows_of_images(
             yield rows
 
 
-def _cells(run: runs.Run, predictions: np.ndarray) -> Iterator[list[str]]:
-    return prediction_table.prediction_cells(predictions, run.task.predict_labels(predictions), run.signature.classes)
+def _cells(run: runs.Run, predictions: np.ndarray, temperature: float | None) -> Iterator[list[str]]:
+    labels = run.task.predict_labels(predictions)
+    return prediction_table.prediction_cells(calibrated(run, predictions, temperature), labels, run.signature.classes)
 
 
 def _outputs(

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import data, failures, registry, specs, splits
+from jaxvision import data, failures, registry, specs, splits, temperature_file
 from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution, fields_of
 from jaxvision.distributed import compilation, runtime
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
     """A run with the parameters of one checkpoint, or their EMA if the config has one.
 
     `predict_step(params, model_state, batch)` returns predictions; it is compiled once per batch size. `checkpoint` is
-    best, last, or a step.
+    best, last, or a step. `temperature` is that of `predict`, which divides the logits by it; None leaves them.
     """
 
     run: Run
@@ -52,6 +52,7 @@ class Trained(NamedTuple):
     model_state: Tree
     predict_step: Callable[[Tree, Tree, Batch], Any]
     checkpoint: str = "best"
+    temperature: float | None = None
 
     def __repr__(self) -> str:
         size = f"{num_parameters(self.params):,} parameters"
@@ -257,24 +258,22 @@ def load(
             listed = f"best, last, {', '.join(saved)}" if saved else "none"
             raise ValueError(f"{str(path)!r} has no checkpoint {checkpoint}; it has {listed}")
         shapes = jax.eval_shape(run.model.init, jax.random.key(0), example_inputs(run))
-        ema = config.ema is not None
-        chosen, (params, model_state) = checkpoints.restore_model(steps, shapes, run.mesh, ema=ema)
+        chosen, (params, model_state) = checkpoints.restore_model(steps, shapes, run.mesh, ema=config.ema is not None)
     finally:
         checkpoints.close()
-    task = run.task
-    if task.fit_thresholds is not None:
+    if run.task.fit_thresholds is not None:
         from jaxvision import threshold_file
 
-        num_thresholds = len(signature.classes) if signature.targets.kind == "multilabel" else 1
-        thresholds = threshold_file.load_or_warn(path, chosen, execution.tta, count=num_thresholds)
-        task = build_task(config, signature, thresholds=thresholds)
+        thresholds = threshold_file.load_or_warn(path, chosen, execution.tta, signature=signature)
+        run = run._replace(task=build_task(config, signature, thresholds=thresholds))
+    temperature = temperature_file.load_or_warn(path, chosen, execution.tta)
 
     def predict_step(params, model_state, batch):
         batch = {**batch, "inputs": precision.as_float(batch["inputs"])}
-        return task.predict(run.model, params, model_state, batch)
+        return run.task.predict(run.model, params, model_state, batch)
 
     compiled = compilation.compile_eval(predict_step, run.mesh)
-    return Trained(run._replace(task=task), path, chosen, params, model_state, compiled, str(checkpoint))
+    return Trained(run, path, chosen, params, model_state, compiled, str(checkpoint), temperature)
 
 
 def num_parameters(params: Any) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxvision import schemas, storage
+from jaxvision.workdir import Signature
 
 FILE = "thresholds.json"
 REPAIR = "`jaxvision evaluate` writes it again"
@@ -45,8 +46,12 @@ def load(workdir: Path, step: int, tta: str) -> tuple[float, ...] | None:
     return next((each.thresholds for each in _read(workdir) if (each.step, each.tta) == (step, tta)), None)
 
 
-def load_or_warn(workdir: Path, step: int, tta: str, *, count: int) -> tuple[float, ...] | None:
-    """Return the thresholds as `load` does; warn and return None, as if none were fitted, if the file is damaged."""
+def load_or_warn(workdir: Path, step: int, tta: str, *, signature: Signature) -> tuple[float, ...] | None:
+    """Return the thresholds as `load` does; warn and return None, as if none were fitted, if the file is damaged.
+
+    A multilabel task has one for each label, others have one.
+    """
+    count = len(signature.classes) if signature.targets.kind == "multilabel" else 1
     try:
         thresholds = load(workdir, step, tta)
         if thresholds is not None and len(thresholds) != count:

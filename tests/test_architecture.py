@@ -14,18 +14,18 @@ WORDS = (
     "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
-    "weights_package array_cache linear_head thread_pools confidence_interval markdown"
+    "weights_package array_cache linear_head thread_pools confidence_interval markdown calibration label_errors"
 )
 PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
 RUN = (
-    "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head "
-    "near_duplicates initial_weights"
+    "workdir new_workdir model_variants data run pretrained training_setup threshold_file temperature_file features "
+    "fitted_head near_duplicates initial_weights"
 )
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds "
     "evaluation_data finetune learning_curve label_next fewshot feature_classifiers model_card model_card_results "
-    "model_card_usage"
+    "model_card_usage label_suspects"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own
@@ -52,7 +52,7 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "tqdm": {"engine/logs.py", "datasets"},
     "sklearn": {"tasks", "datasets", "linear_head.py", "thread_pools.py"},
     "threadpoolctl": {"thread_pools.py"},
-    "scipy": {"tasks", "linear_head.py", "confidence_interval.py", "reports/page/significance.py"},
+    "scipy": {"tasks", "linear_head.py", "confidence_interval.py", "calibration.py", "reports/page/significance.py"},
     "PIL": {
         "image_decoding.py",
         "pixel_modes.py",

@@ -13,6 +13,7 @@ from jaxvision import storage
 from jaxvision.engine import logs
 from jaxvision.interfaces import Dataset, Monitor, Outputs, Split, Task
 from jaxvision.reports import plots
+from jaxvision.reports.calibration import calibrated
 from jaxvision.reports.page import save_page
 from jaxvision.reports.page.page_data import PageData
 from jaxvision.reports.prediction_table import save_predictions
@@ -42,8 +43,8 @@ def save(
     the best. The trained run and its dataset are for what only the page has. Without
     `has_images`, or if the run has `no_images`, no image is shown, and mistakes.png is not drawn.
     """
-    predictions, monitor = outputs.predictions, task.monitor
-    predicted_labels = task.predict_labels(predictions)
+    predicted_labels, monitor = task.predict_labels(outputs.predictions), task.monitor
+    outputs = calibrated(outputs, report, split)
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "report.json", report)
     save_predictions(folder / "predictions.csv", split, outputs, predicted_labels, classes)

@@ -18,7 +18,7 @@ def text(report: dict[str, Any]) -> str:
     if report.get("absent_classes"):
         lines.append(absent_line(report))
     if "threshold" in report and "confusion_matrix" in report:
-        lines.append(f"{list(report['per_class'])[1]} from a probability of {report['threshold']:.4f} on")
+        lines.append(_threshold_line(report))
     absent = report.get("absent_in_validation", ())
     if absent:
         lines.append(
@@ -27,6 +27,8 @@ def text(report: dict[str, Any]) -> str:
     if "class_fractions" in report:
         fractions = ", ".join(f"{name} {fraction:.2%}" for name, fraction in report["class_fractions"].items())
         lines.append(f"class fractions: {fractions}")
+    if "calibration" in report:
+        lines.append(calibration_line(report["calibration"]))
     if report.get("gap"):
         name = _last(report["gap"], report)
         lines.append(_gap_line(report, name))
@@ -55,6 +57,22 @@ def absent_line(report: dict[str, Any]) -> str:
     names = ", ".join(absent[:MOST_NAMED]) + more
     occurring = f"{count - len(absent)} of {count} classes that {report['split']} has"
     return f"macro averages are over the {occurring}; without examples: {names}"
+
+
+def calibration_line(part: dict[str, Any]) -> str:
+    """Return the calibration errors of a report, before and after the temperature, or why there is none."""
+    before = f"expected calibration error {part['before']['ece']:.4f}"
+    if "after" not in part:
+        return f"{before}, {part['note']}"
+    return f"{before}, with temperature {part['temperature']:.3f} {part['after']['ece']:.4f} ({part['note']})"
+
+
+def _threshold_line(report: dict[str, Any]) -> str:
+    """Return from which probability on a binary task predicts the second class, on the scale that `predict` shows."""
+    name, threshold = list(report["per_class"])[1], report["threshold"]
+    shown = report.get("calibration", {}).get("thresholds", {}).get(name, threshold)
+    before = "" if shown == threshold else f", before calibration {threshold:.4f}"
+    return f"{name} from a probability of {shown:.4f} on{before}"
 
 
 def _gap_line(report: dict[str, Any], name: str) -> str:

@@ -23,6 +23,7 @@ def evaluate(
     format: Literal["text", "json"] = "text",
     fid_classifier: str | None = option(run_evaluate, "fid_classifier"),
     no_images: bool = option(run_evaluate, "no_images"),
+    calibrate: bool | None = option(run_evaluate, "calibrate"),
     dataset: str | None = option(run_evaluate, "dataset"),
     data_dir: str | None = option(run_evaluate, "data_dir"),
     plugins: tuple[str, ...] = (),
@@ -40,6 +41,8 @@ def evaluate(
         format: output format, text or json
         fid_classifier: workdir of a classifier, whose features are used for the FID of generated images
         no_images: leave images out of the report, as photographs of people; a run trained so always does
+        calibrate: fit a temperature on validation, store and apply it; --calibrate=False: do not apply a stored one
+            (default: the stored one, fitted for other checkpoints of its run)
         dataset: spec of moved or other data; the difference from those of training is printed, and nothing is fitted
         data_dir: folder of TensorFlow Datasets (default: that of training)
 
@@ -55,6 +58,7 @@ def evaluate(
     members = split_workdirs([*workdirs, *workdir])
     require(members, "evaluate needs the folder of a trained run, as in evaluate runs/first")
     require(len(members) == 1 or not fid_classifier, "--fid_classifier supports one generator, not several")
+    require(len(members) == 1 or not calibrate, "--calibrate supports one run, not an ensemble")
     require(len(members) == 1 or not dataset, "--dataset supports one run, not an ensemble")
     options = {
         "split": split,
@@ -68,7 +72,9 @@ def evaluate(
     if len(members) > 1:
         report = ensemble(members, **options)
     else:
-        report = run_evaluate(members[0], **options, dataset=dataset, fid_classifier=fid_classifier)
+        report = run_evaluate(
+            members[0], **options, dataset=dataset, fid_classifier=fid_classifier, calibrate=calibrate
+        )
     print(json.dumps(report, indent=2) if format == "json" else reports.text(report))
     if format != "json":
         print(f"report and plots in {out or reports.folder_of(Path(members[0]), report)}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxvision import temperature_file
 from jaxvision.cli.command import command, option
 from jaxvision.cli.environment import utf8_output
 from jaxvision.cli.errors import UsageError, require
@@ -28,6 +30,7 @@ def predict(
     quality_check: bool = False,
     on_bad_image: Literal["error", "skip"] = "error",
     max_image_pixels: int | None = option(run_predict, "max_image_pixels"),
+    calibrate: bool = option(run_predict, "calibrate"),
     plugins: tuple[str, ...] = (),
 ) -> None:
     """Predict images or series with a trained run, or with several as an ensemble.
@@ -44,6 +47,7 @@ def predict(
         quality_check: add a column that names blurred, dark, bright and low-contrast images
         on_bad_image: error exits with status 2 if a file cannot be read; skip exits with 0. A csv names the error
         max_image_pixels: pixels that an image file may have (default: the limit of training)
+        calibrate: divide the logits by the temperature that was fitted on validation, if there is one
 
     Examples:
         jaxvision predict --workdir=runs/first photos/*.jpg
@@ -65,7 +69,8 @@ def predict(
     is_image = loaded[0].run.signature.preprocessing.is_image
     require(is_image or not quality_check, "--quality_check needs images, and this run predicts time series")
     check = (lambda file: ", ".join(check_quality(file, max_pixels=sys.maxsize))) if quality_check else None
-    limits: Any = {"batch_size": batch_size, "max_image_pixels": max_image_pixels}
+    limits: Any = {"batch_size": batch_size, "max_image_pixels": max_image_pixels, "calibrate": calibrate}
+    _report_other_checkpoint(loaded, calibrate=calibrate)
     if shown_as == "csv":
         names = image_files.find_images(images) if is_image else list(images)
         table = prediction_rows.table_of(loaded, quality=check, **limits)
@@ -76,6 +81,18 @@ def predict(
     _write_rows(rows, shown_as, out)
     errors = list(predictions.errors.values())
     _report_unreadable(len(errors), next(iter(errors), ""), is_skipped=on_bad_image == "skip")
+
+
+def _report_other_checkpoint(loaded: Sequence[Any], *, calibrate: bool) -> None:
+    """Print that probabilities are not calibrated if a temperature was fitted, but for another checkpoint or tta."""
+    trained = loaded[0]
+    tta = trained.run.execution.tta
+    if calibrate and len(loaded) == 1 and temperature_file.lacks(trained.workdir, trained.step, tta):
+        print(
+            f"jaxvision: probabilities are not calibrated: no temperature was fitted for step {trained.step} with tta "
+            f"{tta}; `jaxvision evaluate {trained.workdir} --checkpoint={trained.step} --tta={tta}` fits one",
+            file=sys.stderr,
+        )
 
 
 def _write_rows(rows: list[dict[str, Any]], shown_as: str, out: str | None) -> None:

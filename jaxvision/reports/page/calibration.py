@@ -6,6 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.calibration import (
+    Calibration,
+    RiskCoverage,
+    are_probabilities,
+    calibration,
+    columns,
+    risk_coverage,
+    scaled,
+)
 from jaxvision.reports.page.html import Html, details, paragraph, percent, section, table, tag
 from jaxvision.reports.page.page_data import PageData
 from jaxvision.reports.page.svg import Axes, Line, bar, chart, diagonal, line_chart, thinned
@@ -33,18 +42,12 @@ class Confidence(NamedTuple):
 
 def has_probabilities(data: PageData) -> bool:
     """Return whether the predictions are probabilities; those of a plug-in may be anything."""
-    try:
-        from jaxvision.calibration import are_probabilities
-    except ImportError:
-        return False
     is_known = data.form in ("classes", "labels")
     return is_known and are_probabilities(data.probabilities, per_label=data.form == "labels")
 
 
 def scored(data: PageData, temperature: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities [N, C] and classes [N]; of labels, each label of an example as one of two classes."""
-    from jaxvision.calibration import columns, scaled
-
     probabilities, targets = data.probabilities, data.split.targets
     if data.form == "labels":
         probabilities, targets = columns(probabilities, targets)
@@ -66,8 +69,6 @@ def calibration_section(data: PageData) -> Html | None:
     """Return the reliability diagram, the measures before and after temperature scaling, and risk over coverage."""
     if not has_probabilities(data):
         return None
-    from jaxvision.calibration import calibration, risk_coverage
-
     results = {"as predicted": calibration(*scored(data), num_bins=NUM_BINS)}
     temperature = data.report.get("calibration", {}).get("temperature")
     if temperature is not None:  # the predictions of the page have it already, as those of `predict`
@@ -96,7 +97,7 @@ def _in_words(data: PageData) -> Html:
     return paragraph(f"{means}: the model is {word}.{repair}")
 
 
-def _measures(results: dict) -> Html:
+def _measures(results: dict[str, Calibration]) -> Html:
     rows = [
         [name, f"{r.ece:.4f}", f"{r.ece_equal_mass:.4f}", f"{r.brier:.4f}", f"{r.nll:.4f}"]
         for name, r in results.items()
@@ -105,7 +106,7 @@ def _measures(results: dict) -> Html:
     return table("Calibration measures, lower is better", heads, rows)
 
 
-def _reliability(title: str, found) -> Html:
+def _reliability(title: str, found: Calibration) -> Html:
     axes = Axes((0.0, 1.0), (0.0, 1.0), "confidence", "fraction right", width=340, height=320)
     bins = [each for each in found.bins if each.count]
     width = 1 / NUM_BINS
@@ -120,7 +121,7 @@ def _reliability(title: str, found) -> Html:
     return tag("div", drawn, details(f"{title} as a table", values))
 
 
-def _risk(risk) -> Html:
+def _risk(risk: RiskCoverage) -> Html:
     points = thinned(
         list(zip(np.asarray(risk.coverage).tolist(), np.asarray(risk.risk).tolist(), strict=True)), MOST_POINTS
     )
@@ -136,7 +137,7 @@ def _risk(risk) -> Html:
     return line_chart(f"Risk and coverage, area {risk.area:.4f}", [Line("risk", points)], axes)
 
 
-def _rejection(risk) -> Html:
+def _rejection(risk: RiskCoverage) -> Html:
     coverage, wrong = np.asarray(risk.coverage), np.asarray(risk.risk)
     rows = []
     for wanted in COVERAGES:

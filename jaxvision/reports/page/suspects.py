@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxvision.label_errors import LabelError, label_errors
 from jaxvision.reports.page.calibration import has_probabilities
 from jaxvision.reports.page.doubt import Doubt, fit_doubt
 from jaxvision.reports.page.html import Html, join, paragraph, percent, section, table, tag
@@ -27,12 +28,8 @@ class MislabeledPair(NamedTuple):
     expected: float
 
 
-def suspects(data: PageData) -> list[Any]:
+def suspects(data: PageData) -> list[LabelError]:
     """Return the suspected label errors, the most suspicious first; an empty list without classes or for train."""
-    try:
-        from jaxvision.label_errors import label_errors
-    except ImportError:
-        return []
     if data.form != "classes" or not has_probabilities(data) or data.report["split"] in ("train", "all"):
         return []  # a model knows the labels that it was trained on, wrong ones too
     return label_errors(data.probabilities, data.split.targets)
@@ -104,7 +101,7 @@ def _pair_table(data: PageData, doubt: Doubt) -> Html | None:
     return table("Pairs of classes that may be mislabeled", heads, rows, num_texts=2) if rows else None
 
 
-def _cards(data: PageData, found: list[Any]) -> Html:
+def _cards(data: PageData, found: list[LabelError]) -> Html:
     shown = found[:NUM_SHOWN] if data.has_images and data.are_pictures else []
     items = []
     for suspect, pixels in zip(shown, pixels_of(data.split, [each.index for each in shown]), strict=True):
