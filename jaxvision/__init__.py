@@ -13,6 +13,8 @@ from jaxvision.distributed import runtime as _runtime
 from jaxvision.engine.signals import Interrupted
 from jaxvision.ensemble import ensemble
 from jaxvision.evaluate import evaluate
+from jaxvision.explain import explain
+from jaxvision.explanation import Explanation
 from jaxvision.export import export
 from jaxvision.fewshot import fewshot
 from jaxvision.finetune import finetune
@@ -31,7 +33,7 @@ from jaxvision.weights_package import WeightsPackage
 _runtime.keep_freed()  # must precede JAX's threads
 
 if TYPE_CHECKING:
-    from jaxvision import augmentations, gradients, losses, optimizers, schedules
+    from jaxvision import augmentations, explanations, gradients, losses, optimizers, schedules
     from jaxvision.models.linen import from_linen, tap
     from jaxvision.models.nnx import from_nnx
 
@@ -44,6 +46,7 @@ __all__ = [
     "Config",
     "Dataset",
     "Execution",
+    "Explanation",
     "Gradient",
     "Interrupted",
     "LabelError",
@@ -65,6 +68,8 @@ __all__ = [
     "datasets",
     "ensemble",
     "evaluate",
+    "explain",
+    "explanations",
     "export",
     "fewshot",
     "finetune",
@@ -99,6 +104,6 @@ def __getattr__(name: str) -> Any:
     """Import names that need Flax or Optax on first use, so that `import jaxvision` stays fast."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in ("augmentations", "gradients", "losses", "optimizers", "schedules"):
+    if name in ("augmentations", "explanations", "gradients", "losses", "optimizers", "schedules"):
         return importlib.import_module(f"jaxvision.{name}")
     raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")

@@ -65,9 +65,7 @@ def ensemble(
             str(place): inference.metrics_of(task_of, chosen, each)
             for place, task_of, each in zip(workdirs, own, outputs, strict=True)
         },
-        "checkpoints": {
-            str(place): _checkpoint(trained) for place, (trained, _) in zip(workdirs, members, strict=True)
-        },
+        "checkpoints": {str(place): _checkpoint(one) for place, (one, _) in zip(workdirs, members, strict=True)},
         **inference.metrics_of(task, chosen, mean, data.classes),
         **reports.ensemble_calibration(chosen, mean),
         "baseline": baselines(task, data, chosen),
@@ -75,8 +73,8 @@ def ensemble(
     }
     if multihost.is_main_process():
         folder = reports.folder_of(first.workdir, report) if out is None else Path(out)
-        no_images = no_images or any(trained.run.execution.no_images for trained, _ in members)
-        reports.save(folder, report, [], chosen, mean, task, data.classes, has_images=not no_images)
+        has_images = not no_images and not any(trained.run.execution.no_images for trained, _ in members)
+        reports.save(folder, report, [], chosen, mean, task, data.classes, has_images=has_images)
     return reports.Report(report)
 
 

@@ -114,6 +114,12 @@ def for_factory(registry: Registry, name: str) -> str:
     return f"; did you mean {new!r}?" if new else f"; use {other}" if other else nearest(name, registry.names())
 
 
+def wrong_type(registry: Registry, name: str, value: Any, expected: str) -> str:
+    """Return the message that a factory returned another type than its kind requires."""
+    source, kind = registry.entry(name).source, type(value).__name__
+    return f"the {registry.kind} {name!r} of {source} returned {kind}; expected {expected}"
+
+
 def for_argument(
     registry: Registry, spec: Spec, argument: str, *, known: Iterable[str], nested: dict[str, Registry]
 ) -> str:

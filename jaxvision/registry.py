@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxvision.explanation import Explanation
 from jaxvision.interfaces import Dataset, Gradient, Model, Task
 from jaxvision.plugins import ENTRY_POINTS, load_entry_points
 from jaxvision.specs import Spec, parse
@@ -148,10 +149,9 @@ class Registry:
         else:
             is_kept, expected = callable(value), "a function"
         if not is_kept:
-            module = self.entry(name).source
-            raise TypeError(
-                f"the {self.kind} {name!r} of {module} returned {type(value).__name__}; expected {expected}"
-            )
+            from jaxvision import hints
+
+            raise TypeError(hints.wrong_type(self, name, value, expected))
 
     def check(self, spec: str | Spec) -> None:
         """Raise what `build` would raise for the name and arguments of a spec, without building."""
@@ -230,17 +230,18 @@ tasks = Registry("task", "jaxvision.tasks", context=("num_classes", "targets", "
 losses = Registry(
     "loss", "jaxvision.losses", context=("num_classes", "targets", "activation"), contract=(), plural="losses"
 )
-optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",), contract=("init", "update"))
-schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"), contract=())
-augmentations = Registry("augmentation", "jaxvision.augmentations", context=("num_classes", "seed"), contract=())
 gradients = Registry(
     "gradient",
     "jaxvision.gradients",
     context=("batch_size", "num_examples", "num_steps", "axis_name"),
     contract=Gradient,
 )
+optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_rate",), contract=("init", "update"))
+schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"), contract=())
+augmentations = Registry("augmentation", "jaxvision.augmentations", context=("num_classes", "seed"), contract=())
+explanations = Registry("explanation", "jaxvision.explanations", contract=Explanation)
 
-REGISTRIES = {r.plural: r for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations)}
+REGISTRIES = {each.plural: each for each in [*globals().values()] if isinstance(each, Registry)}
 
 
 def num_registered() -> int:

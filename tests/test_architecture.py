@@ -14,18 +14,19 @@ WORDS = (
     "image_files walk arrays "
     "quality_check search_space materialize upgrades hints failures spec_equality interruption home "
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
-    "weights_package array_cache linear_head thread_pools confidence_interval markdown calibration label_errors"
+    "explanation weights_package array_cache linear_head thread_pools confidence_interval markdown calibration "
+    "label_errors"
 )
-PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
+PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules explanations"
 RUN = (
     "workdir new_workdir model_variants data run pretrained training_setup threshold_file temperature_file features "
-    "fitted_head near_duplicates initial_weights"
+    "fitted_head near_duplicates initial_weights heat_maps"
 )
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds "
     "evaluation_data finetune learning_curve label_next fewshot feature_classifiers model_card model_card_results "
-    "model_card_usage label_suspects"
+    "model_card_usage label_suspects explain"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own

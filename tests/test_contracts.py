@@ -63,6 +63,17 @@ def test_augment(name):
     testing.check_augmentation(name)
 
 
+@pytest.mark.parametrize("name", [name for name in registry.explanations.names() if name != "attention_rollout"])
+def test_explanation(name):
+    testing.check_explanation(name)
+
+
+@pytest.mark.slow
+def test_attention_rollout():
+    size = {"model": "vit_tiny_patch16", "input_size": (32, 32, 3)}
+    testing.check_explanation("attention_rollout", **size, depends_on_target=False)
+
+
 @pytest.mark.parametrize("kind", registry.REGISTRIES)
 def test_every_factory_is_explained_and_keyword_only(kind):
     import inspect

@@ -60,6 +60,7 @@ def test_what_an_author_replaces_in_a_model_is_kept_on_devices(parallel, registe
         ("models", "model", "a jaxvision.Model"),
         ("tasks", "task", "a jaxvision.Task"),
         ("gradients", "gradient", "a jaxvision.Gradient"),
+        ("explanations", "explanation", "a jaxvision.Explanation"),
         ("losses", "loss", "a function"),
         ("optimizers", "optimizer", "an object with init and update"),
         ("augmentations", "augmentations", "a function"),

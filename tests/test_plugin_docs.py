@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from jaxvision import plugins, registry, testing
 from jaxvision.cli import command, main, run
@@ -38,6 +39,7 @@ LISTED = {  # file: the kind, what `jaxvision list` prints, and what the run pri
     "my_optimizer": ("optimizers", "centralized_sgd(momentum=0.9)", "test accuracy "),
     "my_schedule": ("schedules", "inverse_sqrt(warmup=0.1)", "test accuracy "),
     "my_augmentation": ("augmentations", "sensor_noise(sigma=(0.0, 0.1))", "test accuracy "),
+    "my_explanation": ("explanations", "input_times_gradient(absolute=False)", "(absolute=True): wrote 1 .png"),
 }
 
 
@@ -100,6 +102,14 @@ def test_every_kind_has_a_file_and_every_file_a_test():
     assert all(name in (testing.__doc__ or "") for name in testing.__all__)
 
 
+def explain_photo(words):
+    """Train the run of a command, write the photo that it explains, and run it."""
+    Path("photos").mkdir()
+    Image.new("RGB", (9, 9), "red").save("photos/1.png")
+    assert run("train", [f"--dataset={DATASET}", "--model=mlp(hidden=(8,))", *TINY]) == 0
+    assert run("explain", words) == 0
+
+
 @pytest.mark.parametrize("name", LISTED)
 def test_a_plugin_is_listed_runs_and_passes_its_test(name, folder, capsys):
     kind, signature, printed = LISTED[name]
@@ -108,6 +118,10 @@ def test_a_plugin_is_listed_runs_and_passes_its_test(name, folder, capsys):
         r'^def \w+\(.*?"""(.*?)"""', FILES[f"{name}.py"][FILES[f"{name}.py"].index("register(") :], re.M | re.S
     )
     assert summary and f"  {signature}\n      {summary[1]}" in capsys.readouterr().out
+    if name == "my_explanation":
+        explain_photo(documented(["jaxvision", "explain"], f"{name}.py")[2:])
+        assert printed in capsys.readouterr().out
+        return run_test_of(name, capsys)
     if name == "my_dataset":
         assert script(folder, *documented(["python"], "make_csv.py")[1:]).returncode == 0
     words = documented(["jaxvision", "train"], f"{name}.py")[2:]

@@ -10,6 +10,7 @@ Each check takes a spec, builds what it names, and raises AssertionError with th
     check_optimizer     whether an optimizer brings the loss of a small problem down
     check_schedule      whether a schedule reaches its peak, and stays finite and at least 0
     check_augmentation  shapes, range, randomness by key, and the other rows of the batch
+    check_explanation   shapes of maps, the target, randomness by key, and the other rows of the batch
 
 A test of a plug-in loads its file, then calls the check of its kind:
 
@@ -22,6 +23,7 @@ A test of a plug-in loads its file, then calls the check of its kind:
 """
 
 from jaxvision.testing.datasets import check_dataset
+from jaxvision.testing.explanations import check_explanation
 from jaxvision.testing.gradients import check_gradient
 from jaxvision.testing.models import check_model
 from jaxvision.testing.tasks import check_loss, check_task
@@ -30,6 +32,7 @@ from jaxvision.testing.training import check_augmentation, check_optimizer, chec
 __all__ = [
     "check_augmentation",
     "check_dataset",
+    "check_explanation",
     "check_gradient",
     "check_loss",
     "check_model",

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxvision import data as datas
+from jaxvision.heat_maps import heat_maps
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.near_duplicates import near_duplicates
 from jaxvision.reports.page.page_data import Example, Features, PageData, RunFacts
@@ -74,13 +75,13 @@ def _examples(data: PageData, trained: Trained) -> dict[int, Example]:
 
 
 def _heat_maps(data: PageData, trained: Trained, shown: list[int]) -> dict[int, np.ndarray]:
+    """Return the heat map of each example for its predicted class; an empty dict if the model has no map to explain."""
+    if not shown or data.form != "classes" or not data.has_images:
+        return {}
     try:
-        from jaxvision.heat_maps import heat_maps  # pyright: ignore[reportMissingImports]
-    except ImportError:
+        maps = heat_maps(trained, data.split.read(np.array(shown)), data.predicted[shown])
+    except ValueError:  # no feature map, no features, or outputs that are no classes
         return {}
-    if not shown or data.form != "classes":
-        return {}
-    maps = heat_maps(trained, data.split.read(np.array(shown)), data.predicted[shown])
     return dict(zip(shown, maps, strict=True))
 
 
