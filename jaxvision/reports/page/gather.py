@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxvision import data as datas
+from jaxvision import folds
 from jaxvision.heat_maps import heat_maps
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.near_duplicates import near_duplicates
@@ -57,13 +58,12 @@ def _features(data: PageData, trained: Trained, train: Split) -> Features | None
     size = len(data.split)
     sample = np.linspace(0, size - 1, min(size, MOST_MAPPED), dtype=int)
     indices = np.array(sorted({*sample.tolist(), *shown}))
-    of_split = pooled_features(trained, data.split.select(indices))
-    if of_split is None:
-        return None
     searched = np.unique(np.linspace(0, len(train) - 1, min(len(train), size, MOST_SEARCHED), dtype=int))
-    of_train = pooled_features(trained, train.select(searched))
-    assert of_train is not None
-    return Features(indices, of_split, searched, of_train)
+    both = folds.concatenate(data.split.select(indices), train.select(searched))  # in one call, compiled once
+    values = pooled_features(trained, both)
+    if values is None:
+        return None
+    return Features(indices, values[: len(indices)], searched, values[len(indices) :])
 
 
 def _examples(data: PageData, trained: Trained) -> dict[int, Example]:

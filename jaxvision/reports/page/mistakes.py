@@ -104,7 +104,7 @@ def _neighbors(data: PageData, indices: Sequence[int]) -> Html | None:
     figures = []
     for label, pixels in zip(labels, pixels_of(data.train, indices), strict=True):
         image = picture(pixels, f"training image, {label}", side=NEIGHBOR_SIDE)
-        figures.append(tag("figure", image, tag("figcaption", label, style=f"max-width:{NEIGHBOR_SIDE}px")))
+        figures.append(tag("figure", image, tag("figcaption", label, style=f"max-width:{NEIGHBOR_SIDE + 10}px")))
     return tag("div", *figures, class_="thumbs")
 
 

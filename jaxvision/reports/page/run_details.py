@@ -36,9 +36,14 @@ def command_of(run: RunFacts) -> str:
     Paths have no folders: those of the training machine are nobody else's business.
     """
     changed = {**Config().differences(run.config), **Execution().differences(run.execution)}
-    flags = [f"--{name}={shlex.quote(_shown(value))}" for name, (_, value) in changed.items()]
-    flags += [f"--plugins={shlex.quote(_shown(plugin))}" for plugin in run.signature.plugins]
+    flags = [f"--{name}={_quoted(_shown(value))}" for name, (_, value) in changed.items()]
+    flags += [f"--plugins={_quoted(_shown(plugin))}" for plugin in run.signature.plugins]
     return " \\\n  ".join(["jaxvision train --workdir=NEW_FOLDER", *flags])
+
+
+def _quoted(value: str) -> str:
+    """Return a value for a shell, in double quotes if it has single ones."""
+    return f'"{value}"' if "'" in value and not set(value) & set('"$`\\!') else shlex.quote(value)
 
 
 def _shown(value: Any) -> str:

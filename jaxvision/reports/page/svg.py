@@ -10,7 +10,7 @@ from jaxvision.reports.page.html import Html, details, join, table, tag
 
 STYLES = ("", "second", "third", "fourth")
 DASHES = {"": None, "second": "7 4", "third": "2 3", "fourth": "10 3 2 3"}
-LEFT, RIGHT, TOP, BOTTOM = 66, 14, 30, 44  # pixels around the plot
+LEFT, RIGHT, TOP, BOTTOM = 74, 14, 30, 44  # pixels around the plot
 MOST_ROWS = 25  # of a table that stands for a chart
 MOST_MARKED = 30  # points of a line that are marked
 

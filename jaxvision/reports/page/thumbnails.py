@@ -88,5 +88,5 @@ def overlaid(pixels: np.ndarray, heat_map: np.ndarray) -> np.ndarray:
     gray = color.mean(axis=-1, keepdims=True)
     weight = heat[..., None]
     tint = np.array([255.0, 150.0, 60.0], np.float32)
-    lit = 0.75 * color + 0.25 * tint
-    return np.clip(np.round(weight * lit + (1 - weight) * 0.35 * gray), 0, 255).astype(np.uint8)
+    lit = 0.82 * color + 0.18 * tint
+    return np.clip(np.round(weight * lit + (1 - weight) * 0.4 * gray), 0, 255).astype(np.uint8)
