@@ -199,9 +199,9 @@ def upgrade_targets(targets: dict[str, Any]) -> dict[str, Any]:
 
 
 def execution_beside(path: Path, values: dict[str, Any], version: int) -> dict[str, Any]:
-    """Return the fields of an Execution among those of the config.json beside its path, where version 0.1 had them.
+    """Return the fields of Execution from the values of config.json, where version 0.1 kept them.
 
-    Raises ValueError if the config.json is of a later version, so that a file is missing.
+    Raises ValueError if config.json is of a later version, whose execution.json is missing.
     """
     from jaxvision.config import Execution, fields_of
 

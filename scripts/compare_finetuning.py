@@ -76,9 +76,10 @@ def link_folders(source: Path, folder: Path) -> None:
 
 
 def link_products(source: Path, folder: Path) -> None:
-    """Link the product photographs by gender; every fifth row is test."""
+    """Link the product photographs by gender, without Boys and Girls, which are few; every fifth row is test."""
     with (source / "styles.csv").open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file)):
+        rows = [row for row in csv.DictReader(file) if row["gender"] in ("Men", "Women", "Unisex")]
+        for number, row in enumerate(rows):
             place = folder / ("train" if number % 5 else "test") / row["gender"]
             place.mkdir(parents=True, exist_ok=True)
             (place / f"{row['id']}.jpg").symlink_to((source / "images" / f"{row['id']}.jpg").resolve())

@@ -343,8 +343,8 @@ GROUPS: tuple[tuple[Callable[[], list[Row]], tuple[str, ...], bool], ...] = (
 )
 
 
-SECTIONS = {  # more of them, with what they need
-    "Metrics": (numerics_metrics.rows, ()),  # leaves out what is not installed
+SECTIONS = {  # further sections: the function, and the libraries without which it is left out
+    "Metrics": (numerics_metrics.rows, ()),  # leaves out single rows
     "Preprocessing": (numerics_preprocessing.rows, ("torch", "torchvision", "timm")),
 }
 
