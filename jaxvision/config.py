@@ -174,6 +174,11 @@ class Execution(_Settings):
     on_nonfinite: Literal["stop", "skip"] = _field(
         "stop", "what to do if the loss or the gradient of a step is not finite", may_change=True
     )
+    loggers: str = _field(
+        "",
+        "loggers beside metrics.jsonl, comma-separated; if unset, TensorBoard where it is installed",
+        may_change=True,
+    )
 
     @staticmethod
     def load(path: Path) -> Execution:

@@ -87,8 +87,8 @@ class Registry:
 
     @property
     def field(self) -> str:
-        """The name of the field of Config that holds specs of this kind."""
-        return self.plural if self.kind == "augmentation" else self.kind
+        """The name of the field of Config or Execution that holds specs of this kind."""
+        return self.plural if self.kind in ("augmentation", "logger") else self.kind
 
     def _load_home(self) -> None:
         home = importlib.import_module(self.home)
@@ -239,8 +239,11 @@ gradients = Registry(
     context=("batch_size", "num_examples", "num_steps", "axis_name"),
     contract=Gradient,
 )
+loggers = Registry("logger", "jaxvision.loggers", context=("folder", "start"), contract=("report", "close"))
 
-REGISTRIES = {r.plural: r for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations)}
+REGISTRIES = {
+    r.plural: r for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations, loggers)
+}
 
 
 def num_registered() -> int:

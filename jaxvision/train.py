@@ -26,7 +26,8 @@ from jaxvision.evaluation import evaluate_on
 from jaxvision.interfaces import Dataset, TrainState
 from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
-from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, prepare
+from jaxvision.spec_check import check_specs
+from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, prepare
 
 
 class Result(NamedTuple):

@@ -16,8 +16,11 @@ WORDS = (
     "class_names image_decoding decoder_messages pixel_modes resizing prediction_inputs spec_limits split_roles "
     "weights_package array_cache linear_head thread_pools confidence_interval markdown"
 )
-PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules"
-RUN = "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head"
+PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules loggers"
+RUN = (
+    "workdir new_workdir model_variants data run pretrained training_setup threshold_file features fitted_head "
+    "spec_check"
+)
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
@@ -53,7 +56,9 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "PIL": {"image_decoding.py", "pixel_modes.py", "resizing.py", "near_duplicates.py", "datasets"},
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
     "typeguard": {"registry.py", "schemas.py"},
-    "tensorboardX": {"engine/logs.py"},
+    "tensorboardX": {"loggers/tensorboard.py"},
+    "wandb": {"loggers/wandb.py"},
+    "mlflow": {"loggers/mlflow.py"},
     "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it
