@@ -61,7 +61,7 @@ class _Settings:
                 from jaxvision import hints
 
                 raise TypeError(f"{each.name}={value!r} is not {hints.describe(types[each.name])}") from None
-            if value is not None and not _is_within(value, **each.metadata["limits"]):
+            if value not in (None, "auto") and not _is_within(value, **each.metadata["limits"]):
                 from jaxvision import hints
 
                 raise ValueError(f"{each.name}={value} must be {hints.limits(each.metadata['limits'])}")
@@ -98,7 +98,9 @@ class Config(_Settings):
     gradient: str = _field("mean", "gradient rule spec, mean or sam")
     optimizer: str = _field("adam", "optimizer spec")
     schedule: str = _field("cosine", "learning-rate schedule spec")
-    learning_rate: float | None = _field(None, "peak learning rate; if unset, the optimizer's default", above=0)
+    learning_rate: float | Literal["auto"] | None = _field(
+        None, "peak learning rate; if unset, the optimizer's default; auto: by a range test before training", above=0
+    )
     layer_decay: float | None = _field(
         None, "layer-wise learning-rate decay, from the last layer down", above=0, most=1, example=0.75
     )

@@ -261,6 +261,12 @@ def train(
     open_data = partial(datas.open_dataset, config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
     data = multihost.main_process_first(lambda: open_data(rules=datas.rules_of(folder)))
 
+    if config.learning_rate == "auto":
+        from jaxvision.range_test import with_tested_rate
+
+        options: dict[str, Any] = {"execution": execution, "previous": previous and previous[0], "weights": weights}
+        config = multihost.run_on_all_hosts(lambda: with_tested_rate(config, data, folder, **options))
+
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)
         setup = prepare(run, data, weights)

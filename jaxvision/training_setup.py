@@ -52,7 +52,7 @@ class TrainingSetup(NamedTuple):
 def make_optimizer(config: Config, num_steps: int):
     """Build (optimizer, schedule). The peak learning rate is the config's, or else the default of the optimizer."""
     name = specs.parse(config.optimizer).name
-    peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
+    peak: Any = config.learning_rate or registry.optimizers.default(name, "learning_rate")
     if peak is None:
         raise ValueError(f"the optimizer {name!r} has no default learning rate: set --learning_rate")
     schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)

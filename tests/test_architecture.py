@@ -25,7 +25,7 @@ COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds near_duplicates "
     "evaluation_data finetune learning_curve label_next fewshot feature_classifiers model_card model_card_results "
-    "model_card_usage initial_weights"
+    "model_card_usage initial_weights range_test"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own
