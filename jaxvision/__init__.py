@@ -33,7 +33,7 @@ from jaxvision.weights_package import WeightsPackage
 _runtime.keep_freed()  # must precede JAX's threads
 
 if TYPE_CHECKING:
-    from jaxvision import augmentations, explanations, gradients, losses, optimizers, schedules
+    from jaxvision import augmentations, explanations, gradients, loggers, losses, optimizers, schedules
     from jaxvision.models.linen import from_linen, tap
     from jaxvision.models.nnx import from_nnx
 
@@ -80,6 +80,7 @@ __all__ = [
     "list_datasets",
     "list_models",
     "load",
+    "loggers",
     "losses",
     "models",
     "optimizers",
@@ -104,6 +105,6 @@ def __getattr__(name: str) -> Any:
     """Import names that need Flax or Optax on first use, so that `import jaxvision` stays fast."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in ("augmentations", "explanations", "gradients", "losses", "optimizers", "schedules"):
+    if name in ("augmentations", "explanations", "gradients", "loggers", "losses", "optimizers", "schedules"):
         return importlib.import_module(f"jaxvision.{name}")
     raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")

@@ -61,7 +61,7 @@ class _Settings:
                 from jaxvision import hints
 
                 raise TypeError(f"{each.name}={value!r} is not {hints.describe(types[each.name])}") from None
-            if value is not None and not _is_within(value, **each.metadata["limits"]):
+            if value not in (None, "auto") and not _is_within(value, **each.metadata["limits"]):
                 from jaxvision import hints
 
                 raise ValueError(f"{each.name}={value} must be {hints.limits(each.metadata['limits'])}")
@@ -98,7 +98,9 @@ class Config(_Settings):
     gradient: str = _field("mean", "gradient rule spec, mean or sam")
     optimizer: str = _field("adam", "optimizer spec")
     schedule: str = _field("cosine", "learning-rate schedule spec")
-    learning_rate: float | None = _field(None, "peak learning rate; if unset, the optimizer's default", above=0)
+    learning_rate: float | Literal["auto"] | None = _field(
+        None, "peak learning rate; if unset, the optimizer's default; auto: by a range test before training", above=0
+    )
     layer_decay: float | None = _field(
         None, "layer-wise learning-rate decay, from the last layer down", above=0, most=1, example=0.75
     )
@@ -173,6 +175,11 @@ class Execution(_Settings):
     max_to_keep: int = _field(2, "latest checkpoints to keep, in addition to the best", may_change=True, least=1)
     on_nonfinite: Literal["stop", "skip"] = _field("stop", "if a loss or gradient is not finite", may_change=True)
     no_images: bool = _field(False, "leave images out of the report, as photographs of people", may_change=True)
+    loggers: str = _field(
+        "",
+        "loggers beside metrics.jsonl, comma-separated; if unset, TensorBoard where it is installed",
+        may_change=True,
+    )
 
     @staticmethod
     def load(path: Path) -> Execution:

@@ -168,7 +168,7 @@ def _previous(path: Path, config: Config) -> tuple[Config, Execution] | None:
     """Return the settings of the run in a folder, or None. Raises ValueError for other settings or other files."""
     settings = workdirs.settings_in(path)
     if settings is None:
-        if storage.foreign_files(path, (storage.LOCK, "config.json", "execution.json", "signature.json")):
+        if storage.foreign_files(path, workdirs.FIRST_FILES):
             raise ValueError(failures.other_files(path))
         return None
     stated = ("dataset", "model", "init_from", "head_init", "on_bad_image", "seed")

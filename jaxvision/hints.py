@@ -161,9 +161,10 @@ def for_type(value: Any, hint: Any) -> str:
 def describe(hint: Any) -> str:
     """Return in words what a field accepts."""
     if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(typing.get_args(hint))
+        words = typing.get_args(hint)
+        return "one of " * (len(words) > 1) + ", ".join(words)
     names = {int: "a whole number", float: "a number", str: "a string", bool: "True or False", type(None): "None"}
-    return " or ".join(names[kind] for kind in typing.get_args(hint) or (hint,))
+    return " or ".join(names[kind] if kind in names else describe(kind) for kind in typing.get_args(hint) or (hint,))
 
 
 def limits(bounds: dict[str, Any]) -> str:

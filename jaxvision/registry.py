@@ -88,8 +88,8 @@ class Registry:
 
     @property
     def field(self) -> str:
-        """The name of the field of Config that holds specs of this kind."""
-        return self.plural if self.kind == "augmentation" else self.kind
+        """The name of the field of Config or Execution that holds specs of this kind."""
+        return self.plural if self.kind in ("augmentation", "logger") else self.kind
 
     def _load_home(self) -> None:
         home = importlib.import_module(self.home)
@@ -240,8 +240,12 @@ optimizers = Registry("optimizer", "jaxvision.optimizers", context=("learning_ra
 schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate", "num_steps"), contract=())
 augmentations = Registry("augmentation", "jaxvision.augmentations", context=("num_classes", "seed"), contract=())
 explanations = Registry("explanation", "jaxvision.explanations", contract=Explanation)
+loggers = Registry("logger", "jaxvision.loggers", context=("folder", "start"), contract=("report", "close"))
 
-REGISTRIES = {each.plural: each for each in [*globals().values()] if isinstance(each, Registry)}
+REGISTRIES = {
+    each.plural: each
+    for each in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations, explanations, loggers)
+}
 
 
 def num_registered() -> int:

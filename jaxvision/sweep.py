@@ -22,8 +22,8 @@ from jaxvision.plugins import load_plugins
 from jaxvision.ranking import Row, Sweep, rank, table
 from jaxvision.reports import chosen_evaluation, plots
 from jaxvision.search_space import Space
+from jaxvision.spec_check import check_specs
 from jaxvision.train import train
-from jaxvision.training_setup import check_specs
 from jaxvision.trials import Order, Search, Trial, plan
 from jaxvision.upgrades import upgrade
 

@@ -26,7 +26,8 @@ from jaxvision.evaluation import evaluate_on
 from jaxvision.interfaces import Dataset, TrainState
 from jaxvision.new_workdir import new_workdir
 from jaxvision.plugins import load_plugins
-from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, check_specs, prepare
+from jaxvision.spec_check import check_specs
+from jaxvision.training_setup import NUM_AT_ONCE, TrainingSetup, prepare
 
 
 class Result(NamedTuple):
@@ -259,6 +260,12 @@ def train(
         weights, preprocessing = multihost.run_on_all_hosts(opened)
     open_data = partial(datas.open_dataset, config, data_dir=data_dir, dataset=dataset, preprocessing=preprocessing)
     data = multihost.main_process_first(lambda: open_data(rules=datas.rules_of(folder)))
+
+    if config.learning_rate == "auto":
+        from jaxvision.range_test import with_tested_rate
+
+        options: dict[str, Any] = {"execution": execution, "previous": previous and previous[0], "weights": weights}
+        config = multihost.run_on_all_hosts(lambda: with_tested_rate(config, data, folder, **options))
 
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)

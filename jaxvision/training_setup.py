@@ -13,8 +13,7 @@ import optax
 
 from jaxvision import failures, registry, specs
 from jaxvision import run as runs
-from jaxvision.config import Config, Execution
-from jaxvision.data import is_in_memory
+from jaxvision.config import Config
 from jaxvision.distributed import compilation
 from jaxvision.distributed import mesh as meshes
 from jaxvision.engine import step as steps
@@ -53,7 +52,7 @@ class TrainingSetup(NamedTuple):
 def make_optimizer(config: Config, num_steps: int):
     """Build (optimizer, schedule). The peak learning rate is the config's, or else the default of the optimizer."""
     name = specs.parse(config.optimizer).name
-    peak = config.learning_rate or registry.optimizers.default(name, "learning_rate")
+    peak: Any = config.learning_rate or registry.optimizers.default(name, "learning_rate")
     if peak is None:
         raise ValueError(f"the optimizer {name!r} has no default learning rate: set --learning_rate")
     schedule = registry.schedules.build(config.schedule, learning_rate=peak, num_steps=num_steps)
@@ -69,17 +68,6 @@ def make_augment(config: Config, *, num_classes: int) -> Augment:
 
     listed = specs.parse_list(config.augmentations)
     return chain([registry.augmentations.build(spec, num_classes=num_classes, seed=config.seed) for spec in listed])
-
-
-def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool) -> None:
-    """Raise ValueError or TypeError for unknown names, wrong arguments and meshes, before the data are opened."""
-    meshes.make_mesh(execution.mesh)
-    for kind in (registry.models, registry.tasks, registry.gradients, registry.optimizers, registry.schedules):
-        kind.check(getattr(config, kind.kind))
-    for spec in specs.parse_list(config.augmentations):
-        registry.augmentations.check(spec)
-    if is_dataset_named and not is_in_memory(config.dataset):
-        registry.datasets.check(config.dataset)
 
 
 def prepare(run: runs.Run, data: Dataset, weights: Any = None) -> TrainingSetup:

@@ -20,6 +20,11 @@ MAY_CHANGE = {
     name: field.metadata["may_change"] for kind in (Config, Execution) for name, field in fields_of(kind).items()
 }
 
+FIRST_FILES = (  # of a run that was killed before its config was written
+    *(storage.LOCK, "config.json", "execution.json", "signature.json"),
+    *("range_test.json", "range_test.png"),
+)
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -90,7 +95,7 @@ def check(path: Path, config: Config, execution: Execution, signature: Signature
     """Raise ValueError if a folder holds another run, a run on other data, or other files."""
     before = settings_in(path)
     if before is None:
-        if storage.foreign_files(path, (storage.LOCK, "config.json", "execution.json", "signature.json")):
+        if storage.foreign_files(path, FIRST_FILES):
             raise ValueError(failures.other_files(path))
         return
     differences = before[0].differences(config) | before[1].differences(execution)

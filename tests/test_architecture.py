@@ -17,16 +17,16 @@ WORDS = (
     "explanation weights_package array_cache linear_head thread_pools confidence_interval markdown calibration "
     "label_errors"
 )
-PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules explanations"
+PLUGINS = "models datasets tasks losses gradients augmentations optimizers schedules explanations loggers"
 RUN = (
     "workdir new_workdir model_variants data run pretrained training_setup threshold_file temperature_file features "
-    "fitted_head near_duplicates initial_weights heat_maps"
+    "fitted_head near_duplicates initial_weights heat_maps spec_check"
 )
 COMMANDS = (
     "train evaluate evaluation predict prediction_file prediction_rows preview export ensemble ensemble_outputs "
     "dataset_report sweep ranking trials generative_metrics probe thresholds "
     "evaluation_data finetune learning_curve label_next fewshot feature_classifiers model_card model_card_results "
-    "model_card_usage label_suspects explain"
+    "model_card_usage label_suspects explain range_test"
 )
 EDGES = "reports testing"
 LAYERS = {  # folder or file: the layers that it may import, beside its own
@@ -64,7 +64,9 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     },
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
     "typeguard": {"registry.py", "schemas.py"},
-    "tensorboardX": {"engine/logs.py"},
+    "tensorboardX": {"loggers/tensorboard.py"},
+    "wandb": {"loggers/wandb.py"},
+    "mlflow": {"loggers/mlflow.py"},
     "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it

@@ -31,7 +31,7 @@ NEW = [  # the arguments that make small images show what an augment does
         "grayscale",
     ),
     *("gaussian_blur", "cutout(size=4)", "random_erasing", "mixup(alpha=1.0)", "cutmix", "randaugment(magnitude=20)"),
-    "trivial_augment",
+    *("trivial_augment", "autoaugment", "autoaugment(policy='cifar10')", "augmix(depth=1)"),
 ]
 
 

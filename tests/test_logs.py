@@ -13,7 +13,7 @@ from jaxvision.engine import logs
 
 @pytest.fixture(autouse=True)
 def _no_event_files(monkeypatch):
-    monkeypatch.setattr(logs, "_tensorboard", lambda folder, start: None)
+    monkeypatch.setattr(logs, "_open_loggers", lambda folder, start: [])
 
 
 class Terminal(io.StringIO):

@@ -38,6 +38,7 @@ LISTED = {  # file: the kind, what `jaxvision list` prints, and what the run pri
     "my_gradient": ("gradients", "clipped(max_norm=1.0, noise_multiplier=0.0)", "gradient_norm "),
     "my_optimizer": ("optimizers", "centralized_sgd(momentum=0.9)", "test accuracy "),
     "my_schedule": ("schedules", "inverse_sqrt(warmup=0.1)", "test accuracy "),
+    "my_logger": ("loggers", "csv_file(metric='loss')", "test accuracy "),
     "my_augmentation": ("augmentations", "sensor_noise(sigma=(0.0, 0.1))", "test accuracy "),
     "my_explanation": ("explanations", "input_times_gradient(absolute=False)", "(absolute=True): wrote 1 .png"),
 }
@@ -130,8 +131,8 @@ def test_a_plugin_is_listed_runs_and_passes_its_test(name, folder, capsys):
     assert run("train", [*words, *own, *model, *TINY]) == 0
     out = capsys.readouterr().out
     assert printed in out
-    settings = json.loads((folder / "run" / "config.json").read_text())
-    assert signature.partition("(")[0] in str(list(settings.values()))
+    settings = [json.loads((folder / "run" / file).read_text()) for file in ("config.json", "execution.json")]
+    assert signature.partition("(")[0] in str([list(values.values()) for values in settings])
     run_test_of(name, capsys)
 
 

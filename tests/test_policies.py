@@ -148,7 +148,7 @@ def test_magnitudes_and_operations_are_torchvisions(policy, pictures):
         (magnitudes, is_signed), spelt = next((v, k) for k, v in space.items() if k.lower() == name.replace("_", ""))
         assert is_signed == (name in policies.SIGNED)
         which = jnp.full(31, OPERATIONS.index(name))
-        found = policies._magnitudes(which, jnp.arange(31, dtype=jnp.float32), signs, ranges)
+        found = policies.magnitudes_of(which, jnp.arange(31, dtype=jnp.float32), signs, ranges)
         if magnitudes.ndim:
             found = np.round(found) if name == "posterize" else found
             np.testing.assert_allclose(found, magnitudes, atol=1e-4)

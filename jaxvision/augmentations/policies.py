@@ -47,11 +47,11 @@ def ranges_of_rand_augment(size: tuple[int, ...]) -> Ranges:
 TRIVIAL = _ranges(shear=0.99, translate_x=32.0, translate_y=32.0, degrees=135.0, factor=0.99, bits=2)
 
 
-def _magnitudes(which: Array, levels: Array, signs: Array, ranges: Ranges) -> Array:
-    """Return the parameters [B] of operations [B] at levels [B] from 0 to HIGHEST; signs are 1 or -1."""
+def magnitudes_of(which: Array, levels: Array, signs: Array, ranges: Ranges, *, highest: int = HIGHEST) -> Array:
+    """Return the parameters [B] of operations [B] at levels [B] from 0 to the highest; signs are 1 or -1."""
     bounds = jnp.array([ranges.get(name, (0.0, 0.0)) for name in OPERATIONS], jnp.float32)[which]
     sign = jnp.where(_is_one_of(which, SIGNED), signs, 1)
-    return sign * (bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * (levels / HIGHEST))
+    return sign * (bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * (levels / highest))
 
 
 def _is_one_of(which: Array, names: tuple[str, ...]) -> Array:
@@ -146,7 +146,7 @@ def _drawn(key: Array, images: Array, levels: Array, ranges: Ranges, *, fill: fl
     which_key, sign_key = jax.random.split(key)
     which = jax.random.randint(which_key, (num,), 0, len(OPERATIONS), jnp.int32)
     signs = jnp.where(happens(sign_key, num, 0.5), 1.0, -1.0).astype(jnp.float32)
-    magnitudes = _magnitudes(which, levels, signs, ranges)
+    magnitudes = magnitudes_of(which, levels, signs, ranges)
     images = materialize(key, moved(images, which, magnitudes, fill=fill, interpolation=interpolation))
     return materialize(key, retouched(images, which, magnitudes))
 

@@ -46,7 +46,7 @@ GROUPS = {
         *("grad_accum_steps", "epochs", "steps", "ema", "ema_warmup", "precision", "seed"),
     ),
     "Evaluation": ("eval_every", "checkpoint_rule", "patience", "tta", "eval_batch_size"),
-    "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite"),
+    "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite", "loggers"),
 }
 PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.ArgumentParser()}
 NONE = ("None", "none")
@@ -88,6 +88,8 @@ def define_flag(values: flags.FlagValues, name: str, hint: Any, default: Any, he
         flags.DEFINE_bool(name, default, help, flag_values=values)
     else:
         parser = PARSERS[kinds[0]]
+        for word in hints.literals(hint):  # a number, or a word in its place
+            parser = _OrNone(parser, words=(word,), removed=word)
         if type(None) in typing.get_args(hint):
             parser = _OrNone(parser, words=NONE if name in SETTINGS else ("None",))
         elif name in SETTINGS and SETTINGS[name].default == "":  # the empty text means none

@@ -1,11 +1,11 @@
-"""Log metrics to metrics.jsonl, to TensorBoard if it is installed, and to the terminal."""
+"""Log metrics to metrics.jsonl, to the terminal, and to the loggers of the run."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -14,7 +14,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from jaxvision import storage
+from jaxvision import registry, specs, storage
+from jaxvision.config import Execution
 from jaxvision.distributed import multihost
 
 Row = dict[str, Any]
@@ -49,36 +50,12 @@ def drop_rows(path: Path, *, after: int) -> None:
         storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-class _TensorBoard:
-    """An event file of TensorBoard, written without tensorboardX's thread, which prints tracebacks on a full disk."""
-
-    def __init__(self, folder: Path, *, start: int):
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-
-        folder.mkdir(exist_ok=True)
-        self._make_event = Event
-        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
-        self._write(step=start + 1, session_log=SessionLog(status=SessionLog.START))  # what was beyond is dropped
-
-    def _write(self, **content: Any) -> None:
-        self._writer.write_event(self._make_event(wall_time=time.time(), **content))
-
-    def report(self, row: Row) -> None:
-        from tensorboardX.summary import scalar
-
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._write(step=row["step"], summary=scalar(f"{row['split']}/{name}", value))
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def _tensorboard(folder: Path, *, start: int) -> _TensorBoard | None:
-    """Return the event file, or None if the extra is not installed."""
-    return _TensorBoard(folder, start=start) if importlib.util.find_spec("tensorboardX") else None
+def _open_loggers(folder: Path, *, start: int) -> list[Any]:
+    """Open the loggers that execution.json names, or else TensorBoard's event files, if it is installed."""
+    path = folder / "execution.json"
+    named = Execution.load(path).loggers if path.exists() else ""
+    default = "tensorboard" if importlib.util.find_spec("tensorboardX") else ""
+    return [registry.loggers.build(s, folder=folder, start=start) for s in specs.parse_list(named or default)]
 
 
 def _clock(seconds: float) -> str:
@@ -127,7 +104,7 @@ class Log:
         self._path = workdir / "metrics.jsonl"
         if self._is_first:
             drop_rows(self._path, after=start)
-        self._tensorboard: _TensorBoard | None = None  # from the first report on: its library takes seconds to import
+        self._loggers: list[Any] | None = None  # from the first report on: their libraries take seconds to import
         self._num_steps, self._batch_size = num_steps, batch_size
         self._start, self._has_stepped = start, False
         self._since: tuple[int, float] | None = None  # step and time of the first report after steps: all is compiled
@@ -146,13 +123,12 @@ class Log:
 
         `num_images` is the number of training images since the last report, 0 before the first step.
         """
-        if self._is_first and self._tensorboard is None:
-            self._tensorboard = _tensorboard(self.folder / "tensorboard", start=self._start)
+        if self._is_first and self._loggers is None:
+            self._loggers = _open_loggers(self.folder, start=self._start)
         if self._is_first:
             storage.append_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-        for row in rows:
-            if self._tensorboard:
-                self._tensorboard.report(row)
+        for row, logger in itertools.product(rows, self._loggers or ()):
+            logger.report(row)
         step = rows[0]["step"]
         waiting = rows[0].get("data_wait_fraction", 0.0)
         rate = (
@@ -176,6 +152,6 @@ class Log:
     def close(self) -> None:
         """Close the bar and the files; errors are ignored, because all rows are written already."""
         self._bar.close()
-        if self._tensorboard:
+        for logger in self._loggers or ():
             with contextlib.suppress(OSError):
-                self._tensorboard.close()
+                logger.close()
