@@ -243,8 +243,8 @@ explanations = Registry("explanation", "jaxvision.explanations", contract=Explan
 loggers = Registry("logger", "jaxvision.loggers", context=("folder", "start"), contract=("report", "close"))
 
 REGISTRIES = {
-    each.plural: each
-    for each in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations, explanations, loggers)
+    r.plural: r
+    for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations, explanations, loggers)
 }
 
 
