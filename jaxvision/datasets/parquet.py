@@ -27,10 +27,10 @@ def read_parquet(file: Path) -> Table:
             need = max(sum(group.total_byte_size for group in groups), num_cells * CELL_BYTES)
             require_memory(need, f"the table {str(file)!r} of {opened.metadata.num_rows:,} rows")
             table = opened.read()
-    except (OSError, pyarrow.ArrowException) as error:
+        names = list(table.schema.names)
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:  # names of columns are text, too
         why = " ".join(str(error).split())
         raise ValueError(f"cannot read the table {str(file)!r} as Parquet: {why}") from None
-    names = list(table.schema.names)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"the table {str(file)!r} has two columns {twice!r}; rename one")

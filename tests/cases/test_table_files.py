@@ -370,6 +370,16 @@ def test_values_of_parquet_that_are_no_classes_are_named(parquet, column, messag
         build(path="t.parquet")
 
 
+def test_names_in_parquet_that_are_no_text_are_refused(parquet, place):
+    writer, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    writer.write_table(arrow.table({"abcd": ["x"] * 4}), place / "t.parquet", store_schema=False)
+    content = (place / "t.parquet").read_bytes()
+    assert b"abcd" in content
+    (place / "t.parquet").write_bytes(content.replace(b"abcd", b"ab\xffd"))
+    with pytest.raises(ValueError, match=r"cannot read the table 't\.parquet' as Parquet: .*utf-8"):
+        build(path="t.parquet")
+
+
 def test_bytes_in_parquet_are_text(parquet):
     parquet(target=[b"cat", b"dog"] * 12)
     assert counts(path="t.parquet") == {"cat": 12, "dog": 12}
