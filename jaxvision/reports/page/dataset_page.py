@@ -12,7 +12,7 @@ from jaxvision import storage
 from jaxvision.initial_weights import without_folders
 from jaxvision.interfaces import Split
 from jaxvision.near_duplicates import Pair, name_of
-from jaxvision.reports.page.document import document
+from jaxvision.reports.page.document import document, named
 from jaxvision.reports.page.html import Cell, Html, bullets, counted, join, paragraph, section, table, tag
 from jaxvision.reports.page.svg import Axes, bar, chart, number
 from jaxvision.reports.page.thumbnails import picture, pixels_of
@@ -39,7 +39,7 @@ def save_dataset_page(folder: Path, facts: DatasetFacts) -> Path:
     sections = (_summary, _targets, _files, _samples, _duplicates, _suspects)
     body = join(each(facts) for each in sections)
     file = folder / FILE
-    storage.write_text(file, document(f"Dataset {facts.report['dataset'].partition('(')[0]}", body))
+    storage.write_text(file, document(f"Dataset {named(facts.report['dataset'])}", body))
     return file
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
+from jaxvision import specs
 from jaxvision.reports.page.html import Html, join, tag
 from jaxvision.reports.page.page_data import PageData
 from jaxvision.reports.page.style import CSS, SCRIPT
@@ -44,8 +46,19 @@ def page(data: PageData) -> str:
 def title_of(data: PageData) -> str:
     """Return the title: the model and the data."""
     what = "Ensemble" if data.run is None else data.run.config.model.partition("(")[0]
-    where = "" if data.run is None else f" on {data.run.config.dataset.partition('(')[0]}"
+    where = "" if data.run is None else f" on {named(data.run.config.dataset)}"
     return f"{what}{where}: report on {data.report['split']}"
+
+
+def named(dataset: str) -> str:
+    """Return what a dataset is called: its file or folder, or its name.
+
+    >>> named("folder(path='/home/me/photos')"), named("cifar10(per_class=10)")
+    ('photos', 'cifar10')
+    """
+    spec = specs.parse(dataset)
+    path = spec.arguments.get("path")
+    return Path(path).name if isinstance(path, str) and Path(path).name else spec.name
 
 
 def document(title: str, body: Html) -> str:

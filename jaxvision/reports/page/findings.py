@@ -27,12 +27,11 @@ def findings(data: PageData) -> Html:
 
 
 def _what_was_searched(data: PageData) -> Html:
-    return tag(
-        "p",
-        "No finding that chance would not explain: wrong confidence, contradicted labels, mislabeled pairs of classes, "
-        "leaks between splits, weak slices.",
-        class_="note",
-    )
+    names = ["wrong confidence"] * (confidence(data) is not None)
+    names += ["contradicted labels, mislabeled pairs of classes"] * (data.form == "classes")
+    names += ["leaks between splits"] * (data.pairs is not None) + ["weak slices"] * bool(slices(data))
+    searched = f"No finding that chance would not explain, of {', '.join(names)}." if names else "Nothing was searched."
+    return tag("p", searched, class_="note")
 
 
 def _link(text: str, anchor: str) -> Html:

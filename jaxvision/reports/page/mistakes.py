@@ -109,10 +109,10 @@ def _neighbors(data: PageData, indices: Sequence[int]) -> Html | None:
 
 
 def target_text(data: PageData, target: np.ndarray) -> str:
-    """Return a target as text: its class, its first labels, or the number."""
+    """Return a target as text: its class, its first labels without their columns, or the number."""
     if data.form == "classes":
         return data.classes[int(target)]
     if data.form == "labels":
-        names = [data.classes[i] for i in np.flatnonzero(target >= 0.5).tolist()]
-        return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "none"
+        names = [data.classes[i].rpartition("=")[2] for i in np.flatnonzero(target >= 0.5).tolist()]
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
     return number(float(target))

@@ -24,7 +24,8 @@ def summary(data: PageData) -> Html:
     if "data_differences" in report:
         notes.append(f"These are not the data of training: {'; '.join(report['data_differences'])}. {terminal.SEEN}.")
     if report.get("absent_classes"):
-        notes.append(terminal.absent_line(dict(report)) + ".")
+        line = terminal.absent_line(dict(report))
+        notes.append(f"{line[:1].upper()}{line[1:]}.")
     notes += [report["note"]] if "note" in report else []
     shown = [paragraph(note, note=True) for note in notes]
     return section(

@@ -173,10 +173,17 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 def number(value: float) -> str:
     """Return a number as text.
 
-    >>> number(0.30000000000000004), number(12345.0), number(1e-9)
-    ('0.3', '12,345', '1e-09')
+    >>> number(0.30000000000000004), number(12345.6), number(2013.0), number(1e-9)
+    ('0.3', '12,346', '2013', '1e-09')
     """
-    return f"{value:,.0f}" if abs(value) >= 1000 and float(value).is_integer() else f"{value:.4g}"
+    is_long = 1e4 <= abs(value) < 1e15
+    return (
+        f"{value:,.0f}"
+        if is_long
+        else f"{value:.0f}"
+        if abs(value) < 1e4 and float(value).is_integer()
+        else f"{value:.4g}"
+    )
 
 
 def _n(value: float) -> str:
