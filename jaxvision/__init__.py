@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 list_models = _registry.models.names
 list_datasets = _registry.datasets.names
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 __all__ = [
     "Config",

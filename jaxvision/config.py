@@ -175,11 +175,7 @@ class Execution(_Settings):
     max_to_keep: int = _field(2, "latest checkpoints to keep, in addition to the best", may_change=True, least=1)
     on_nonfinite: Literal["stop", "skip"] = _field("stop", "if a loss or gradient is not finite", may_change=True)
     no_images: bool = _field(False, "leave images out of the report, as photographs of people", may_change=True)
-    loggers: str = _field(
-        "",
-        "loggers beside metrics.jsonl, comma-separated; if unset, TensorBoard where it is installed",
-        may_change=True,
-    )
+    loggers: str = _field("", "loggers beside metrics.jsonl; if unset, TensorBoard where installed", may_change=True)
 
     @staticmethod
     def load(path: Path) -> Execution:

@@ -328,3 +328,15 @@ def none_readable(count: int, first: str) -> str:
 def only_multiclass(command: str, dataset: str, kind: str) -> str:
     """Return the message that a command classifies into classes, and a dataset has other targets."""
     return f"{command} needs a class for each image, and the dataset {dataset!r} has {kind} targets: use train"
+
+
+def missing_package(kind: str, name: str, *, package: str, extra: str | None = None, **_: Any) -> str:
+    """Return the message that a factory needs a package, which an extra of this package installs."""
+    repair = f"pip install -e '.[{extra}]'" if extra else f"pip install {package}"
+    return f"the {kind} {name!r} needs the package {package}: {repair}"
+
+
+def no_ranking_metric(task: str, *, has_validation: bool) -> str:
+    """Return the message that the trials of a sweep cannot be ranked."""
+    why = "compare such runs by eye" if has_validation else "give --validation_fraction"
+    return f"the task {task!r} has no validation metric to rank trials by: {why}"

@@ -43,16 +43,18 @@ def with_tested_rate(
     folder: Path,
     *,
     execution: Execution = DEFAULT_EXECUTION,
-    previous: Config | None = None,
+    previous: tuple[Config, Execution] | None = None,
     weights: Any = None,
 ) -> Config:
     """Return a config with a number as learning rate: that of the run in the folder, or else of a range test.
 
-    Writes range_test.json and range_test.png into the folder. Raises ValueError if no rate lowers the loss.
+    `previous` are the settings of that run. Writes range_test.json and range_test.png into the folder.
+
+    Raises ValueError if no rate lowers the loss.
     """
     if previous is not None:
-        return config.replace(learning_rate=previous.learning_rate)
-    found = range_test(config, data, execution=execution, weights=weights)
+        return config.replace(learning_rate=previous[0].learning_rate)
+    found = multihost.run_on_all_hosts(lambda: range_test(config, data, execution=execution, weights=weights))
     if multihost.is_main_process():
         from jaxvision.reports import range_plot
 

@@ -40,6 +40,9 @@ class SpecOf(NamedTuple):
     kind: str
 
 
+REGISTRIES: dict[str, Registry] = {}  # by the plural of the kind, in the order of their definition
+
+
 class Registry:
     """The factories of one kind, by name. The built-in ones are in `home`, imported at the first lookup.
 
@@ -63,6 +66,7 @@ class Registry:
         self.contract = contract
         self._entries: dict[str, Entry] = {}
         self._is_loaded = False
+        REGISTRIES[self.plural] = self
 
     def register(self, name: str, **metadata: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register the decorated factory; `metadata` (num_parameters, input_size) are shown in lists."""
@@ -241,11 +245,6 @@ schedules = Registry("schedule", "jaxvision.schedules", context=("learning_rate"
 augmentations = Registry("augmentation", "jaxvision.augmentations", context=("num_classes", "seed"), contract=())
 explanations = Registry("explanation", "jaxvision.explanations", contract=Explanation)
 loggers = Registry("logger", "jaxvision.loggers", context=("folder", "start"), contract=("report", "close"))
-
-REGISTRIES = {
-    r.plural: r
-    for r in (models, datasets, tasks, losses, gradients, optimizers, schedules, augmentations, explanations, loggers)
-}
 
 
 def num_registered() -> int:

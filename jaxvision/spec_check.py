@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from jaxvision import registry, specs
+from jaxvision import failures, registry, specs
 from jaxvision.config import Config, Execution
 from jaxvision.data import is_in_memory
 from jaxvision.distributed import mesh as meshes
@@ -18,11 +18,8 @@ def check_specs(config: Config, execution: Execution, *, is_dataset_named: bool)
     for kind, text in ((registry.augmentations, config.augmentations), (registry.loggers, execution.loggers)):
         for spec in specs.parse_list(text):
             kind.check(spec)
-            package = kind.entry(spec.name).metadata.get("package")
-            if package and not importlib.util.find_spec(package):
-                extra = kind.entry(spec.name).metadata.get("extra", package)
-                raise ValueError(
-                    f"the {kind.kind} {spec.name!r} needs the package {package}: pip install -e '.[{extra}]'"
-                )
+            needed = kind.entry(spec.name).metadata
+            if "package" in needed and not importlib.util.find_spec(needed["package"]):
+                raise ValueError(failures.missing_package(kind.kind, spec.name, **needed))
     if is_dataset_named and not is_in_memory(config.dataset):
         registry.datasets.check(config.dataset)

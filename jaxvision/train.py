@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -264,8 +263,7 @@ def train(
     if config.learning_rate == "auto":
         from jaxvision.range_test import with_tested_rate
 
-        options: dict[str, Any] = {"execution": execution, "previous": previous and previous[0], "weights": weights}
-        config = multihost.run_on_all_hosts(lambda: with_tested_rate(config, data, folder, **options))
+        config = with_tested_rate(config, data, folder, execution=execution, previous=previous, weights=weights)
 
     def prepared() -> TrainingSetup:
         run = runs.build(config, data, execution=execution, data_dir=data_dir, plugins=plugins)
@@ -279,11 +277,8 @@ def train(
     setup = multihost.run_on_all_hosts(prepared)
     monitor = setup.run.task.monitor
     if is_trial and (data.validation is None or monitor is None):
-        why = "give --validation_fraction" if data.validation is None else "compare such runs by eye"
-        raise ValueError(f"the task {config.task!r} has no validation metric to rank trials by: {why}")
-    multihost.assert_equal(
-        {**dataclasses.asdict(config), **dataclasses.asdict(execution), "data": setup.run.signature.data}
-    )
+        raise ValueError(failures.no_ranking_metric(config.task, has_validation=data.validation is not None))
+    multihost.assert_equal({**vars(config), **vars(execution), "data": setup.run.signature.data})
     with workdirs.claim(folder, config, execution, setup.run.signature) as path:
         checkpoints = Checkpoints(path / "checkpoints", monitor=monitor, max_to_keep=execution.max_to_keep)
         with contextlib.closing(checkpoints):

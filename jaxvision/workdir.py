@@ -20,10 +20,8 @@ MAY_CHANGE = {
     name: field.metadata["may_change"] for kind in (Config, Execution) for name, field in fields_of(kind).items()
 }
 
-FIRST_FILES = (  # of a run that was killed before its config was written
-    *(storage.LOCK, "config.json", "execution.json", "signature.json"),
-    *("range_test.json", "range_test.png"),
-)
+# Of a run that was killed before its config was written.
+FIRST_FILES = (storage.LOCK, "config.json", "execution.json", "signature.json", "range_test.json", "range_test.png")
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ LEFT_OUT = (
     "datasets/",
     "tasks/",
     "augmentations/",
-    "augmentations/",
     "losses/",
     "gradients/",
     "optimizers/",
     "schedules/",
+    "loggers/",
     "reports/",
     "cli/",
 )
@@ -41,10 +41,13 @@ import json, os, sys, threading
 package, workdir = sys.argv[1], sys.argv[2]
 page = os.path.join(package, "reports", "page", "")
 seen = set()
-def is_for_page(frame):
-    while frame is not None and not frame.f_code.co_filename.startswith(page):
-        frame = frame.f_back
-    return frame is not None
+def is_for_page(frame):  # or for a thread that reads for it
+    for each in (frame, sys._current_frames()[threading.main_thread().ident]):
+        while each is not None and not each.f_code.co_filename.startswith(page):
+            each = each.f_back
+        if each is not None:
+            return True
+    return False
 def trace(frame, event, argument):
     code = frame.f_code
     if code.co_filename.startswith(package) and code.co_flags & 2:  # CO_NEWLOCALS: of functions, not of modules

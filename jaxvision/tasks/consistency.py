@@ -30,8 +30,8 @@ def with_views(batch: Batch) -> Array:
 def jensen_shannon(logits: Array) -> Array:
     """Compute the Jensen–Shannon divergence in nats [B] of the distributions of logits [V, B, C].
 
-    It is the mean over V of the Kullback–Leibler divergence from their mean distribution, no probability of which is
-    below 1e-7 (D. Hendrycks et al., AugMix, ICLR 2020, equation 2).
+    It is the mean over V of the Kullback–Leibler divergence from their mean distribution, whose probabilities count as
+    1e-7 or more (D. Hendrycks et al., AugMix, ICLR 2020, equation 2).
 
     >>> round(float(jensen_shannon(jnp.array([[[100.0, 0.0]], [[0.0, 100.0]]]))[0]), 4)  # log 2
     0.6931
