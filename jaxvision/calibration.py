@@ -12,6 +12,7 @@ import numpy as np
 
 LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 20.0
 TOLERANCE = 1e-3  # of sums in float32 or bfloat16 that should be 1
+NUM_ROWS = 8192  # at once, so that a large split needs little memory in float64
 NUM_FOLDS = 5  # parts of validation on which the temperature of the others must help
 
 
@@ -73,13 +74,13 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray, *, num_bins: int
     widths = np.searchsorted(inner.astype(confidences.dtype), confidences, side="left")
     masses = np.searchsorted(np.quantile(confidences, inner), confidences, side="left")
     bins = _bins(widths, confidences, correct, num_bins)
-    rows, wide = np.arange(len(targets)), probabilities.astype(np.float64)
-    brier = (wide**2).sum(axis=1) - 2 * wide[rows, targets] + 1
+    true = probabilities[np.arange(len(targets)), targets]
+    brier = np.einsum("nc,nc->n", probabilities, probabilities, dtype=np.float64) - 2 * true.astype(np.float64) + 1
     return Calibration(
         _error(bins),
         _error(_bins(masses, confidences, correct, num_bins)),
         float(brier.mean()),
-        float(-_logs(probabilities)[rows, targets].mean()),
+        float(-_logs(true).mean()),
         bins,
     )
 
@@ -154,7 +155,7 @@ def risk_coverage(confidences: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     return RiskCoverage(count / len(count), risk, float(risk.mean()))
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, *, tolerance: float = 1e-6) -> float:
     """Return the temperature T for which softmax(logits / T) has the smallest negative log likelihood.
 
     (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.) It is searched from 0.05 to 20.
@@ -163,18 +164,28 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     Args:
         logits: Outputs before the softmax, or logarithms of its probabilities, [N, C].
         targets: Class indices, [N].
+        tolerance: Of the result, relative.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    logits, rows = np.asarray(logits, np.float64), np.arange(len(targets))
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits * np.exp(-log_temperature), axis=1)[rows, targets].mean())
+        return float(_losses(logits, targets, float(np.exp(log_temperature))).mean())
 
     bounds = (np.log(LEAST_TEMPERATURE), np.log(LARGEST_TEMPERATURE))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
     return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _losses(logits: np.ndarray, targets: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the negative log likelihood of each example with logits divided by a temperature."""
+    from scipy.special import log_softmax
+
+    losses = np.empty(len(targets))
+    for start in range(0, len(targets), NUM_ROWS):
+        part = slice(start, start + NUM_ROWS)
+        logs = log_softmax(np.asarray(logits[part], np.float64) / temperature, axis=1)
+        losses[part] = -logs[np.arange(len(logs)), targets[part]]
+    return losses
 
 
 def useful_temperature(logits: np.ndarray, targets: np.ndarray) -> float | None:
@@ -183,19 +194,15 @@ def useful_temperature(logits: np.ndarray, targets: np.ndarray) -> float | None:
     It helps if each fifth of the examples, with the temperature of the others, has a smaller negative log likelihood
     in total. Without a wrong answer nothing bounds the confidence, and the result is None.
     """
-    from scipy.special import log_softmax
-
-    logits, rows = np.asarray(logits, np.float64), np.arange(len(targets))
     if (logits.argmax(axis=1) == targets).all() or len(targets) < NUM_FOLDS:
         return None
-    likelihoods = log_softmax(logits, axis=1)[rows, targets]
-    gain = 0.0
+    folds, losses = np.arange(len(targets)) % NUM_FOLDS, np.empty(len(targets))
     for number in range(NUM_FOLDS):
-        held = rows % NUM_FOLDS == number
-        temperature = fit_temperature(logits[~held], targets[~held])
-        scaled_logs = log_softmax(logits[held] / temperature, axis=1)
-        gain += float((scaled_logs[np.arange(held.sum()), targets[held]] - likelihoods[held]).sum())
-    return fit_temperature(logits, targets) if gain > 0 else None
+        held = folds == number
+        temperature = fit_temperature(logits[~held], targets[~held], tolerance=1e-3)
+        losses[held] = _losses(logits[held], targets[held], temperature)
+    helps = losses.sum() < _losses(logits, targets, 1.0).sum()
+    return fit_temperature(logits, targets) if helps else None
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:
@@ -236,4 +243,8 @@ def scaled(probabilities: np.ndarray, temperature: float | None, *, per_label: b
         below = _below_one(probabilities)
         odds = _logs(below) - np.log1p(-below.astype(np.float64))
         return expit(odds / temperature).astype(probabilities.dtype)
-    return softmax(_logs(probabilities) / temperature, axis=-1).astype(probabilities.dtype)
+    results = np.empty_like(probabilities)
+    for start in range(0, len(results), NUM_ROWS):
+        part = slice(start, start + NUM_ROWS)
+        results[part] = softmax(_logs(probabilities[part]) / temperature, axis=-1)
+    return results

@@ -308,7 +308,7 @@ ADDED = (
 
 def is_added(path: str) -> bool:
     """Return whether a path is one of the facts that newer reports have in addition."""
-    return path.startswith("report") and path.rpartition("/")[2] in ADDED
+    return path.startswith("report") and (path.rpartition("/")[2] in ADDED or "/calibration/" in path)
 
 
 def compare(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray], *, tolerance: float = 0.0) -> Comparison:
@@ -463,9 +463,12 @@ def run_case(case: Case, side: Side) -> Arrays:
     given = [f"--{name}={value}" for name, value in values.items()]
     side.run([*side.words("launch"), *given, f"--workdir={workdir}"], devices=case.devices)
     folder = side.root / workdir
+    if (folder / "temperature.json").exists():  # compare the probabilities of the network, not the calibrated ones
+        side.run([*side.words("evaluate"), f"--workdir={workdir}", "--calibrate=False"], devices=case.devices)
     arrays = read_checkpoint(folder / "checkpoints") | read_rows(folder / "metrics.jsonl") | read_reports(folder)
     if case.inputs:
-        words = [*side.words("predict"), f"--workdir={workdir}", "--format=json", "--top=100", case.inputs]
+        raw = ["--calibrate=False"] if (side.checkout / "jaxvision" / "temperature_file.py").exists() else []
+        words = [*side.words("predict"), f"--workdir={workdir}", "--format=json", "--top=100", *raw, case.inputs]
         arrays |= flatten(json.loads(side.run(words, devices=case.devices)), "predictions")
     if (folder / "samples").exists():
         file = workdir / "generated.npy"

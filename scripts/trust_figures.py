@@ -1,16 +1,17 @@
 """Measure temperature scaling on a trained run, and label errors on flipped labels, against other libraries.
 
     python scripts/trust_figures.py --part=temperature --workdir=RUN
-    python scripts/trust_figures.py --part=labels --workdir=RUN
+    python scripts/trust_figures.py --part=labels --dataset=cifar10 --data_dir=FOLDER
 
 RUN is a classifier with a validation and a test split. Of "labels", out-of-fold probabilities are those of a logistic
-regression in 5 folds: on the pixels of digits, and with RUN on its pooled features of 10,000 of its test images. The
+regression in 5 folds: on the pixels of digits, and on pretrained features of 10,000 test images of the dataset. The
 same probabilities go to `label_errors` and, where it is installed, to cleanlab. scikit-learn's temperature needs
 version 1.8. Each part prints a Markdown table.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ SIZES = (50, 100, 200, 500, 1000, 5000)  # of validation, drawn without replacem
 NUM_DRAWS = 20
 FRACTIONS = (0.0, 0.05, 0.1, 0.2)
 NUM_IMAGES = 10_000
+MODEL, IMAGE_SIZE, NUM_COMPONENTS = "efficientnet_lite0", 128, 128
 Rows = list[tuple[Any, ...]]
 
 
@@ -185,27 +187,36 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return pixels / 16, targets
 
 
-def pooled_features(workdir: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pooled features and classes of test images of a run, which has not seen these."""
-    import jax
+def pretrained_features(dataset: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return NUM_COMPONENTS principal components of pretrained features of test images, and their classes."""
+    from PIL import Image
 
-    from jaxvision.evaluation_data import open_run
+    from jaxvision import features
+    from jaxvision.config import Config
+    from jaxvision.data import open_dataset
+    from jaxvision.interfaces import Split
 
-    trained, data, _ = open_run(workdir)
-    features, test = trained.run.model.features, data.test
-    assert features is not None and test is not None
-    count = min(NUM_IMAGES, len(test))
-    step = jax.jit(lambda images: features(trained.params, trained.model_state, images)["pooled"])
-    parts = [step(test.read(np.arange(start, min(start + 500, count)))) for start in range(0, count, 500)]
-    return np.concatenate([np.asarray(part, np.float64) for part in parts]), test.targets[:count]
+    backbone = features.open_backbone(MODEL, "pretrained")
+    test = open_dataset(Config(dataset=dataset), data_dir=data_dir).test
+    assert test is not None and backbone.preprocessing is not None
+    chosen = np.arange(min(NUM_IMAGES, len(test)))
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    images = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in test.read(chosen)]
+    split = Split.of(np.stack([np.asarray(image) for image in images]), test.targets[chosen], kind="multiclass")
+    pooled = features.features_of(backbone, split, dataclasses.replace(backbone.preprocessing, size=size))
+    centered = pooled.astype(np.float64) - pooled.mean(axis=0)
+    _, vectors = np.linalg.eigh(centered.T @ centered)  # in ascending order
+    return centered @ vectors[:, -NUM_COMPONENTS:], split.targets
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure temperatures or label errors: python scripts/trust_figures.py --part=labels [--workdir=RUN]"""
+    """Measure temperatures or label errors: python scripts/trust_figures.py --part=labels [--dataset=cifar10]"""
 
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_enum("part", "labels", ["temperature", "labels"], "what to measure", flag_values=values)
         flags.DEFINE_string("workdir", "", "a trained classifier with validation and test", flag_values=values)
+        flags.DEFINE_string("dataset", "", "dataset whose labels are changed, besides digits", flag_values=values)
+        flags.DEFINE_string("data_dir", None, "folder of TensorFlow Datasets", flag_values=values)
         flags.DEFINE_integer("seeds", 5, "draws of flips", lower_bound=1, flag_values=values)
 
     values, rest = parse(NAME, main.__doc__ or "", define, argv)
@@ -217,10 +228,9 @@ def main(argv: Sequence[str]) -> None:
         head = ("validation examples", "T", "fitted", "change of NLL on test, mean", "worst")
         print("\n" + table(head, size_rows(validation, test)))
         return
-    sets = {
-        "digits": digits(),
-        **({"test images of the run": pooled_features(values.workdir)} if values.workdir else {}),
-    }
+    sets = {"digits": digits()}
+    if values.dataset:
+        sets[values.dataset] = pretrained_features(values.dataset, values.data_dir)
     head = ("data", "examples", "flips", "fraction", "AP", "AP, cleanlab", "precision", "precision, cleanlab")
     head += ("least difference of AP", "flipped", "flags on unflipped", "of cleanlab")
     print(table(head, [row for name, data in sets.items() for row in label_rows(name, *data, values.seeds)]))

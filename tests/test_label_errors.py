@@ -4,19 +4,21 @@ import json
 
 import numpy as np
 import pytest
+import trust_figures
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 import jaxvision as jv
+from jaxvision.cli.errors import run_command
 from jaxvision.cli.main import run
 from jaxvision.label_errors import noise_counts
 from jaxvision.label_suspects import label_suspects
 
 
 def flipped_digits(fraction=0.1, seed=0):
-    """Return out-of-fold probabilities, labels of which a fraction is changed, and which ones."""
+    """Return out-of-fold probabilities, labels with a fraction of them changed, and which ones."""
     pixels, right = load_digits(return_X_y=True)
     rng = np.random.default_rng(seed)
     flips = rng.random(len(right)) < fraction
@@ -152,3 +154,33 @@ def test_runs_that_cannot_judge_labels_are_refused(sweep, tmp_path):
     jv.sweep(jv.Config(model="mlp(hidden=(8,))", dataset="synthetic", steps=1), {"seed": (0,)}, workdir=folder)
     with pytest.raises(ValueError, match="--folds=5"):
         label_suspects(folder)
+
+
+# ── the script that measures ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_labels_are_changed_by_the_rows_of_a_confusion_matrix():
+    targets = np.repeat(np.arange(4), 5000)
+    for matrix in (trust_figures.uniform(4, 0.3), trust_figures.paired(4, 0.2)):
+        assert np.allclose(matrix.sum(axis=1), 1)
+        labels = trust_figures.flipped(targets, matrix, seed=0)
+        shares = np.stack([np.bincount(labels[targets == each], minlength=4) / 5000 for each in range(4)])
+        assert np.abs(shares - matrix).max() < 0.02
+    assert np.array_equal(trust_figures.flipped(targets, trust_figures.uniform(4, 0.0), seed=1), targets)
+
+
+def test_the_script_prints_a_row_for_each_setting_and_the_figures_of_a_temperature(monkeypatch, capsys):
+    monkeypatch.setattr(trust_figures, "FRACTIONS", (0.0, 0.1))
+    monkeypatch.setattr(trust_figures, "cleanlab_errors", lambda probabilities, labels: None)
+    pixels, right = load_digits(return_X_y=True)
+    monkeypatch.setattr(trust_figures, "digits", lambda: (pixels[:600] / 16, right[:600]))
+    assert not run_command(trust_figures.main, ["--part=labels", "--seeds=1"], trust_figures.NAME)
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[2].strip() for row in rows] == ["none", "uniform", "next class"]
+    assert all(float(row[4]) > 0.7 for row in rows[1:])
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2000, 5))
+    targets = np.array([rng.choice(5, p=row) for row in softmax(logits, axis=1)])
+    halves = [(softmax(3 * logits[part], axis=1), targets[part]) for part in (slice(1000), slice(1000, None))]
+    none, ours, *_ = trust_figures.temperature_rows(*halves)
+    assert ours[1] == pytest.approx(3, rel=0.2) and ours[2] < none[2] / 2 and ours[-1] == none[-1]
