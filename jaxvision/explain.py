@@ -169,10 +169,8 @@ def _write(row: _Row, image: np.ndarray, source: str) -> None:
     heat_map = heat_maps.resized(raw[None], image.shape[:2])[0]
     pair = np.stack([overlays.in_color(image), overlays.overlay(image, heat_map)])
     note = "" if raw.any() else "\nnothing: the map is 0"
-    captions = [
-        f"{plots.shortened(file.stem, length=30)}\n{plots.shortened(row.target)} {row.value:.3f}",
-        f"{source}{note}",
-    ]
+    title = f"{plots.shortened(file.stem, length=30)}\n{plots.shortened(row.target)} {row.value:.3f}"
+    captions = [title, source.replace(" of ", "\nof ", 1) + note]
     plots.images(pair, captions, file, columns=2)
     np.save(file.with_suffix(".npy"), raw)
 

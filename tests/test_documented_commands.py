@@ -42,8 +42,10 @@ SKIPPED = {  # a regular expression for whole commands: why they are not run, an
     r"python scripts/crash_test\.py.*": f"{MINUTES}; tests/test_crash_test.py",
     r"python scripts/crash_commands\.py": f"{MINUTES}; tests/test_crash_commands.py",
     r"python scripts/numerics\.py": f"{MINUTES}; tests/cases/test_definitions.py and test_preprocessing.py",
+    r"python scripts/explanation_checks\.py.*": f"{MINUTES}; tests/test_explanation_checks.py",
+    r"python scripts/explanation_parity\.py": f"{MINUTES}; tests/test_explanation_parity.py",
     r"python -m jaxvision": f"{NAME}; tests/test_documentation.py",
-    r"jaxvision (train|evaluate|sweep|dataset_report|finetune)": NAME,
+    r"jaxvision (train|evaluate|explain|sweep|dataset_report|finetune)": NAME,
     r"jaxvision export --format=timm": "lacks the workdir and the folder; the guide has the whole command",
 }
 REPLACED = {  # for all pages, first to last
@@ -59,6 +61,7 @@ REPLACED = {  # for all pages, first to last
     "image_size=128": "image_size=32",
     "image_size=224": "image_size=32",
     "--dataset=mnist": f"--dataset='{MNIST}'",
+    "--dataset='cifar10(per_class=1000)'": f"--dataset='{CIFAR10}'",
     "--dataset=cifar10": f"--dataset='{CIFAR10}'",
     "--experiment=cifar10_cnn": f"--experiment=cifar10_cnn --dataset='{CIFAR10}'",
     "--epochs=60": "--epochs=2",
