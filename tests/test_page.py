@@ -16,7 +16,7 @@ from jaxvision.reports.page import bootstrap, confusion, document, embedding, ra
 from jaxvision.reports.page import html as markup
 from jaxvision.reports.page import weak_slices as slicing
 from jaxvision.reports.page.doubt import fit_doubt
-from jaxvision.reports.page.page_data import PageData
+from jaxvision.reports.page.page_data import Features, PageData
 from jaxvision.reports.page.properties import image_properties
 from jaxvision.tasks.classification import binary, multiclass
 from jaxvision.tasks.multilabel import multilabel
@@ -285,6 +285,21 @@ def test_the_interval_of_mean_average_precision_is_of_the_metric_of_the_report()
     assert mean_average_precision(targets, scores) == pytest.approx(metrics.mean_average_precision(targets, scores))
 
 
+def test_neighbors_are_those_of_scikit_learn_without_the_example_itself():
+    from sklearn.neighbors import NearestNeighbors
+
+    from jaxvision.reports.page import gather
+
+    targets, probabilities = drawn(30)
+    values = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+    features = Features(np.arange(30), values, np.arange(30), values)
+    data = page_data(probabilities, targets, features=features)
+    _, expected = NearestNeighbors(n_neighbors=5, metric="cosine").fit(values).kneighbors(values)
+    assert gather._neighbors(data, [4, 9])[9] == tuple(expected[9, :4])
+    data = data._replace(report={**data.report, "split": "train"})
+    assert gather._neighbors(data, [4, 9]) == {i: tuple(expected[i, 1:]) for i in (4, 9)}
+
+
 def test_principal_components_are_those_of_scikit_learn():
     from sklearn.decomposition import PCA
 
@@ -336,7 +351,7 @@ def test_training_and_evaluation_write_the_same_page(run, photos):
     text = page.decode()
     for anchor in ("summary", "curves", "duplicates", "embedding", "run"):
         assert f'id="{anchor}"' in text
-    assert "nearest training images" in text and str(photos.parent) not in text
+    assert "nearest training images" in text and "heat map of" in text and str(photos.parent) not in text
     jv.evaluate(run.workdir, no_images=True)
     assert "data:image" not in file.read_text() and not (run.workdir / "report" / "mistakes.png").exists()
 

@@ -45,7 +45,7 @@ GROUPS = {
         *("optimizer", "learning_rate", "schedule", "layer_decay", "gradient", "grad_clip_norm", "batch_size"),
         *("grad_accum_steps", "epochs", "steps", "ema", "ema_warmup", "precision", "seed"),
     ),
-    "Evaluation": ("eval_every", "checkpoint_rule", "patience", "tta", "eval_batch_size"),
+    "Evaluation": ("eval_every", "checkpoint_rule", "patience", "tta", "eval_batch_size", "no_images"),
     "Execution": ("mesh", "parallel", "remat", "save_every", "max_to_keep", "on_nonfinite", "loggers"),
 }
 PARSERS = {int: flags.IntegerParser(), float: flags.FloatParser(), str: flags.ArgumentParser()}

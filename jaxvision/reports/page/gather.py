@@ -20,6 +20,7 @@ MOST_MAPPED = 2000  # examples whose features are computed for the map
 MOST_SEARCHED = 5000  # training examples among which the nearest are searched
 NUM_NEIGHBORS = 4
 MOST_COMPARED = {True: 70_000, False: 6000}  # images compared with all others: in memory, and in files
+MOST_BYTES = 2**31  # of all images that are read for that
 
 
 def gather(data: PageData, trained: Trained, dataset: Dataset) -> PageData:
@@ -45,9 +46,10 @@ def typed(values: np.ndarray) -> np.ndarray:
 
 
 def _with_duplicates(data: PageData, dataset: Dataset) -> PageData:
-    splits = datas.splits_of(dataset)
+    splits, preprocessing = datas.splits_of(dataset), dataset.preprocessing
     is_in_memory = all(split.decode is None for split in splits.values())
-    if sum(map(len, splits.values())) > MOST_COMPARED[is_in_memory]:
+    count, size = sum(map(len, splits.values())), int(np.prod((*preprocessing.size, preprocessing.channels)))
+    if count > MOST_COMPARED[is_in_memory] or count * size > MOST_BYTES:
         return data
     return data._replace(pairs=near_duplicates(splits), splits=splits)
 
@@ -80,7 +82,7 @@ def _heat_maps(data: PageData, trained: Trained, shown: list[int]) -> dict[int, 
         return {}
     try:
         maps = heat_maps(trained, data.split.read(np.array(shown)), data.predicted[shown])
-    except ValueError:  # no feature map, no features, or outputs that are no classes
+    except (KeyError, TypeError, ValueError):  # no feature map, no features, or a plug-in's that differ
         return {}
     return dict(zip(shown, maps, strict=True))
 

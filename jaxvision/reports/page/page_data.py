@@ -14,6 +14,7 @@ from jaxvision.interfaces import Outputs, Split, Task
 from jaxvision.near_duplicates import Pair
 from jaxvision.workdir import Signature
 
+MOST_WIDE = 2**24  # probabilities that are widened to float64, a limit on memory
 Form = Literal["classes", "labels", "numbers", "images", "other"]
 
 
@@ -81,8 +82,9 @@ class PageData(NamedTuple):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Return the predictions [N, C] in float64."""
-        return np.asarray(self.outputs.predictions, np.float64)
+        """Return the predictions [N, C] in float64, or very many as they are."""
+        predictions = np.asarray(self.outputs.predictions)
+        return predictions.astype(np.float64) if predictions.size <= MOST_WIDE else predictions
 
     @property
     def correct(self) -> np.ndarray:

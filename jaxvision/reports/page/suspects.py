@@ -75,7 +75,9 @@ def label_suspects(data: PageData) -> Html | None:
     doubt = fit_doubt(data.probabilities, data.split.targets)
     observed, expected = contradicted(data, doubt)
     share = percent(len(found) / len(data.split))
-    end = f", as if {percent(doubt.noise)} of the labels were wrong." if doubt.is_noisy else "."
+    end = ", so that its mistakes alone may be the reason."
+    if doubt.is_noisy:
+        end = f", as if {percent(doubt.noise)} of the labels were wrong."
     parts = [
         paragraph(
             f"Confident learning suspects {len(found):,} of {len(data.split):,} labels ({share}): "
