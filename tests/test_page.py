@@ -300,6 +300,15 @@ def test_neighbors_are_those_of_scikit_learn_without_the_example_itself():
     assert gather._neighbors(data, [4, 9]) == {i: tuple(expected[i, 1:]) for i in (4, 9)}
 
 
+def test_two_splits_are_read_as_one_in_any_order():
+    from jaxvision.reports.page import gather
+
+    one, other = images(5), images(4, seed=1)
+    parts = [Split.of(pixels, np.arange(len(pixels)), kind="multiclass") for pixels in (one, other)]
+    chosen = np.array([7, 0, 8, 4, 5])
+    assert np.array_equal(gather._joined(*parts).read(chosen), np.concatenate([one, other])[chosen])
+
+
 def test_principal_components_are_those_of_scikit_learn():
     from sklearn.decomposition import PCA
 

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from jaxvision import data as datas
-from jaxvision import folds
 from jaxvision.heat_maps import heat_maps
 from jaxvision.interfaces import Dataset, Split
 from jaxvision.near_duplicates import near_duplicates
@@ -61,11 +60,24 @@ def _features(data: PageData, trained: Trained, train: Split) -> Features | None
     sample = np.linspace(0, size - 1, min(size, MOST_MAPPED), dtype=int)
     indices = np.array(sorted({*sample.tolist(), *shown}))
     searched = np.unique(np.linspace(0, len(train) - 1, min(len(train), size, MOST_SEARCHED), dtype=int))
-    both = folds.concatenate(data.split.select(indices), train.select(searched))  # in one call, compiled once
+    both = _joined(data.split.select(indices), train.select(searched))  # one call compiles once
     values = pooled_features(trained, both)
     if values is None:
         return None
     return Features(indices, values[: len(indices)], searched, values[len(indices) :])
+
+
+def _joined(one: Split, other: Split) -> Split:
+    """Return the examples of two splits in one, without their targets."""
+
+    def read(chosen: np.ndarray) -> np.ndarray:
+        is_first = chosen < len(one)
+        first, second = chosen[is_first], chosen[~is_first] - len(one)
+        parts = [split.read(places) for split, places in ((one, first), (other, second)) if len(places)]
+        return np.concatenate(parts)[np.argsort(np.argsort(~is_first, kind="stable"), kind="stable")]
+
+    names = [*one.names, *other.names] if len(one.names) and len(other.names) else ()
+    return Split(read, np.zeros(len(one) + len(other), np.float32), kind="continuous", names=names)
 
 
 def _examples(data: PageData, trained: Trained) -> dict[int, Example]:
