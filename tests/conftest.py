@@ -16,12 +16,24 @@ jax.config.update("jax_numpy_rank_promotion", "allow")  # third-party code promo
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+WITH_PAGES = ("test_page", "test_dataset_report", "test_evaluate", "test_gan", "test_time_series", "test_experiments")
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_pages(request):
+    """Write the page of a report only in modules that look at reports: it compiles two programs for each run."""
+    if request.node.path.stem in WITH_PAGES:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxvision.reports.files.save_page", lambda *args, **options: None)
+        yield
 
 
 @pytest.fixture
