@@ -65,8 +65,8 @@ KNOWN_TO = {  # outside libraries, each known to as few files as can be
     "optax": {"optimizers", "schedules", "gradients", "losses", "tasks", "engine", "training_setup.py"},
     "typeguard": {"registry.py", "schemas.py"},
     "tensorboardX": {"loggers/tensorboard.py"},
-    "wandb": {"loggers/wandb.py"},
-    "mlflow": {"loggers/mlflow.py"},
+    "wandb": {"loggers/weights_and_biases.py"},
+    "mlflow": {"loggers/mlflow_runs.py"},
     "pyarrow": {"datasets"},
     "requests": {"datasets"},
     "urllib3": {"datasets"},  # it comes with requests, which connects through it

@@ -16,4 +16,4 @@ class Logger(NamedTuple):
     """`report` writes a row of metrics.jsonl: its step, epoch and split, and numbers by name. `close` ends the log."""
 
     report: Callable[[dict[str, Any]], None]
-    close: Callable[[], None]
+    close: Callable[[], Any]

@@ -32,7 +32,7 @@ def wandb(
         name: The name of the run. If None, that of the workdir.
         mode: As in `wandb.init`.
     """
-    import wandb as client
+    import wandb as client  # pyright: ignore[reportMissingImports]
 
     path = folder / ID
     known = path.read_text().strip() if path.exists() else None

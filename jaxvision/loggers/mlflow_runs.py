@@ -28,8 +28,8 @@ def mlflow(
         name: The name of the run. If None, that of the workdir.
         tracking_uri: The address of the store. If None, MLFLOW_TRACKING_URI, or MLflow's default.
     """
-    from mlflow.entities import Metric, Param
-    from mlflow.tracking import MlflowClient
+    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
+    from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
     client, path = MlflowClient(tracking_uri), folder / ID
     if path.exists():
