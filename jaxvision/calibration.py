@@ -191,8 +191,9 @@ def _losses(logits: np.ndarray, targets: np.ndarray, temperature: float) -> np.n
 def useful_temperature(logits: np.ndarray, targets: np.ndarray) -> float | None:
     """Return the temperature of `fit_temperature`, or None if it would not help on examples that it was not fitted to.
 
-    It helps if each fifth of the examples, with the temperature of the others, has a smaller negative log likelihood
-    in total. Without a wrong answer nothing bounds the confidence, and the result is None.
+    It helps if the negative log likelihood of each fifth of the examples, with the temperature of the others, is
+    smaller in the mean by more than its standard error. Without a wrong answer nothing bounds the confidence, and the
+    result is None.
     """
     if (logits.argmax(axis=1) == targets).all() or len(targets) < NUM_FOLDS:
         return None
@@ -201,7 +202,8 @@ def useful_temperature(logits: np.ndarray, targets: np.ndarray) -> float | None:
         held = folds == number
         temperature = fit_temperature(logits[~held], targets[~held], tolerance=1e-3)
         losses[held] = _losses(logits[held], targets[held], temperature)
-    helps = losses.sum() < _losses(logits, targets, 1.0).sum()
+    gains = _losses(logits, targets, 1.0) - losses
+    helps = gains.sum() > len(gains) ** 0.5 * gains.std()
     return fit_temperature(logits, targets) if helps else None
 
 

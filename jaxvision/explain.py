@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,7 @@ def explain(
     names, chunks = _read(prediction_inputs.as_sequence(images), trained.run, batch_size, max_image_pixels)
     folder = Path(out).expanduser()
     files = [folder / name for name in _file_names(names)]
+    _check_files(files, names)
     rows: list[_Row] = []
     errors: dict[str, str] = {}
     with logs.progress(len(names), "explain") as bar:
@@ -175,16 +177,28 @@ def _write(row: _Row, image: np.ndarray, source: str) -> None:
     np.save(file.with_suffix(".npy"), raw)
 
 
+def _check_files(files: Sequence[Path], names: Sequence[str]) -> None:
+    """Raise ValueError if a file that is to be written is one of the images."""
+    images = {os.path.realpath(name) for name in names}
+    for file in files:
+        if os.path.realpath(file) in images:
+            raise ValueError(
+                f"{str(file)!r} is one of the images, and would be replaced by its heat map: name another --out"
+            )
+
+
 def _file_names(names: Sequence[str]) -> list[str]:
     """Return a PNG file's name for each image: that of the image, with its folders where several have the same.
 
     >>> _file_names(["a/1.jpg", "a/2.png", "b/1.jpg"])
     ['a_1.png', '2.png', 'b_1.png']
+    >>> _file_names(["1.jpg", "1.png", "1-2.jpg"])
+    ['1.png', '1-2.png', '1-2-2.png']
     """
-    stems, taken, found = Counter(Path(name).stem for name in names), Counter[str](), []
+    stems, taken = Counter(Path(name).stem for name in names), dict[str, None]()
     for name in names:
         path = Path(os.path.normpath(name))
         stem = path.stem if stems[path.stem] == 1 else "_".join([*path.parts[-2:-1], path.stem]).lstrip("/.")
-        taken[stem] += 1
-        found.append(f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png")
-    return found
+        candidates = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        taken[next(f"{each}.png" for each in candidates if f"{each}.png" not in taken)] = None
+    return [*taken]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxvision import registry
+from jaxvision import calibration, registry
 from jaxvision import run as runs
 from jaxvision.distributed import compilation, runtime
 from jaxvision.distributed import mesh as meshes
@@ -88,9 +88,11 @@ def make_explainer(trained: runs.Trained, method: str = "grad_cam", *, batch_siz
 
 
 def predictions(trained: runs.Trained, inputs: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Predict images [N, H, W, C] of the size of the model: probabilities [N, C] or numbers [N]."""
+    """Predict images [N, H, W, C] of the size of the model: calibrated probabilities [N, C], or numbers [N]."""
     call = lambda part: trained.predict_step(trained.params, trained.model_state, part)  # noqa: E731
-    return _in_batches(call, {"inputs": inputs}, batch_size, trained.run)
+    predictions = _in_batches(call, {"inputs": inputs}, batch_size, trained.run)
+    per_label = trained.run.signature.targets.kind == "multilabel"
+    return calibration.scaled(predictions, trained.temperature, per_label=per_label)
 
 
 def predicted_targets(trained: runs.Trained, predictions: np.ndarray) -> np.ndarray:

@@ -122,7 +122,7 @@ def _resume(
             f"{str(out)!r} exists, and there is no {record_of(out).name!r} that states which model wrote it; {REPAIR}"
         )
     if record["model"] != table.model or record["columns"] != table.columns:
-        raise ValueError(f"{str(out)!r} has predictions of another model, or with another --max_image_pixels; {REPAIR}")
+        raise ValueError(f"{str(out)!r} has predictions of another model, --max_image_pixels or --calibrate; {REPAIR}")
     if "num_rows" in record and _is_finished(file, out, record["num_rows"], size):
         return Written(), 0, names
     written, end, batch = Written(), start, []

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxvision import failures, storage
 from jaxvision import run as runs
-from jaxvision import storage
+from jaxvision import workdir as workdirs
 from jaxvision.config import DEFAULT_EXECUTION, Config, Execution
 from jaxvision.distributed import mesh as meshes
 from jaxvision.distributed import multihost
@@ -24,6 +25,7 @@ FILE, PLOT = "range_test.json", "range_test.png"
 LEAST, MOST = 1e-6, 10.0
 NUM_STEPS = 100
 SMOOTHING = 0.9  # of the moving average of losses
+LOWERED = 0.9  # the lowest loss in terms of the first, at most: less is noise
 DIVERGED = 4.0  # times the lowest loss so far: the test ends
 MARGIN = 10.0  # between the rate with the lowest loss, where training is about to diverge, and the chosen one
 
@@ -50,10 +52,12 @@ def with_tested_rate(
 
     `previous` are the settings of that run. Writes range_test.json and range_test.png into the folder.
 
-    Raises ValueError if no rate lowers the loss.
+    Raises ValueError if no rate lowers the loss, or if the folder has other files.
     """
     if previous is not None:
         return config.replace(learning_rate=previous[0].learning_rate)
+    if storage.foreign_files(folder, workdirs.FIRST_FILES):
+        raise ValueError(failures.other_files(folder))
     found = multihost.run_on_all_hosts(lambda: range_test(config, data, execution=execution, weights=weights))
     if multihost.is_main_process():
         from jaxvision.reports import range_plot
@@ -91,7 +95,7 @@ def range_test(
         num_steps: The number of steps between both rates.
 
     Raises:
-        ValueError: The loss is never lower than at the first step.
+        ValueError: The loss never falls by a tenth, as that of a trained model.
     """
     tested = config.replace(
         learning_rate=MOST,
@@ -105,10 +109,11 @@ def range_test(
     smoothed = smooth(losses)
     rates = [float(setup.schedule(step)) for step in range(len(losses))]
     lowest = int(np.argmin(smoothed))
-    if lowest == 0:
+    if not smoothed[lowest] < LOWERED * smoothed[0]:
         raise ValueError(
-            f"learning_rate='auto': no rate from {LEAST} to {MOST} lowered the loss in {num_steps} steps of "
-            f"{config.effective_batch_size} examples: set --learning_rate"
+            f"learning_rate='auto': no rate from {LEAST} to {MOST} lowered the loss by a tenth in {num_steps} steps of "
+            f"{config.effective_batch_size} examples, from {smoothed[0]:.4g} to {smoothed[lowest]:.4g}: set "
+            "--learning_rate"
         )
     return RangeTest(rates, losses, smoothed, _rounded(rates[lowest] / MARGIN))
 

@@ -304,6 +304,15 @@ def test_the_command_writes_a_picture_and_a_raw_map_of_each_image(workdir, tmp_p
         assert picture.size[0] > 1.5 * picture.size[1]
 
 
+def test_photographs_are_not_replaced_by_their_heat_maps(workdir, tmp_path):
+    for name in ("one.png", "two.png"):
+        Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"one\.png' is one of the images, .*: name another --out"):
+        jv.explain(workdir, tmp_path, out=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_explain_from_python(workdir, tmp_path):
     loaded = jv.load(workdir)
     result = jv.explain(loaded, images(2), out=tmp_path / "maps")

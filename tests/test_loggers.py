@@ -52,6 +52,38 @@ def test_a_resumed_run_may_log_elsewhere(tmp_path, plugin):
     assert first == "from 2" and {json.loads(row)["step"] for row in rows} == {4}
 
 
+FAILING = """
+import jaxvision as jv
+
+@jv.loggers.register("failing")
+def failing(*, folder, start, when="open"):
+    \"\"\"Raise an error.\"\"\"
+    def fail(of, *arguments):
+        if of == when:
+            raise RuntimeError("no connection")
+    fail("open")
+    return jv.loggers.Logger(lambda row: fail("report", row), lambda: fail("close"))
+"""
+
+
+@pytest.mark.parametrize("when", ["report", "close"])
+def test_a_logger_that_fails_costs_nothing(tmp_path, plugin, when):
+    (tmp_path / "failing.py").write_text(FAILING)
+    with pytest.warns(
+        UserWarning, match="the logger 'failing' failed, and the run goes on without it: .*no connection"
+    ):
+        result = trained(tmp_path, f"failing(when='{when}'), lines", plugins=[str(tmp_path / "failing.py"), plugin])
+    assert result.test is not None
+    assert len((result.workdir / "lines.txt").read_text().splitlines()) == 1 + len(result.history)
+
+
+def test_a_logger_that_does_not_open_ends_the_run_in_one_line(tmp_path, plugin):
+    (tmp_path / "failing.py").write_text(FAILING)
+    with pytest.raises(ValueError, match="cannot open the logger 'failing': RuntimeError: no connection"):
+        trained(tmp_path, "failing", plugins=[str(tmp_path / "failing.py")])
+    assert trained(tmp_path, "lines", plugins=[plugin]).test is not None  # goes on from the first evaluation
+
+
 def test_a_missing_package_is_named_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package wandb: pip install -e '\.\[wandb\]'"):
@@ -84,11 +116,17 @@ def test_mlflow_gets_settings_and_metrics_and_goes_on_under_one_id(tmp_path, mon
     assert sorted((metric.step, metric.value) for metric in logged) == wanted
 
 
-def test_wandb_gets_the_rows_offline(tmp_path):
+SPEC = "wandb(project='photos', mode='offline')"
+
+
+def test_wandb_gets_the_rows_offline(tmp_path, monkeypatch):
     client = pytest.importorskip("wandb")
-    result = trained(tmp_path, "wandb(project='photos', mode='offline')")
+    monkeypatch.chdir(tmp_path)
+    result = trained(tmp_path, SPEC)
     assert client.run is None  # finished
+    assert jv.evaluate(result.workdir)["accuracy"] >= 0
+    jv.train(CONFIG.replace(steps=6), execution=jv.Execution(loggers=SPEC), workdir=result.workdir)
     assert (result.workdir / "wandb_id.txt").read_text().strip()
-    (events,) = (result.workdir / "wandb").glob("offline-run-*/run-*.wandb")
-    content = events.read_bytes()
+    events = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    content = events[0].read_bytes()
     assert b"validation/accuracy" in content and b"mlp(hidden=(4,))" in content

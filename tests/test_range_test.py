@@ -41,7 +41,10 @@ def test_the_chosen_rate_trains_better_than_much_lower_and_higher_ones(optimizer
 
 def test_a_loss_that_never_falls_is_refused(monkeypatch):
     monkeypatch.setattr(range_test, "_losses", lambda setup, config: [1.0, 1.1, 1.5, 4.0])
-    with pytest.raises(ValueError, match=r"no rate from 1e-06 to 10\.0 lowered the loss in 100 steps of 64 examples"):
+    with pytest.raises(
+        ValueError,
+        match=r"no rate from 1e-06 to 10\.0 lowered the loss by a tenth in 100 steps of 64 examples, from 1 to 1: ",
+    ):
         range_test.range_test(CONFIG, datas.open_dataset(CONFIG))
 
 
@@ -55,6 +58,13 @@ def test_a_run_uses_the_rate_and_keeps_it_when_it_goes_on(tmp_path, capsys):
     jv.train(CONFIG.replace(steps=9), workdir=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["learning_rate"] == rate
     assert "range test" not in capsys.readouterr().out
+
+
+def test_a_folder_with_other_files_stays_as_it_is(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="files that do not belong to a training run"):
+        jv.train(CONFIG, workdir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_the_flag_takes_a_number_or_auto(capsys):

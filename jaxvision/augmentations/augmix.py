@@ -71,7 +71,7 @@ def augmix(
 
     (D. Hendrycks et al., AugMix, ICLR 2020, section 3 and algorithm 1; operations and levels as in the authors' code.)
     For its consistency loss, keep the image and add views: `augmentations="augmix(num_views=2)"` with
-    `task="multiclass(consistency=12)"`. Augmentations behind it then change the image alone, so it comes last.
+    `task="consistency(weight=12)"`. Augmentations behind it then change the image alone, so it comes last.
 
     Args:
         severity: highest level of an operation, 0.1 to 10. At 10: shear 0.3, translation a third of the size, rotation

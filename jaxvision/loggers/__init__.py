@@ -4,12 +4,12 @@ A factory has the arguments `folder` (the workdir) and `start` (the step at whic
 run, and returns a `Logger`. Only the main process logs.
 """
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxvision.registry import loggers as _registry
-
-register = _registry.register
 
 
 class Logger(NamedTuple):
@@ -17,3 +17,46 @@ class Logger(NamedTuple):
 
     report: Callable[[dict[str, Any]], None]
     close: Callable[[], Any]
+
+
+def register(name: str, **metadata: Any) -> Callable[[Callable[..., Logger]], Callable[..., Logger]]:
+    """Register the decorated factory of a logger.
+
+    An error of the factory ends the run in one line; its state is saved. An error while it logs is a warning, after
+    which the run goes on without this logger: metrics.jsonl has all rows. `metadata` may name a `package` that the
+    factory imports, and the `extra` that installs it.
+    """
+
+    def decorate(factory: Callable[..., Logger]) -> Callable[..., Logger]:
+        @functools.wraps(factory)
+        def guarded(**arguments: Any) -> Logger:
+            try:
+                return _guarded(name, factory(**arguments))
+            except Exception as error:
+                raise ValueError(f"cannot open the logger {name!r}: {_in_words(error)}") from error
+
+        _registry.register(name, **metadata)(guarded)
+        return factory
+
+    return decorate
+
+
+def _guarded(name: str, logger: Logger) -> Logger:
+    """Return a logger that warns of its first error, and then logs no more."""
+    failed: list[BaseException] = []
+
+    def attempt(call: Callable[..., Any], *arguments: Any) -> None:
+        if failed:
+            return
+        try:
+            call(*arguments)
+        except Exception as error:
+            failed.append(error)
+            text = f"the logger {name!r} failed, and the run goes on without it: {_in_words(error)}"
+            warnings.warn(text, stacklevel=3)
+
+    return Logger(lambda row: attempt(logger.report, row), lambda: attempt(logger.close))
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

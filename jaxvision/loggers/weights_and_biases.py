@@ -22,8 +22,8 @@ def wandb(
 ) -> Logger:
     """Log to Weights & Biases, with the settings of the run as its config.
 
-    A resumed run goes on under the same id, which wandb_id.txt in the workdir keeps. `mode="offline"` writes to the
-    folder wandb/ of the workdir, for `wandb sync`.
+    A resumed run goes on under the same id, which wandb_id.txt in the workdir keeps. Its own files are in WANDB_DIR, by
+    default ./wandb, where `mode="offline"` leaves the run for `wandb sync`.
 
     Args:
         folder: The workdir; set by the run.
@@ -39,7 +39,6 @@ def wandb(
     run = client.init(
         project=project,
         name=name or folder.name,
-        dir=str(folder),
         id=known,
         resume="allow" if known else None,
         mode=mode,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -126,7 +127,10 @@ def _fit(trained: runs.Trained, validation: Split, outputs: Outputs) -> Fitted:
     temperature = calibration.useful_temperature(calibration.logits_of(answers.probabilities), answers.targets)
     fitted = Fitted(trained.step, trained.run.execution.tta, temperature, len(validation))
     if multihost.is_main_process():
-        temperature_file.save(trained.workdir, fitted)
+        try:
+            temperature_file.save(trained.workdir, fitted)
+        except OSError as error:
+            warnings.warn(f"the temperature is not kept for later commands: {error}", stacklevel=2)
     return fitted
 
 

@@ -65,7 +65,8 @@ def save(
 def _draw_predictions(folder: Path, data: PageData) -> None:
     split, predictions = data.split, data.outputs.predictions
     if predictions.ndim == 4:
-        samples(predictions, folder / "samples.png")
+        if data.has_images:
+            samples(predictions, folder / "samples.png")
         return
     if split.kind == "continuous":
         targets, numbers = split.in_original_units(predictions)

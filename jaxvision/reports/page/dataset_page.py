@@ -13,7 +13,7 @@ from jaxvision.initial_weights import without_folders
 from jaxvision.interfaces import Split
 from jaxvision.near_duplicates import Pair, name_of
 from jaxvision.reports.page.document import document, named
-from jaxvision.reports.page.html import Cell, Html, bullets, counted, join, paragraph, section, table, tag
+from jaxvision.reports.page.html import Cell, Html, bullets, counted, join, names_only, paragraph, section, table, tag
 from jaxvision.reports.page.svg import Axes, bar, chart, number
 from jaxvision.reports.page.thumbnails import picture, pixels_of
 
@@ -118,7 +118,12 @@ def _files(facts: DatasetFacts) -> Html | None:
     shown = table("Sizes in pixels, width x height", heads, rows, num_texts=5) if rows else None
     unreadable, skipped = facts.report["unreadable"], facts.report["skipped"]
     lines = (
-        [paragraph("Unreadable images, which are left out:"), bullets(unreadable[:NUM_LISTED])] if unreadable else []
+        [
+            paragraph("Unreadable images, which are left out:"),
+            bullets([names_only(line) for line in unreadable[:NUM_LISTED]]),
+        ]
+        if unreadable
+        else []
     )
     if len(unreadable) > NUM_LISTED:
         lines.append(paragraph(f"And {len(unreadable) - NUM_LISTED:,} more in report.json."))
@@ -197,7 +202,9 @@ def _suspects(facts: DatasetFacts) -> Html | None:
     part = facts.report.get("label_suspects")
     if part is None:
         return None
-    text = f"{part['num_suspects']:,} of {counted(part['num_examples'], 'example')}, by {part['predictions']}."
+    text = (
+        f"{part['num_suspects']:,} of {counted(part['num_examples'], 'example')}, by {names_only(part['predictions'])}."
+    )
     rows = [
         [Path(str(each["name"])).name, each["given"], each["suggested"],
          Cell(f"{each['self_confidence']:.4f}", each["self_confidence"])]

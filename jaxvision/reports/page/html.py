@@ -136,3 +136,12 @@ def counted(count: int, noun: str) -> str:
     ('1 image', '1,200 classes')
     """
     return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
+def names_only(text: str) -> str:
+    """Return a text without the folders of absolute paths, so that a page tells nothing of the machine.
+
+    >>> names_only("folder(path='/home/me/my photos/test') and a/b, by /runs/first, on validation")
+    "folder(path='test') and a/b, by first, on validation"
+    """
+    return re.sub(r"(?<![\w/.:])/(?=\S)(?:[^/'\",;()\n]+/)+", "", text)

@@ -8,7 +8,7 @@ from jaxvision.initial_weights import without_folders
 from jaxvision.reports import terminal
 from jaxvision.reports.page.bootstrap import percentile_interval
 from jaxvision.reports.page.findings import findings
-from jaxvision.reports.page.html import Html, counted, escaped, join, paragraph, percent, section, tag
+from jaxvision.reports.page.html import Html, counted, escaped, join, names_only, paragraph, percent, section, tag
 from jaxvision.reports.page.page_data import PageData
 from jaxvision.reports.page.rankings import ranking
 
@@ -22,7 +22,9 @@ def summary(data: PageData) -> Html:
     lines = [_what(data), _how_good(data), _compared(data), _chosen(data)]
     notes = []
     if "data_differences" in report:
-        notes.append(f"These are not the data of training: {'; '.join(report['data_differences'])}. {terminal.SEEN}.")
+        notes.append(
+            f"These are not the data of training: {names_only('; '.join(report['data_differences']))}. {terminal.SEEN}."
+        )
     if report.get("absent_classes"):
         line = terminal.absent_line(dict(report))
         notes.append(f"{line[:1].upper()}{line[1:]}.")

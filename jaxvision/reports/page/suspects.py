@@ -16,6 +16,7 @@ from jaxvision.reports.page.thumbnails import picture, pixels_of
 
 NUM_SHOWN = 24
 NUM_LISTED = 200
+LEAST_ACCURACY = 0.6  # below it, a model that has not learned a class looks as if the class were mislabeled
 LEAST_PAIR = 5  # examples of a pair of classes that is named
 
 
@@ -52,7 +53,12 @@ def contradicted(data: PageData, doubt: Doubt) -> tuple[int, float]:
 
 
 def mislabeled_pairs(data: PageData, doubt: Doubt) -> list[MislabeledPair]:
-    """Return the pairs of classes that are confused more often than doubt and noise expect, the clearest first."""
+    """Return the pairs of classes that are confused more often than doubt and noise expect, the clearest first.
+
+    The list is empty for a model that is wrong on more than two fifths of the examples.
+    """
+    if data.correct.mean() < LEAST_ACCURACY:
+        return []
     honest = doubt.probabilities
     num_classes = honest.shape[1]
     observed = np.zeros((num_classes, num_classes))
