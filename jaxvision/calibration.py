@@ -192,8 +192,8 @@ def useful_temperature(logits: np.ndarray, targets: np.ndarray) -> float | None:
     """Return the temperature of `fit_temperature`, or None if it would not help on examples that it was not fitted to.
 
     It helps if the negative log likelihood of each fifth of the examples, with the temperature of the others, is
-    smaller in the mean by more than its standard error. Without a wrong answer nothing bounds the confidence, and the
-    result is None.
+    smaller in the mean; for one below 1, which makes more certain, by more than its standard error. Without a wrong
+    answer nothing bounds the confidence, and the result is None.
     """
     if (logits.argmax(axis=1) == targets).all() or len(targets) < NUM_FOLDS:
         return None
@@ -203,8 +203,9 @@ def useful_temperature(logits: np.ndarray, targets: np.ndarray) -> float | None:
         temperature = fit_temperature(logits[~held], targets[~held], tolerance=1e-3)
         losses[held] = _losses(logits[held], targets[held], temperature)
     gains = _losses(logits, targets, 1.0) - losses
-    helps = gains.sum() > len(gains) ** 0.5 * gains.std()
-    return fit_temperature(logits, targets) if helps else None
+    temperature = fit_temperature(logits, targets)
+    error = len(gains) ** 0.5 * gains.std() if temperature < 1 else 0.0
+    return temperature if gains.sum() > error else None
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ MOST_EPOCHS = 20
 NUM_EVALUATIONS, PATIENCE = 10, 4
 UNBALANCED = 3.0  # times as many images in the largest class as in the smallest, from which on classes are balanced
 RESERVED = 0.1  # of the time that is left for training, as steps vary
+LEAST_STEPS = 20  # of the whole learning rate; with fewer it is lower in proportion, and less is lost
 HALF_LIFE = 50  # of the average of the weights, in steps; the whole of a shorter training, half of it the linear head's
 RECIPE = Config(
     freeze="batch_norm",
@@ -72,7 +73,9 @@ class Finetuned(NamedTuple):
 
     def __str__(self) -> str:
         few = ", which are few to choose by" if self.num_validation < FEW else ""
-        chosen = f"chosen: {self.winner}, by accuracy on {self.num_validation} validation images{few}"
+        is_tie = self.probe.validation["accuracy"] == self.finetuned.validation["accuracy"]
+        tie = "; both are equal there, and the later one counts" if is_tie else ""
+        chosen = f"chosen: {self.winner}, by accuracy on {self.num_validation} validation images{few}{tie}"
         lines = [self.probe.line("probe"), self.finetuned.line("finetuned"), chosen, self.curve.answer]
         return "\n".join(lines)
 
@@ -105,7 +108,8 @@ def finetune(
         model: The model spec. If None, that of `init_from` if it is given, or else one whose pretrained weights are
             installed: on CPUs the smallest, on GPUs the largest.
         init_from: The weights. If None, the registered ones of the model.
-        minutes: The time for all of it. If a run in the workdir goes on, its number of steps is kept.
+        minutes: About the time for all of it, as the number of steps follows from a measurement of the first ones. If a
+            run in the workdir goes on, its number of steps is kept.
         unlabeled: A folder of images without labels. label_next.csv then names those to label next.
         label: How many of them.
         on_bad_image: What to do with an unreadable image file of the dataset.
@@ -249,8 +253,9 @@ def _scheduled(config: Config, data: Dataset, *, seconds: float) -> Config:
     cut = f"; {MOST_EPOCHS} epochs would take {_time(most * costs.step)}" if steps < most else ""
     steps_of = f"{steps:,} step{'s' * (steps > 1)} of {config.batch_size} images"
     _say(f"fine-tuning: {steps_of} ({epochs:.1f} epochs), {costs.step:.2g} s each{cut}")
-    decay = 0.5 ** (1 / min(steps, HALF_LIFE))
-    return config.replace(steps=steps, eval_every=every, patience=patience, ema=decay, ema_warmup="none")
+    decay, rate = 0.5 ** (1 / min(steps, HALF_LIFE)), RECIPE.learning_rate * min(steps / LEAST_STEPS, 1.0)
+    averaged = config.replace(ema=decay, ema_warmup="none", learning_rate=rate)
+    return averaged.replace(steps=steps, eval_every=every, patience=patience)
 
 
 def _time(seconds: float) -> str:

@@ -30,7 +30,7 @@ def finetune(
         dataset: spec of the images, as in "folder(path='photos')" for a folder with one folder per class
         model: model spec (default: one whose pretrained weights are installed)
         init_from: initial weights (default: the registered ones of the model)
-        minutes: time for all of it
+        minutes: about the time for all of it
         unlabeled: folder of images without labels; label_next.csv then names those to label next
         label: how many of them
         on_bad_image: what to do with an unreadable image file

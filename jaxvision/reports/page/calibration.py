@@ -23,7 +23,10 @@ NUM_BINS = 15
 MOST_POINTS = 120  # of the risk-coverage curve
 CLEAR = 4.0  # standard deviations between confidence and accuracy that are no chance
 LEAST_GAP = 0.02  # between confidence and accuracy, below which it does not matter
-REPAIR = "Temperature scaling (jaxvision evaluate --calibrate) corrects that without changing any answer."
+REPAIR = (
+    "With 100 or more validation examples, temperature scaling (jaxvision evaluate WORKDIR --calibrate) corrects that "
+    "without changing any answer."
+)
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
