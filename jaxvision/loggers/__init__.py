@@ -4,12 +4,15 @@ A factory has the arguments `folder` (the workdir) and `start` (the step at whic
 run, and returns a `Logger`. Only the main process logs.
 """
 
+import errno
 import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxvision.registry import loggers as _registry
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Logger(NamedTuple):
@@ -52,6 +55,10 @@ def _guarded(name: str, logger: Logger) -> Logger:
             call(*arguments)
         except Exception as error:
             failed.append(error)
+            if getattr(error, "errno", None) in DISK_IS_FULL:
+                if arguments:
+                    raise  # the disk of the workdir, which ends the run with its own message
+                return
             text = f"the logger {name!r} failed, and the run goes on without it: {_in_words(error)}"
             warnings.warn(text, stacklevel=3)
 
