@@ -23,6 +23,7 @@ from jaxvision.data import open_dataset
 from jaxvision.image_files import read_images
 from jaxvision.interfaces import Preprocessing
 from jaxvision.models.inverted_residual import Style, build, make_stages
+from jaxvision.plugins import load_plugins
 from jaxvision.weights import files, mapping, packages
 
 SPEC = "wired"  # a model of a plug-in, whose weights come in a package
@@ -124,6 +125,7 @@ def test_the_weights_of_a_plugins_package_are_read_and_the_package_is_not_import
 def test_a_run_starts_from_a_package_with_its_preprocessing(plugin, installed, tmp_path):
     images = np.random.default_rng(0).random((20, 12, 12, 3)).astype(np.float32)
     config = jv.Config(model=SPEC, init_from="pretrained", batch_size=4, steps=1)
+    load_plugins(plugin)
     loaded, preprocessing = pretrained.open_for_run(config, tmp_path / "run", plugins=plugin)
     assert preprocessing == SEEN
     data = open_dataset(config, dataset=(images, np.arange(20) % 2), preprocessing=preprocessing)
