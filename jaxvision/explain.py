@@ -165,7 +165,7 @@ def _explain_batch(
 
 
 def _write(row: _Row, image: np.ndarray, source: str) -> None:
-    """Write an image beside its heat map, and the raw map as .npy."""
+    """Write the image and its heat map side by side as PNG, and the raw map as .npy."""
     file, raw = row.file, row.raw
     file.parent.mkdir(parents=True, exist_ok=True)
     heat_map = heat_maps.resized(raw[None], image.shape[:2])[0]

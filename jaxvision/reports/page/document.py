@@ -78,5 +78,4 @@ def document(title: str, body: Html) -> str:
     main = tag("main", tag("h1", title), body, id="report")
     frame = tag("div", contents, main, class_="frame")
     content = tag("body", skip, frame, tag("script", Html(SCRIPT)))
-    content = tag("body", skip, frame, tag("script", Html(SCRIPT)))
     return f"<!DOCTYPE html>\n{tag('html', tag('head', head), content, lang='en')}\n"
