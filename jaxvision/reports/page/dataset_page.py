@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,9 @@ import numpy as np
 from jaxvision import storage
 from jaxvision.initial_weights import without_folders
 from jaxvision.interfaces import Split
-from jaxvision.near_duplicates import Pair, name_of
+from jaxvision.near_duplicates import Pair
 from jaxvision.reports.page.document import document, named
+from jaxvision.reports.page.duplicates import pair_card
 from jaxvision.reports.page.html import Cell, Html, bullets, counted, join, names_only, paragraph, section, table, tag
 from jaxvision.reports.page.svg import Axes, bar, chart, number
 from jaxvision.reports.page.thumbnails import picture, pixels_of
@@ -180,21 +182,12 @@ def _duplicates(facts: DatasetFacts) -> Html | None:
         f"splits (leaks), {report['num_of_other_targets']:,} with different targets."
     )
     ordered = sorted(facts.pairs, key=lambda pair: (pair.one[0] == pair.other[0], pair.difference))
-    cards = tag("ul", *(_pair(facts, pair) for pair in ordered[:NUM_PAIRS]), class_="cards")
+    text_of = functools.partial(_target, facts)
+    shown = (pair_card(pair, facts.splits, text_of, has_images=facts.has_images) for pair in ordered[:NUM_PAIRS])
+    cards = tag("ul", *shown, class_="cards")
     more = len(ordered) - NUM_PAIRS
     rest = paragraph(f"And {more:,} more; report.json lists the first 1,000.", note=True) if more > 0 else None
     return section("Duplicates and leaks", "duplicates", paragraph(text), cards, rest)
-
-
-def _pair(facts: DatasetFacts, pair: Pair) -> Html:
-    images, lines = [], []
-    for part, index in (pair.one, pair.other):
-        split = facts.splits[part]
-        name = Path(name_of((part, index), dict(facts.splits))).name
-        if facts.has_images:
-            images.append(picture(pixels_of(split, [index])[0], f"{name}, {part}"))
-        lines.append(paragraph(f"{part}: {_target(facts, split, index)}, ", tag("span", name, class_="note")))
-    return tag("li", tag("div", *images, class_="pictures") if images else None, *lines)
 
 
 def _suspects(facts: DatasetFacts) -> Html | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from jaxvision.interfaces import Split
 from jaxvision.near_duplicates import Pair, name_of
 from jaxvision.reports.page.html import Html, counted, paragraph, section, tag
 from jaxvision.reports.page.mistakes import target_text
@@ -42,22 +44,26 @@ def duplicates(data: PageData) -> Html | None:
     ordered = sorted(
         data.pairs, key=lambda pair: (pair.one[0] == pair.other[0], _same_target(data, pair), pair.difference)
     )
-    cards = tag("ul", *(_card(data, pair) for pair in ordered[:NUM_SHOWN]), class_="cards")
+
+    def text_of(split: Split, index: int) -> str:
+        return target_text(data, split.targets[index])
+
+    shown = (pair_card(pair, data.splits, text_of, has_images=data.has_images) for pair in ordered[:NUM_SHOWN])
+    cards = tag("ul", *shown, class_="cards")
     more = len(ordered) - NUM_SHOWN
     rest = paragraph(f"And {more:,} more; jaxvision dataset_report lists them.", note=True) if more > 0 else None
     return section("Duplicates and leaks", "duplicates", paragraph(text), cards, rest)
 
 
-def _card(data: PageData, pair: Pair) -> Html:
+def pair_card(pair: Pair, splits: Mapping[str, Split], text: Callable[[Split, int], str], *, has_images: bool) -> Html:
+    """Return the two images of a pair, with their splits, targets as `text(split, index)` and names."""
     figures, lines = [], []
-    for place in (pair.one, pair.other):
-        split = data.splits[place[0]]
-        name = Path(name_of(place, dict(data.splits))).name
-        target = target_text(data, split.targets[place[1]])
-        if data.has_images:
-            image = picture(pixels_of(split, [place[1]])[0], f"{name}, {place[0]}")
-            figures.append(image)
-        lines.append(paragraph(f"{place[0]}: {target}, ", tag("span", name, class_="note")))
+    for part, index in (pair.one, pair.other):
+        split = splits[part]
+        name = Path(name_of((part, index), dict(splits))).name
+        if has_images:
+            figures.append(picture(pixels_of(split, [index])[0], f"{name}, {part}"))
+        lines.append(paragraph(f"{part}: {text(split, index)}, ", tag("span", name, class_="note")))
     return tag("li", tag("div", *figures, class_="pictures") if figures else None, *lines)
 
 
